@@ -1,0 +1,236 @@
+"""Bytes -> an opened container and its video stream, or an error that says what the bytes are.
+
+FFmpeg opens far more than video files: playlists that name other files and addresses, for one. Nothing but
+the formats listed here is probed, and no protocol is allowed, so a file can refer to nothing outside itself.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from fractions import Fraction
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from .errors import ClipError
+
+# FFmpeg reorders by at most 16 frames (H.264 and HEVC), so this many packets past a window's end close it.
+_MAX_REORDER = 16
+# How far before a window the first search for its key frame starts, in seconds; doubled until one is found.
+_SEEK_MARGIN_SECONDS = 1.0
+
+FFMPEG_LINE = "ffmpeg -i input -c:v libx264 output.mp4"
+REENCODE = f"It is damaged or cut short. Send it again, or re-encode it: {FFMPEG_LINE}"
+
+CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,gif,ivf,h264,hevc,m4v,mpegvideo"
+"""FFmpeg's demuxer names."""
+
+CODECS = frozenset(
+    {"h264", "hevc", "av1", "libdav1d", "vp8", "libvpx", "vp9", "libvpx-vp9", "mpeg4", "mpeg2video"}
+    | {"mpeg1video", "mjpeg", "h263", "flv", "theora", "wmv1", "wmv2", "wmv3", "vc1"}
+    | {"msmpeg4v1", "msmpeg4v2", "msmpeg4", "prores", "dnxhd", "gif"}
+)
+"""FFmpeg's decoder names."""
+
+# (offset, bytes, name) of files that people send by mistake, and of the containers above.
+_AUDIO = (
+    (0, b"ID3", "an MP3 file"),
+    (0, b"\xff\xfb", "an MP3 file"),
+    (0, b"\xff\xf3", "an MP3 file"),
+    (0, b"\xff\xf1", "an AAC file"),
+    (0, b"fLaC", "a FLAC file"),
+    (8, b"WAVE", "a WAV file"),
+)
+_NOT_VIDEO = (
+    (0, b"\x89PNG", "a PNG picture"),
+    (0, b"\xff\xd8\xff", "a JPEG picture"),
+    (0, b"PK\x03\x04", "a ZIP archive"),
+    (0, b"%PDF", "a PDF"),
+    (0, b"\x1f\x8b", "a gzip file"),
+    (0, b"#EXTM3U", "a playlist"),
+    (0, b"ffconcat", "a playlist"),
+    (0, b"v=0", "a session description"),
+    (0, b"<", "XML or HTML"),
+    (0, b"{", "JSON"),
+)
+_VIDEO = (
+    (4, b"ftyp", "MP4"),
+    (4, b"moov", "MP4"),
+    (4, b"mdat", "MP4"),
+    (0, b"\x1a\x45\xdf\xa3", "Matroska or WebM"),
+    (8, b"AVI ", "AVI"),
+    (0, b"FLV", "FLV"),
+    (0, b"OggS", "Ogg"),
+    (0, b"\x30\x26\xb2\x75", "ASF (WMV)"),
+    (0, b"\x00\x00\x01\xba", "MPEG"),
+    (0, b"GIF8", "GIF"),
+    (0, b"DKIF", "IVF"),
+)
+
+
+class Source:
+    """The video stream of a file in memory. Close it, or use it in a ``with`` statement.
+
+    Raises:
+        ClipError: from the constructor: the bytes are no video, or one that is not let in.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._open()
+
+    def _open(self) -> None:
+        options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"}
+        try:
+            file = io.BytesIO(self._data)
+            self.container = av.open(file, mode="r", metadata_errors="replace", options=options)
+        except (av.FFmpegError, ValueError, OSError) as error:
+            raise unreadable(self._data, error) from error
+        try:
+            self.stream = _video_stream(self.container)
+        except ClipError:
+            self.container.close()
+            raise
+
+    @property
+    def time_base(self) -> Fraction:
+        """Seconds per tick of the stream's timestamps."""
+        return self.stream.time_base or Fraction(1, 1000)
+
+    @property
+    def origin(self) -> int:
+        """The stream's first timestamp, in ticks."""
+        return self.stream.start_time or 0
+
+    @property
+    def ticks_per_frame(self) -> int:
+        """The nominal frame time, for streams that have no timestamps; 25 a second where it has no rate."""
+        rate = self.stream.average_rate or self.stream.guessed_rate or Fraction(25)
+        return max(1, round(1 / (rate * self.time_base)))
+
+    def seconds(self) -> float:
+        """Length of the clip by its packets' timestamps; what its header says plays no part."""
+        with Source(self._data) as other:
+            ends = (
+                stamp + (packet.duration or 0)
+                for packet in other.container.demux(other.stream)
+                if packet.size and (stamp := _stamp(packet)) is not None
+            )
+            return float((max(ends, default=other.origin) - other.origin) * other.time_base)
+
+    def packets(self, first: int, stop: int) -> list[Packet[VideoStream]]:
+        """The packets that decoding of [first, stop) takes, in decoding order: from the last key frame at or
+        before `first` on. Call it once only.
+
+        Args:
+            first, stop: in ticks.
+        """
+        margin = _SEEK_MARGIN_SECONDS
+        # A file that was just opened stands at its start already, and some formats cannot seek at all.
+        while (target := first - int(margin / self.time_base)) > self.origin and self._seek(target):
+            packets = list(self._until(stop))
+            key = next((p.pts for p in packets if p.is_keyframe and p.pts is not None), None)
+            if key is not None and key <= first:
+                return packets
+            margin *= 2
+        if margin > _SEEK_MARGIN_SECONDS:
+            self._reopen()
+        return list(self._until(stop))
+
+    def _seek(self, ticks: int) -> bool:
+        """Go to the key frame before a timestamp. Says whether that worked; if not, all is as when opened."""
+        try:
+            self.container.seek(ticks, stream=self.stream)
+        except av.FFmpegError:
+            self._reopen()
+            return False
+        return True
+
+    def _reopen(self) -> None:
+        self.close()
+        self._open()
+
+    def _until(self, stop: int) -> Iterator[Packet[VideoStream]]:
+        beyond = 0
+        for packet in self.container.demux(self.stream):
+            if not packet.size:
+                continue
+            stamp = packet.dts if packet.dts is not None else packet.pts
+            if stamp is not None and stamp >= stop:
+                # No frame is shown before it is decoded, so nothing before `stop` can follow this; packets
+                # without a decoding time may be out of order.
+                beyond += 1
+                if packet.dts is not None or beyond > _MAX_REORDER:
+                    return
+            yield packet
+
+    def close(self) -> None:
+        """Free the decoder and the demuxer."""
+        self.container.close()
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _video_stream(container: InputContainer) -> VideoStream:
+    """The first video stream that is not a cover picture, set up to decode on one thread."""
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not streams:
+        kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
+        raise _no_video(f"The file ({container.format.name}) has no video stream; it has: {kinds}.")
+    stream = streams[0]
+    codec = stream.codec_context.name if stream.codec_context is not None else "unknown"
+    if codec not in CODECS:
+        raise ClipError(
+            "UNSUPPORTED_CODEC",
+            415,
+            f"The video is coded with {codec}, which this service does not decode.",
+            f"Convert it first: {FFMPEG_LINE}",
+        )
+    # Clips are decoded side by side, so more threads in each would only contend.
+    stream.codec_context.thread_count = 1
+    return stream
+
+
+def _stamp(packet: Packet[VideoStream]) -> int | None:
+    return packet.pts if packet.pts is not None else packet.dts
+
+
+def unreadable(data: bytes, error: Exception) -> ClipError:
+    """The error for bytes that FFmpeg cannot open or read: 422 for a damaged video, 415 for anything else."""
+    if (kind := _recognise(data, _VIDEO)) is not None:
+        return ClipError(
+            "UNREADABLE_VIDEO",
+            422,
+            f"The {kind} file of {len(data):,} bytes cannot be read: {_reason(error)}.",
+            REENCODE,
+        )
+    if (kind := _recognise(data, _AUDIO)) is not None:
+        return _no_video(f"The {len(data):,} bytes received are {kind}, which has no video stream.")
+    kind = _recognise(data[:64].lstrip(), _NOT_VIDEO)
+    return ClipError(
+        "NOT_A_VIDEO",
+        415,
+        f"The {len(data):,} bytes received are {kind or 'in no video format that is known here'}.",
+        "Send a video file: MP4, MOV, MKV, WebM, AVI, MPEG-TS, FLV, WMV, Ogg or GIF.",
+    )
+
+
+def _no_video(message: str) -> ClipError:
+    return ClipError("NO_VIDEO_STREAM", 422, message, "Send a file with a video track.")
+
+
+def _recognise(data: bytes, table: tuple[tuple[int, bytes, str], ...]) -> str | None:
+    return next((name for offset, magic, name in table if data[offset : offset + len(magic)] == magic), None)
+
+
+def _reason(error: Exception) -> str:
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return text[0].lower() + text[1:].rstrip(".")

@@ -1,0 +1,103 @@
+"""What an archive says about itself: the part of ``model-config.yaml`` that is ours.
+
+`export` writes it, the handler reads it. TorchServe reads its own keys (workers, batch size, time-outs)
+from the same file and ignores the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .spec import ClipSpec
+
+CONFIG_FILE = "model-config.yaml"
+LABELS_FILE = "labels.txt"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The model inside an archive, and how it came to be."""
+
+    name: str
+    """The endpoint's name: ``slowfast_r50``, ``motion``, or the user's ``NAME``."""
+    version: str
+    spec: ClipSpec
+    weights: str
+    """``sha256:<hex>`` of the weights file, or ``random``."""
+    runtime: str
+    """Form of the exported model: ``torchscript``."""
+    precision: str
+    """``fp32`` or ``fp16``."""
+    device: str
+    """Where it was built to run: ``cpu`` or ``cuda``."""
+    artifact: str
+    """File name of the exported model inside the archive."""
+    labels: tuple[str, ...]
+    """One per class, in the order of the model's scores."""
+    parity: Mapping[str, Any] = field(default_factory=dict)
+    """How far the exported model is from the eager one; see `export.parity`."""
+    built_with: Mapping[str, Any] = field(default_factory=dict)
+    """Versions and host of the build."""
+
+    def write(self, directory: Path, serving: Mapping[str, Any]) -> Path:
+        """Write ``model-config.yaml`` and ``labels.txt``.
+
+        Args:
+            directory: where to.
+            serving: TorchServe's own keys (``batchSize`` and so on).
+
+        Returns:
+            The path of the written ``model-config.yaml``.
+        """
+        values = asdict(self)
+        del values["labels"]
+        values["spec"] = self.spec.to_dict()
+        (directory / LABELS_FILE).write_text("".join(f"{label}\n" for label in self.labels), encoding="utf-8")
+        path = directory / CONFIG_FILE
+        document = {**serving, "actionrec": values}
+        path.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        return path
+
+    @classmethod
+    def load(cls, directory: Path) -> Manifest:
+        """Read what `write` wrote.
+
+        Raises:
+            ValueError: the files are there but do not make a manifest.
+            FileNotFoundError: a file is missing.
+        """
+        path = directory / CONFIG_FILE
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        try:
+            values = dict(document["actionrec"])
+            spec = ClipSpec.from_dict(values.pop("spec"))
+            return cls(**values, spec=spec, labels=read_labels(directory / LABELS_FILE))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{path} is not an archive's configuration: {error!r}") from error
+
+    def describe(self) -> dict[str, Any]:
+        """What ``GET /models/<name>?customized=true`` says, without the labels themselves."""
+        values = asdict(self)
+        values["spec"] = {**self.spec.to_dict(), "window_seconds": round(self.spec.window_seconds, 4)}
+        values["labels"] = len(self.labels)
+        return values
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """The labels in a text file, one a line, in class order; blank lines at the end do not count.
+
+    Raises:
+        ValueError: no label, a blank one between others, or one that stands twice.
+    """
+    labels = tuple(line.strip() for line in path.read_text(encoding="utf-8").rstrip().splitlines())
+    if not labels or not all(labels):
+        raise ValueError(f"{path} must have one label a line and no blank line between them")
+    if len(set(labels)) != len(labels):
+        twice = sorted({label for label in labels if labels.count(label) > 1})
+        raise ValueError(f"{path} names a label more than once: {', '.join(twice[:5])}")
+    return labels

@@ -1,0 +1,141 @@
+"""A row of the server -> a ClipRequest, checked.
+
+TorchServe hands over a dict a request: the raw body under ``body`` or ``data``, multipart fields by their
+names, or a parsed JSON object as the body. All three mean the same request.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import ClipError
+
+VIDEO_FIELDS = ("video", "data", "body")
+"""Names that carry the video, the first that is there counts."""
+
+DEFAULT_TOP_K = 5
+_OPTIONS = ("top_k", "start_seconds", "end_seconds")
+_FUTURE_OPTIONS = ("views", "crops", "stride_seconds")
+# A day: beyond it a number is a mistake, and timestamps stay far from 64 bits.
+_MAX_SECONDS = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class ClipRequest:
+    """One clip to classify."""
+
+    video: bytes
+    """A whole video file."""
+    top_k: int = DEFAULT_TOP_K
+    """How many labels to return, best first."""
+    start_seconds: float = 0.0
+    """Start of the range, from the clip's first frame."""
+    end_seconds: float | None = None
+    """End of the range; None: one window after the start."""
+
+
+def parse_request(row: Mapping[str, Any], num_classes: int) -> ClipRequest:
+    """Turn a row into a request.
+
+    Args:
+        row: field name -> bytes, str, number, or a dict (a JSON body).
+        num_classes: the largest `top_k`.
+
+    Raises:
+        ClipError: 400, naming the field and what is allowed.
+    """
+    fields = dict(row)
+    for name in ("body", "data"):
+        if isinstance(fields.get(name), Mapping):
+            fields.update(_from_json(fields.pop(name)))
+    video = _video(fields)
+    for name in fields:
+        if name in _FUTURE_OPTIONS:
+            raise _bad("UNSUPPORTED_OPTION", f"{name} is not supported by this version.", "Leave it out.")
+        if name not in _OPTIONS:
+            raise _bad("UNKNOWN_OPTION", f"There is no option {name!r}.", f"Options: {', '.join(_OPTIONS)}.")
+    # Without a cap of their own these would be the model's; 5 is more than a model of 3 classes has.
+    top_k = _number(fields, "top_k", min(DEFAULT_TOP_K, num_classes), 1, num_classes, whole=True)
+    start = _number(fields, "start_seconds", 0.0, 0.0, _MAX_SECONDS)
+    end = None
+    if "end_seconds" in fields:
+        end = _number(fields, "end_seconds", 0.0, 0.0, _MAX_SECONDS)
+        if end <= start:
+            raise _bad(
+                "OPTION_OUT_OF_RANGE",
+                f"end_seconds is {end:g}, which is not after start_seconds={start:g}.",
+                f"Choose an end_seconds above {start:g}.",
+            )
+    return ClipRequest(video, int(top_k), start, end)
+
+
+def _from_json(body: Mapping[str, Any]) -> dict[str, Any]:
+    fields = dict(body)
+    name = next((n for n in VIDEO_FIELDS if n in fields), None)
+    if name is None:
+        raise _bad("NO_VIDEO", "The JSON object has no field video.", 'Send {"video": "<base64 of the file>"}.')
+    text = fields.pop(name)
+    if not isinstance(text, str):
+        raise _bad("BAD_BASE64", f"{name} is {_kind(text)}, not a string.", "Send the file as base64 text.")
+    try:
+        fields["video"] = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise _bad("BAD_BASE64", f"{name} is not base64: {error}.", "Encode it: base64 -w0 clip.mp4") from error
+    return fields
+
+
+def _video(fields: dict[str, Any]) -> bytes:
+    """Take the video out of the fields."""
+    names = [name for name in VIDEO_FIELDS if name in fields]
+    if not names:
+        raise _bad(
+            "NO_VIDEO",
+            f"The request has no video; its fields are: {', '.join(sorted(fields)) or 'none'}.",
+            "Send the file as the body (curl -T clip.mp4 URL) or as a form (curl -F video=@clip.mp4 URL).",
+        )
+    if len(names) > 1:
+        raise _bad("TWO_VIDEOS", f"The request has {' and '.join(names)}.", "Send one video a request.")
+    value = fields.pop(names[0])
+    video = value.encode() if isinstance(value, str) else bytes(value or b"")
+    if not video:
+        raise _bad("EMPTY_BODY", "The video has no bytes.", "Send the file itself: curl -T clip.mp4 URL")
+    return video
+
+
+def _number(
+    fields: Mapping[str, Any], name: str, default: float, low: float, high: float, *, whole: bool = False
+) -> float:
+    """The value of an option: a number, or text that is one."""
+    if name not in fields:
+        return default
+    value = fields[name]
+    if isinstance(value, bytes | bytearray):
+        value = bytes(value).decode("utf-8", errors="replace")
+    kind = "whole number" if whole else "number"
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number) or (whole and number != int(number)):
+        raise _bad("BAD_OPTION", f"{name} is {_show(value)}, not a {kind}.", f"Choose {low:g} to {high:g}.")
+    if not low <= number <= high:
+        raise _bad("OPTION_OUT_OF_RANGE", f"{name} is {_show(value)}.", f"Choose {low:g} to {high:g}.")
+    return number
+
+
+def _show(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _kind(value: object) -> str:
+    return "null" if value is None else f"a {type(value).__name__}"
+
+
+def _bad(code: str, message: str, hint: str) -> ClipError:
+    return ClipError(code, 400, message, hint)

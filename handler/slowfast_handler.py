@@ -1,0 +1,85 @@
+"""The TorchServe skin: rows in, replies out. Everything else is in `actionrec`, which knows no server."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from actionrec.errors import ClipError
+from actionrec.pipeline import Classifier
+from actionrec.request import ClipRequest, parse_request
+from actionrec.result import Prediction
+
+if TYPE_CHECKING:
+    from ts.context import Context
+
+logger = logging.getLogger(__name__)
+
+
+class SlowFastHandler:
+    """One worker's model. TorchServe calls `initialize` once and `handle` a batch at a time."""
+
+    def initialize(self, context: Context) -> None:
+        """Load and warm up; the worker is READY only after this returns.
+
+        Args:
+            context: TorchServe's, with ``system_properties["model_dir"]`` and ``["gpu_id"]``.
+        """
+        properties = context.system_properties
+        gpu = properties.get("gpu_id")
+        device = f"cuda:{gpu}" if gpu is not None and torch.cuda.is_available() else "cpu"
+        self.classifier = Classifier.load(Path(properties["model_dir"]), device)
+        manifest = self.classifier.manifest
+        logger.info("Loaded %s %s (%s) on %s", manifest.name, manifest.version, manifest.runtime, device)
+
+    def handle(self, data: Sequence[Mapping[str, Any]], context: Context) -> list[bytes]:
+        """One reply a row, each with its own status; nothing is raised, which would fail the whole batch."""
+        if context.get_request_header(0, "describe") == "True":
+            return [_json(self.classifier.manifest.describe())]
+        parsed = [self._parse(row) for row in data]
+        requests = [request for request in parsed if isinstance(request, ClipRequest)]
+        answers = iter(self.classifier.classify(requests))
+        replies = []
+        for index, request in enumerate(parsed):
+            answer = request if isinstance(request, ClipError) else next(answers)
+            if isinstance(answer, ClipError):
+                replies.append(self._refuse(answer, context, index))
+            else:
+                assert isinstance(request, ClipRequest)
+                replies.append(self._reply(answer, request, context, index))
+        return replies
+
+    def _parse(self, row: Mapping[str, Any]) -> ClipRequest | ClipError:
+        try:
+            return parse_request(row, len(self.classifier.manifest.labels))
+        except ClipError as error:
+            return error
+        except Exception:
+            logger.exception("A request could not be read")
+            return ClipError("INTERNAL", 500, "The request could not be read.", "The service's log says more.")
+
+    def _reply(self, prediction: Prediction, request: ClipRequest, context: Context, index: int) -> bytes:
+        timings = prediction.timings_ms
+        for name, value in (
+            ("DecodeTime", timings.decode),
+            ("TransformTime", timings.transform),
+            ("InferenceTime", timings.inference),
+        ):
+            context.metrics.add_time(name, value, index, "ms")
+        context.set_response_content_type(index, "application/json")
+        return _json(prediction.to_dict(self.classifier.manifest, request.top_k))
+
+    def _refuse(self, error: ClipError, context: Context, index: int) -> bytes:
+        context.set_response_status(error.status, HTTPStatus(error.status).phrase, index)
+        context.set_response_content_type(index, "application/json")
+        return _json({"error": error.to_dict(), "request_id": context.get_request_id(index)})
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    # Bytes, since TorchServe would send a dict through json.dumps with an indent of 2.
+    return json.dumps(value, ensure_ascii=False).encode()
