@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import islice
 
 import av
 from av.container import InputContainer
@@ -28,6 +29,8 @@ REENCODE = f"It is damaged or cut short. Send it again, or re-encode it: {FFMPEG
 
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,gif,ivf,h264,hevc,m4v,mpegvideo"
 """FFmpeg's demuxer names."""
+
+_BARE_STREAMS = frozenset({"h264", "hevc", "mpegvideo", "m4v"})
 
 CODECS = frozenset(
     {"h264", "hevc", "av1", "libdav1d", "vp8", "libvpx", "vp9", "libvpx-vp9", "mpeg4", "mpeg2video"}
@@ -102,24 +105,33 @@ class Source:
         return self.stream.time_base or Fraction(1, 1000)
 
     @property
+    def counted(self) -> bool:
+        """Whether time is told by counting frames: the format has a rate but no presentation times.
+
+        AVI has none for reordered frames: what FFmpeg guesses puts them in a wrong order.
+        """
+        name = self.container.format.name
+        return name in _BARE_STREAMS or (name == "avi" and self.stream.codec_context.has_b_frames)
+
+    @property
     def origin(self) -> int:
         """The stream's first timestamp, in ticks."""
-        return self.stream.start_time or 0
+        return 0 if self.counted else self.stream.start_time or 0
 
     @property
     def ticks_per_frame(self) -> int:
-        """The nominal frame time, for streams that have no timestamps; 25 a second where it has no rate."""
-        rate = self.stream.average_rate or self.stream.guessed_rate or Fraction(25)
+        """The nominal frame time; of 25 frames a second where the stream states no rate."""
+        # A bare stream's average rate is a default of the demuxer's; the guessed one is read from the codec.
+        rate = self.stream.guessed_rate or self.stream.average_rate or Fraction(25)
         return max(1, round(1 / (rate * self.time_base)))
 
     def seconds(self) -> float:
         """Length of the clip by its packets' timestamps; what its header says plays no part."""
         with Source(self._data) as other:
-            ends = (
-                stamp + (packet.duration or 0)
-                for packet in other.container.demux(other.stream)
-                if packet.size and (stamp := _stamp(packet)) is not None
-            )
+            packets = (packet for packet in other.container.demux(other.stream) if packet.size)
+            if other.counted:
+                return float(sum(1 for _ in packets) * other.ticks_per_frame * other.time_base)
+            ends = (stamp + (p.duration or 0) for p in packets if (stamp := _stamp(p)) is not None)
             return float((max(ends, default=other.origin) - other.origin) * other.time_base)
 
     def packets(self, first: int, stop: int) -> list[Packet[VideoStream]]:
@@ -130,6 +142,8 @@ class Source:
             first, stop: in ticks.
         """
         margin = _SEEK_MARGIN_SECONDS
+        if self.counted:
+            return list(islice(self._until(stop), stop // self.ticks_per_frame + _MAX_REORDER))
         # A file that was just opened stands at its start already, and some formats cannot seek at all.
         while (target := first - int(margin / self.time_base)) > self.origin and self._seek(target):
             packets = list(self._until(stop))
@@ -160,7 +174,7 @@ class Source:
             if not packet.size:
                 continue
             stamp = packet.dts if packet.dts is not None else packet.pts
-            if stamp is not None and stamp >= stop:
+            if stamp is not None and stamp >= stop and not self.counted:
                 # No frame is shown before it is decoded, so nothing before `stop` can follow this; packets
                 # without a decoding time may be out of order.
                 beyond += 1

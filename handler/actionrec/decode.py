@@ -122,8 +122,8 @@ class _Window:
         return self._describe(frames, stamps)
 
     def _promised(self, packets: list[Packet[VideoStream]]) -> list[int]:
-        """Timestamps of the window's frames as the packets have them; none where a packet has none."""
-        if any(packet.pts is None for packet in packets):
+        """Timestamps of the window's frames as the packets have them; none where they cannot be relied on."""
+        if self.source.counted or any(packet.pts is None for packet in packets):
             return []
         stamps = {cast(int, p.pts) for p in packets if not p.is_discard}
         return sorted(pts for pts in stamps if self.first <= pts < self.stop)
@@ -154,8 +154,8 @@ class _Window:
                 continue
             for frame in frames:
                 self.damaged += frame.is_corrupt
-                stamps = (frame.pts, frame.dts, self.source.origin + count * self.source.ticks_per_frame)
-                yield next(stamp for stamp in stamps if stamp is not None), frame
+                stamp = None if self.source.counted else frame.pts if frame.pts is not None else frame.dts
+                yield (count * self.source.ticks_per_frame if stamp is None else stamp), frame
                 count += 1
 
     def _count(self, packets: list[Packet[VideoStream]]) -> list[int]:

@@ -1,0 +1,74 @@
+"""Videos made on the spot for tests: any container, codec, frame rate, GOP and timestamps."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from fractions import Fraction
+
+import av
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+Frames = npt.NDArray[np.uint8]
+
+
+def textured_frames(width: int, height: int, count: int, seed: int = 0) -> Frames:
+    """Smooth coloured noise that slides: uint8 [count, height, width, 3], every frame different."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (height // 8 + 8, (width + 4 * count) // 8 + 8, 3), dtype=np.uint8)
+    wide = cv2.resize(coarse, (width + 4 * count, height), interpolation=cv2.INTER_CUBIC)
+    return np.stack([wide[:, 4 * i : 4 * i + width] for i in range(count)])
+
+
+def encode(
+    frames: Frames,
+    fps: float = 30,
+    *,
+    codec: str = "libx264",
+    container: str = "mp4",
+    pix_fmt: str = "yuv420p",
+    options: dict[str, str] | None = None,
+    times: Sequence[float] | None = None,
+) -> bytes:
+    """A video file in memory.
+
+    Args:
+        frames: uint8 [T, H, W, 3].
+        fps: frames a second; with `times`, only what the header says.
+        options: of the encoder, as ``{"g": "12", "bf": "2"}``.
+        times: seconds of each frame, for a variable rate.
+    """
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as output:
+        stream = output.add_stream(codec, rate=Fraction(fps).limit_denominator(1001), options=options or {})
+        stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], pix_fmt
+        if times is not None:
+            stream.codec_context.time_base = Fraction(1, 90_000)
+        for index, pixels in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            if times is not None:
+                frame.time_base = Fraction(1, 90_000)
+                frame.pts = round(times[index] * 90_000)
+            else:
+                frame.time_base = 1 / Fraction(fps).limit_denominator(1001)
+                frame.pts = index
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return file.getvalue()
+
+
+def turn(mp4: bytes, degrees: int) -> bytes:
+    """The same MP4 with a display matrix that turns it clockwise by 90, 180 or 270 degrees."""
+    one, minus = (1 << 16).to_bytes(4, "big"), (-(1 << 16)).to_bytes(4, "big", signed=True)
+    zero = bytes(4)
+    a, b, c, d = {
+        90: (zero, one, minus, zero),
+        180: (minus, zero, zero, minus),
+        270: (zero, minus, one, zero),
+    }[degrees]
+    # The matrix lies 40 bytes into the version 0 track header: a b u c d v x y w, u v w in 2.30.
+    start = mp4.index(b"tkhd") + 4 + 40
+    matrix = a + b + zero + c + d + zero + zero + zero + (1 << 30).to_bytes(4, "big")
+    return mp4[:start] + matrix + mp4[start + 36 :]
