@@ -58,7 +58,9 @@ def parse_request(row: Mapping[str, Any], num_classes: int) -> ClipRequest:
         if name in _FUTURE_OPTIONS:
             raise _bad("UNSUPPORTED_OPTION", f"{name} is not supported by this version.", "Leave it out.")
         if name not in _OPTIONS:
-            raise _bad("UNKNOWN_OPTION", f"There is no option {name!r}.", f"Options: {', '.join(_OPTIONS)}.")
+            raise _bad(
+                "UNKNOWN_OPTION", f"There is no option {_show(name)}.", f"Options: {', '.join(_OPTIONS)}."
+            )
     # Without a cap of their own these would be the model's; 5 is more than a model of 3 classes has.
     top_k = _number(fields, "top_k", min(DEFAULT_TOP_K, num_classes), 1, num_classes, whole=True)
     start = _number(fields, "start_seconds", 0.0, 0.0, _MAX_SECONDS)
@@ -95,8 +97,9 @@ def _video(fields: dict[str, Any]) -> bytes:
     if not names:
         raise _bad(
             "NO_VIDEO",
-            f"The request has no video; its fields are: {', '.join(sorted(fields)) or 'none'}.",
-            "Send the file as the body (curl -T clip.mp4 URL) or as a form (curl -F video=@clip.mp4 URL).",
+            f"The request has no video; its fields are: {', '.join(map(_show, sorted(fields)[:3])) or 'none'}.",
+            "Send the file as the body (curl -T clip.mp4 URL) or as a form (curl -F video=@clip.mp4 URL); "
+            "with curl --data-binary add -H 'Content-Type: application/octet-stream'.",
         )
     if len(names) > 1:
         raise _bad("TWO_VIDEOS", f"The request has {' and '.join(names)}.", "Send one video a request.")
@@ -129,7 +132,7 @@ def _number(
 
 
 def _show(value: object) -> str:
-    text = repr(value)
+    text = ascii(value)
     return text if len(text) <= 40 else text[:37] + "..."
 
 

@@ -1,0 +1,96 @@
+# Everything is `python -m something`; this file only sets up the environment and passes variables on.
+# `make` alone lists the targets.
+
+# Empty means: whatever the command does by default.
+MODEL ?=
+NAME ?=
+WEIGHTS ?=
+WEIGHTS_SHA256 ?=
+LABELS ?=
+RUNTIME ?=
+PRECISION ?=
+DEVICE ?=
+CROP ?=
+WORKERS ?=
+PORT ?=
+FOREGROUND ?=
+
+VENV ?= .venv
+STAMP := $(VENV)/.installed
+PYTHON := $(VENV)/bin/python
+SOURCES := handler export client deploy tests
+DEMO := build/demo
+DEMO_ARCHIVE := $(DEMO)/model_store/motion.mar
+
+# Archives and servers must see the installed packages and what is in the archive, not someone's PYTHONPATH.
+unexport PYTHONPATH
+SHELL := bash
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo archive serve stop status scale test lint clean train-motion evaluate-motion
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
+	@echo
+	@echo 'archive: MODEL=auto NAME= WEIGHTS= WEIGHTS_SHA256= LABELS= RUNTIME= PRECISION= DEVICE= CROP='
+	@echo 'serve:   MODEL=all PORT=8080 WORKERS= FOREGROUND=1      scale: WORKERS=2 MODEL=all'
+
+setup: $(STAMP)  ## make .venv with all dependencies, and install Java where that is possible
+	@:
+
+$(STAMP): pyproject.toml scripts/setup
+	@scripts/setup $(VENV)
+	@touch $@
+
+demo: $(DEMO_ARCHIVE)  ## build, serve and try the small model that comes with the project
+	@trap 'exit 130' INT TERM; trap '$(PYTHON) -m deploy stop --run-dir $(DEMO)/run >/dev/null' EXIT; \
+	echo 'Starting a server for it ...' && \
+	$(PYTHON) -m deploy start --run-dir $(DEMO)/run --log-dir $(DEMO)/logs --model-store $(DEMO)/model_store \
+		--port $(or $(PORT),0) >/dev/null && \
+	$(PYTHON) -m export.motion.demo --url "$$($(PYTHON) -m deploy url --run-dir $(DEMO)/run)"
+
+# A store of its own: the user's model_store stays as it is.
+$(DEMO_ARCHIVE): $(STAMP) $(shell find handler export -type f -not -name '*.pyc' 2>/dev/null)
+	@$(PYTHON) -m export --model motion --store $(@D)
+	@touch $@
+
+archive: $(STAMP)  ## build model_store/<name>.mar from a model and its weights
+	@$(PYTHON) -m export $(if $(MODEL),--model '$(MODEL)') --name '$(NAME)' --weights '$(WEIGHTS)' \
+		--weights-sha256 '$(WEIGHTS_SHA256)' --labels '$(LABELS)' $(if $(RUNTIME),--runtime '$(RUNTIME)') \
+		$(if $(PRECISION),--precision '$(PRECISION)') $(if $(DEVICE),--device '$(DEVICE)') --crop '$(CROP)' \
+		--store model_store
+
+serve: $(STAMP)  ## serve what is in model_store; returns when it is ready (FOREGROUND=1 stays)
+	@$(PYTHON) -m deploy start $(addprefix --model ,$(or $(NAME),$(filter-out auto,$(MODEL)))) \
+		$(if $(PORT),--port '$(PORT)') $(if $(WORKERS),--workers '$(WORKERS)') \
+		$(if $(filter-out 0,$(FOREGROUND)),--foreground)
+
+stop: $(STAMP)  ## stop the server
+	@$(PYTHON) -m deploy stop
+
+status: $(STAMP)  ## what is up; fails unless every worker is READY
+	@$(PYTHON) -m deploy status
+
+scale: $(STAMP)  ## WORKERS=n processes for each model, or for MODEL
+	@[ -n '$(WORKERS)' ] || { echo 'error: how many workers? make scale WORKERS=2' >&2; exit 1; }
+	@$(PYTHON) -m deploy scale --workers '$(WORKERS)' $(addprefix --model ,$(filter-out all auto,$(MODEL)))
+
+test: $(STAMP)  ## run all tests
+	@$(PYTHON) -m pytest -q
+
+lint: $(STAMP)  ## ruff and mypy
+	@$(PYTHON) -m ruff check -q $(SOURCES)
+	@$(PYTHON) -m ruff format --check $(SOURCES)
+	@$(PYTHON) -m mypy $(SOURCES)
+
+train-motion: $(STAMP)  ## train the small model anew (hours)
+	@$(PYTHON) -m export.motion train
+
+evaluate-motion: $(STAMP)  ## how often the small model is right on new clips
+	@$(PYTHON) -m export.motion evaluate
+
+clean:  ## remove what can be made again, but neither .venv nor model_store
+	@[ ! -e run/server.json ] || $(PYTHON) -m deploy stop
+	@rm -rf build logs run .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	@find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,194 @@
+"""``python -m deploy start|stop|status|scale|wait|url``: what the Makefile's targets call."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from types import FrameType
+
+import requests
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from . import server
+from .management import get_models
+from .preflight import DeployError
+
+_NOT_READY, _NOT_RUNNING = 1, 3  # exit codes of `status`; 3 as in the LSB's for services
+
+_out = Console(highlight=False, soft_wrap=True)
+_err = Console(highlight=False, soft_wrap=True, stderr=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    # `kill` is to clean up just as Ctrl-C does.
+    signal.signal(signal.SIGTERM, _interrupt)
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except DeployError as error:
+        _err.print(f"[red]error:[/red] {escape(str(error))}")
+        for line in error.details:
+            _err.print(f"    {escape(line)}")
+        return 1
+    except requests.RequestException as error:
+        _err.print(f"[red]error:[/red] the server runs but does not answer: {escape(str(error))}")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _start(options: argparse.Namespace) -> int:
+    settings = server.Settings(
+        model_store=options.model_store,
+        models=tuple(name for name in options.model if name != "all"),
+        config=options.config,
+        run_dir=options.run_dir,
+        log_dir=options.log_dir,
+        port=options.port,
+        workers=options.workers,
+        timeout_seconds=options.timeout,
+        console=options.foreground,
+    )
+    began = time.monotonic()
+    # In the foreground the server's own log says what happens.
+    with nullcontext() if options.foreground else _out.status("Starting TorchServe ..."):
+        state = server.start(settings)
+    _out.print(
+        f"[green]Ready[/green] after {time.monotonic() - began:.0f} s: {escape(', '.join(state.models))}"
+    )
+    _out.print(f"  inference   {state.inference_url}")
+    _out.print(f"  management  {state.management_url}")
+    _out.print(f"  metrics     {state.metrics_url}")
+    _out.print(f"  logs        {escape(state.log_dir)}")
+    _out.print(f"Try it:  curl -T clip.mp4 {state.predict_url()}")
+    return _stay(state, options.run_dir) if options.foreground else 0
+
+
+def _stay(state: server.State, run_dir: Path) -> int:
+    """Until a signal stops this process, and so the server, or the server ends by itself."""
+    try:
+        while state.process.alive():
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        server.stop(run_dir)
+        _out.print("Stopped.")
+        return 0
+    server.stop(run_dir)
+    raise DeployError("TorchServe ended by itself", f"see {state.log_dir}")
+
+
+def _stop(options: argparse.Namespace) -> int:
+    _out.print("Stopped." if server.stop(options.run_dir) else "No server was running.")
+    return 0
+
+
+def _wait(options: argparse.Namespace) -> int:
+    server.wait_ready(server.running(options.run_dir), options.timeout)
+    return 0
+
+
+def _url(options: argparse.Namespace) -> int:
+    _out.print(server.running(options.run_dir).predict_url(options.model))
+    return 0
+
+
+def _scale(options: argparse.Namespace) -> int:
+    state = server.running(options.run_dir)
+    server.scale(state, options.workers, options.model, options.timeout)
+    for name in [options.model] if options.model else state.models:
+        _out.print(f"{escape(name)}: {options.workers} worker{'s' * (options.workers != 1)} READY")
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    state = server.load_state(options.run_dir)
+    if state is None or not state.process.alive():
+        _out.print("No server is running" + ("." if state is None else ": it ended without being stopped."))
+        return _NOT_RUNNING
+    models = get_models(state.management_url, state.models)
+    table = Table("model", "version", "worker", "pid", "status", "memory", "queue")
+    for model in models:
+        first = (model.name, model.version)
+        for worker in model.workers:
+            memory = worker.memory_mb
+            colour = "green" if worker.status == "READY" else "red"
+            table.add_row(
+                *first,
+                worker.id,
+                str(worker.pid) if worker.pid > 0 else "-",
+                f"[{colour}]{worker.status}[/{colour}]",
+                "-" if memory is None else f"{memory:.0f} MB",
+                str(model.pending_requests),
+            )
+            first = ("", "")
+        if not model.workers:
+            table.add_row(*first, "-", "-", "[red]no worker[/red]", "-", str(model.pending_requests))
+    for name in sorted(set(state.models) - {model.name for model in models}):
+        table.add_row(name, "-", "-", "-", "[red]not loaded[/red]", "-", "-")
+    _out.print(table)
+    _out.print(
+        f"pid {state.process.pid}, inference {state.inference_url}, management {state.management_url}, "
+        f"metrics {state.metrics_url}"
+    )
+    ready = len(models) == len(state.models) and all(model.ready() for model in models)
+    return 0 if ready else _NOT_READY
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001  # a signal handler's signature
+    raise KeyboardInterrupt
+
+
+def _parser() -> argparse.ArgumentParser:
+    defaults = server.Settings()
+    parser = argparse.ArgumentParser(prog="python -m deploy", description="The life of a TorchServe server.")
+    commands = parser.add_subparsers(title="commands", required=True)
+
+    def add(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(command=run)
+        command.add_argument(
+            "--run-dir", type=Path, default=defaults.run_dir, help="the server's state; one server each"
+        )
+        return command
+
+    def add_timeout(command: argparse.ArgumentParser) -> None:
+        command.add_argument(
+            "--timeout", type=float, default=defaults.timeout_seconds, help="seconds until all must be READY"
+        )
+
+    start = add("start", _start, "start a server, return when it is ready")
+    start.add_argument("--model-store", type=Path, default=defaults.model_store, help="directory of archives")
+    start.add_argument("--model", action="append", default=[], help="serve this one (repeatable); default: all")
+    start.add_argument("--config", type=Path, default=defaults.config)
+    start.add_argument("--log-dir", type=Path, default=defaults.log_dir)
+    start.add_argument("--port", type=int, help="inference port, the next four follow; 0: any free ones")
+    start.add_argument("--workers", type=int, help="of each model; default: what its archive says")
+    start.add_argument("--foreground", action="store_true", help="stay; SIGTERM or Ctrl-C stops the server")
+    add_timeout(start)
+
+    add("stop", _stop, "stop the server; nothing of it stays behind")
+    add(
+        "status",
+        _status,
+        f"what is up; exit code 0: all READY, {_NOT_READY}: not all, {_NOT_RUNNING}: no server",
+    )
+    scale = add("scale", _scale, "set the number of workers, return when they are ready")
+    scale.add_argument("--workers", type=int, required=True)
+    scale.add_argument("--model", help="default: every model")
+    add_timeout(scale)
+    add_timeout(add("wait", _wait, "wait until all workers are READY"))
+    add("url", _url, "print where to send clips").add_argument("--model", help="default: the first")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

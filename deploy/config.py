@@ -1,0 +1,66 @@
+"""The server's configuration as one start uses it: ``config.properties`` and the ports of this start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from .preflight import DeployError, free_ports
+
+# Where each of a server's ports stands, counted from the inference port.
+_ADDRESSES = {"inference_address": 0, "management_address": 1, "metrics_address": 2}
+_GRPC_PORTS = {"grpc_inference_port": 3, "grpc_management_port": 4}
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """A configuration with all its addresses decided."""
+
+    text: str
+    """The properties file that TorchServe reads."""
+    inference_url: str
+    management_url: str
+    metrics_url: str
+    host: str
+    """What the inference port is bound to."""
+    ports: tuple[int, ...]
+    """All that are listened on, the inference port first."""
+
+
+def load_config(path: Path, port: int | None = None) -> ServerConfig:
+    """Read ``config.properties`` and move it to other ports.
+
+    Args:
+        path: of the file.
+        port: for inference, the others follow it; 0 takes free ones; None leaves all as they stand there.
+    """
+    if not path.is_file():
+        raise DeployError(f"{path} is not there", "run this in the project's directory, or name it: --config")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    values = dict(_pair(line) for line in lines if "=" in line and not line.lstrip().startswith("#"))
+    missing = [key for key in (*_ADDRESSES, *_GRPC_PORTS) if key not in values]
+    if missing:
+        raise DeployError(f"{path} does not say {', '.join(missing)}", "take the lines from the original file")
+
+    host = urlsplit(values["inference_address"]).hostname or "127.0.0.1"
+    if port == 0:
+        port = free_ports(host)
+    if port is not None:
+        for key, offset in _ADDRESSES.items():
+            url = urlsplit(values[key])
+            values[key] = f"{url.scheme}://{url.hostname}:{port + offset}"
+        for key, offset in _GRPC_PORTS.items():
+            values[key] = str(port + offset)
+    urls = [values[key] for key in _ADDRESSES]
+    ports = [urlsplit(url).port or 80 for url in urls] + [int(values[key]) for key in _GRPC_PORTS]
+    # 0.0.0.0 listens everywhere, but is no address to call.
+    inference, management, metrics = (url.replace("//0.0.0.0:", "//127.0.0.1:") for url in urls)
+    metrics = f"{metrics.rstrip('/')}/metrics"  # the one path that it has
+    text = "".join(f"{key}={value}\n" for key, value in values.items())
+    return ServerConfig(text, inference, management, metrics, host, tuple(ports))
+
+
+def _pair(line: str) -> tuple[str, str]:
+    key, _, value = line.partition("=")
+    return key.strip(), value.strip()

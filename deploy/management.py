@@ -1,0 +1,113 @@
+"""What a running TorchServe says over its management API, and scaling through it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import requests
+
+from .preflight import DeployError
+
+_TIMEOUT_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One process that runs a model."""
+
+    id: str
+    pid: int
+    """-1 before the process runs."""
+    status: str
+    """``READY`` or what else TorchServe calls it; while a model loads, that is ``UNLOADING``."""
+
+    def process(self) -> psutil.Process | None:
+        """The process, where it runs."""
+        try:
+            return psutil.Process(self.pid)
+        except (psutil.Error, ValueError):
+            return None
+
+    @property
+    def memory_mb(self) -> float | None:
+        """Resident memory, children included; TorchServe's own figure is 0 without its system metrics."""
+        process = self.process()
+        try:
+            family = [process, *process.children(recursive=True)] if process else []
+            return float(sum(p.memory_info().rss for p in family)) / 2**20 if family else None
+        except psutil.Error:
+            return None
+
+
+@dataclass(frozen=True)
+class Model:
+    """One served model, at one moment."""
+
+    name: str
+    version: str
+    min_workers: int
+    workers: tuple[Worker, ...]
+    pending_requests: int
+
+    def ready(self, workers: int | None = None) -> bool:
+        """All its workers are READY, and there are as many as asked for.
+
+        Args:
+            workers: exactly so many; by default at least one and what the server was told.
+        """
+        if any(worker.status != "READY" for worker in self.workers):
+            return False
+        count = len(self.workers)
+        return count >= max(1, self.min_workers) if workers is None else count == workers
+
+
+def get_models(management_url: str, names: Sequence[str]) -> list[Model]:
+    """The models of these names that the server knows (at start it learns of them one by one).
+
+    Raises:
+        requests.RequestException: it does not answer.
+    """
+    found = []
+    for name in names:
+        reply = requests.get(f"{management_url}/models/{name}", timeout=_TIMEOUT_SECONDS)
+        if reply.ok:
+            found += [_model(entry) for entry in reply.json()]
+    return found
+
+
+def set_workers(management_url: str, name: str, workers: int, timeout_seconds: float) -> None:
+    """Tell the server how many workers a model has; returns when it has them or gives up.
+
+    Raises:
+        DeployError: the server refuses or does not answer.
+    """
+    try:
+        reply = requests.put(
+            f"{management_url}/models/{name}",
+            params={"min_worker": str(workers), "max_worker": str(workers), "synchronous": "true"},
+            timeout=timeout_seconds,
+        )
+    except requests.RequestException as error:
+        raise DeployError(f"the server does not answer the call to scale {name}: {error}") from error
+    if not reply.ok:
+        raise DeployError(f"the server did not scale {name} to {workers}: {_message(reply)}")
+
+
+def _message(reply: requests.Response) -> str:
+    try:
+        return str(reply.json()["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"HTTP {reply.status_code}"
+
+
+def _model(entry: dict[str, Any]) -> Model:
+    return Model(
+        name=entry["modelName"],
+        version=entry["modelVersion"],
+        min_workers=entry["minWorkers"],
+        workers=tuple(Worker(id=w["id"], pid=w["pid"], status=w["status"]) for w in entry["workers"]),
+        pending_requests=entry["jobQueueStatus"]["pendingRequests"],
+    )

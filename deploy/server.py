@@ -1,0 +1,288 @@
+"""Starting, scaling and stopping one TorchServe server, whose state is a file in its run directory."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+import requests
+
+from .cause import LogWatch
+from .config import ServerConfig, load_config
+from .management import Model, get_models, set_workers
+from .preflight import DeployError, check_java, check_ports, check_temporary_space, find_archives
+from .processes import ServerProcess, wait_gone
+
+_POLL_SECONDS = 0.25
+_STOP_PATIENCE_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a server is started with."""
+
+    model_store: Path = Path("model_store")
+    models: tuple[str, ...] = ()
+    """None: all in the store."""
+    config: Path = Path("config.properties")
+    run_dir: Path = Path("run")
+    log_dir: Path = Path("logs")
+    port: int | None = None
+    """For inference; see `load_config`."""
+    workers: int | None = None
+    """Of each model; None: what its archive says."""
+    timeout_seconds: float = 300.0
+    """Until all workers must be READY."""
+    python: Path = Path(sys.executable)
+    """The interpreter of the server and its workers."""
+    console: bool = False
+    """The server's log goes to standard output as well, as containers want it."""
+
+
+@dataclass(frozen=True)
+class State:
+    """A started server; kept as JSON in its run directory until it is stopped."""
+
+    process: ServerProcess
+    models: tuple[str, ...]
+    inference_url: str
+    management_url: str
+    metrics_url: str
+    temp_dir: str
+    """The server's own: TorchServe keeps its pid file, unpacked archives and workers' sockets there."""
+    log_dir: str
+
+    def predict_url(self, model: str | None = None) -> str:
+        """Where clips go."""
+        return f"{self.inference_url}/predictions/{model or self.models[0]}"
+
+    def save(self, run_dir: Path) -> None:
+        """Write the state; a reader sees the old one or the new one, never half of it."""
+        path = _state_file(run_dir)
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        partial.replace(path)
+
+
+def load_state(run_dir: Path) -> State | None:
+    """The state of the server of this run directory, which need not be alive any more."""
+    path = _state_file(run_dir)
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        process, models = ServerProcess(**values.pop("process")), tuple(values.pop("models"))
+        return State(process=process, models=models, **values)
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DeployError(
+            f"{path} is damaged ({error})", "stop the server by hand and delete the file"
+        ) from error
+
+
+def running(run_dir: Path) -> State:
+    """The state of a server that is alive.
+
+    Raises:
+        DeployError: there is none.
+    """
+    state = load_state(run_dir)
+    if state is None or not state.process.alive():
+        raise DeployError("no server is running", "start one: make serve")
+    return state
+
+
+def start(settings: Settings) -> State:
+    """Start a server and return when every worker of every model is READY.
+
+    Raises:
+        DeployError: it cannot start, or a worker died while it loaded; then nothing is left running.
+    """
+    run_dir, log_dir = settings.run_dir.resolve(), settings.log_dir.resolve()
+    for directory in (run_dir, log_dir):
+        directory.mkdir(parents=True, exist_ok=True)
+    with _only_one(run_dir):
+        state = load_state(run_dir)
+        if state and state.process.alive():
+            raise DeployError(
+                f"a server is already running at {state.inference_url} (pid {state.process.pid})",
+                "stop it first: make stop",
+            )
+        if state:
+            _clear(state, run_dir)  # it died without being stopped
+        config = load_config(settings.config, settings.port)
+        check_java()
+        archives = find_archives(settings.model_store, settings.models)
+        check_ports(config.host, config.ports)
+        check_temporary_space(archives)
+        watch = LogWatch(log_dir)
+        state = _launch(settings, config, archives, run_dir, log_dir)
+    try:
+        wait_ready(state, settings.timeout_seconds, watch)
+        if settings.workers is not None:
+            scale(state, settings.workers, timeout_seconds=settings.timeout_seconds)
+    except BaseException:  # Ctrl-C too: half a server is worse than none
+        stop(run_dir)
+        raise
+    return state
+
+
+def wait_ready(
+    state: State,
+    timeout_seconds: float,
+    watch: LogWatch | None = None,
+    models: Sequence[str] = (),
+    workers: int | None = None,
+) -> list[Model]:
+    """Wait until every worker is READY.
+
+    Args:
+        state: of the server.
+        timeout_seconds: give up after.
+        watch: fails at once when the log says since its making that a model could not be loaded.
+        models: look at these; none means all.
+        workers: exactly so many of each model; None: at least what the server was told, and one.
+    """
+    names = models or state.models
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        if not state.process.alive():
+            raise DeployError(
+                "TorchServe ended by itself", f"see {state.log_dir}", watch.tail() if watch else ()
+            )
+        if watch and (failed := watch.failed_model()):
+            time.sleep(_POLL_SECONDS)  # the worker's last lines are still on their way to the log
+            cause, details = watch.cause(failed)
+            raise DeployError(f"{failed} could not be loaded: {cause}", details=details)
+        try:
+            seen = get_models(state.management_url, names)
+        except requests.RequestException:
+            seen = []  # not up yet
+        if len(seen) == len(names) and all(model.ready(workers) for model in seen):
+            return seen
+        if time.monotonic() > deadline:
+            waiting = sorted(set(names) - {model.name for model in seen if model.ready(workers)})
+            raise DeployError(
+                f"{', '.join(waiting)} not READY after {timeout_seconds:g} s",
+                f"see {state.log_dir}/model_log.log",
+            )
+        time.sleep(_POLL_SECONDS)
+
+
+def scale(state: State, workers: int, model: str | None = None, timeout_seconds: float = 300.0) -> None:
+    """Give a model, or all, exactly this many workers; returns when those are READY and the others gone."""
+    if workers < 0:
+        raise DeployError(f"{workers} workers cannot be", "give a number from 0: make scale WORKERS=2")
+    if model and model not in state.models:
+        raise DeployError(
+            f"the server has no model {model} (it has: {', '.join(state.models)})", "name one of those"
+        )
+    watch = LogWatch(Path(state.log_dir))
+    for name in [model] if model else state.models:
+        before = _worker_processes(get_models(state.management_url, [name]))
+        set_workers(state.management_url, name, workers, timeout_seconds)
+        after = _worker_processes(wait_ready(state, timeout_seconds, watch, [name], workers))
+        # TorchServe strikes a worker off its list first and ends the process later.
+        wait_gone([process for process in before if process not in after], _STOP_PATIENCE_SECONDS)
+
+
+def stop(run_dir: Path) -> bool:
+    """Stop the server of this run directory, and return when all its processes are gone.
+
+    Returns:
+        False where none was running.
+    """
+    state = load_state(run_dir)
+    if state is None:
+        return False
+    was_alive = state.process.alive()
+    # Draining belongs here, before the signal: SIGTERM drops the requests that are in flight.
+    state.process.terminate(_STOP_PATIENCE_SECONDS)
+    _clear(state, run_dir)
+    return was_alive
+
+
+def _worker_processes(models: Sequence[Model]) -> list[psutil.Process]:
+    processes = (worker.process() for model in models for worker in model.workers)
+    return [process for process in processes if process]
+
+
+def _launch(
+    settings: Settings, config: ServerConfig, archives: Sequence[Path], run_dir: Path, log_dir: Path
+) -> State:
+    """Start the JVM by TorchServe's own launcher, in a session of its own."""
+    temp_dir = Path(tempfile.mkdtemp(prefix="actionrec-"))
+    rendered = run_dir / "config.properties"
+    rendered.write_text(f"# made from {settings.config.resolve()}\n{config.text}", encoding="utf-8")
+    command = [str(settings.python), "-m", "ts.model_server", "--start", "--ncs", "--ts-config", str(rendered)]
+    command += ["--model-store", str(settings.model_store.resolve())]
+    command += ["--models", *(f"{path.stem}={path.name}" for path in archives)]
+    # A PYTHONPATH would go before the archive, and the repository would be served instead of it. TS_... would
+    # go before our configuration.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH" and not k.startswith("TS_")}
+    environment |= {"TEMP": str(temp_dir), "TMPDIR": str(temp_dir)}
+    environment |= {"LOG_LOCATION": str(log_dir), "METRICS_LOCATION": str(log_dir)}
+    jvm_log = log_dir / "jvm.log"  # what it says before, or instead of, its own logs
+    with jvm_log.open("w", encoding="utf-8") as errors:
+        launcher = subprocess.Popen(
+            command,
+            env=environment,
+            cwd=temp_dir,  # the JVM's class path begins with it
+            stdin=subprocess.DEVNULL,
+            stdout=None if settings.console else subprocess.DEVNULL,
+            stderr=errors,
+            start_new_session=True,
+        )
+    try:
+        launcher.wait()  # returns 0 whatever happens, and leaves the JVM's pid in a file
+        process = _launched(temp_dir)
+        if process is None:
+            details = jvm_log.read_text(encoding="utf-8", errors="replace").splitlines()[-10:]
+            raise DeployError("TorchServe did not start", f"see {jvm_log}", details)
+        urls = (config.inference_url, config.management_url, config.metrics_url)
+        state = State(process, tuple(path.stem for path in archives), *urls, str(temp_dir), str(log_dir))
+        state.save(run_dir)
+    except BaseException:  # Ctrl-C at this moment must not leave a JVM that no state knows
+        launcher.wait()
+        if orphan := _launched(temp_dir):
+            orphan.terminate(_STOP_PATIENCE_SECONDS)
+        shutil.rmtree(temp_dir, ignore_errors=True)
+        raise
+    return state
+
+
+def _launched(temp_dir: Path) -> ServerProcess | None:
+    try:
+        return ServerProcess.of(int((temp_dir / ".model_server.pid").read_text()))
+    except (OSError, ValueError, psutil.Error):
+        return None
+
+
+def _clear(state: State, run_dir: Path) -> None:
+    shutil.rmtree(state.temp_dir, ignore_errors=True)
+    _state_file(run_dir).unlink(missing_ok=True)
+
+
+def _state_file(run_dir: Path) -> Path:
+    return run_dir / "server.json"
+
+
+@contextmanager
+def _only_one(run_dir: Path) -> Iterator[None]:
+    """Two starts at the same moment: the second is refused."""
+    with (run_dir / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise DeployError("a server is just being started here", "wait for it") from error
+        yield

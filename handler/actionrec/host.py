@@ -1,0 +1,61 @@
+"""What this machine is to compiled code: a model compiled on one host may crash, or be wrong, on another."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+# Instruction sets that a compiler told to use the machine it runs on may use (x86; ARM's are in `Features`).
+_ISA_PREFIXES = tuple(
+    "sse ssse avx amx fma f16c bmi aes vaes gfni sha abm adx movbe popcnt pclmulqdq vpclmulqdq "
+    "asimd sve bf16 i8mm fphp".split()
+)
+
+
+def fingerprint(device: torch.device | str) -> dict[str, Any]:
+    """What compiled code for this device depends on, as plain values.
+
+    Returns:
+        ``torch``: its version; on a CPU ``machine`` and ``instruction_sets``, on CUDA ``gpu`` (``sm_90``) and
+        ``cuda``.
+    """
+    device = torch.device(device)
+    if device.type == "cuda":
+        major, minor = torch.cuda.get_device_capability(device)
+        return {"torch": torch.__version__, "gpu": f"sm_{major}{minor}", "cuda": torch.version.cuda}
+    return {
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+        "instruction_sets": sorted(_instruction_sets()),
+    }
+
+
+def mismatch(built_on: Mapping[str, Any], device: torch.device | str) -> str | None:
+    """Why code that was compiled on another host cannot run here; None where it can.
+
+    A host with more instruction sets than the one it was built on runs it as well.
+    """
+    here = fingerprint(device)
+    for key in sorted({*built_on, *here}):
+        built, found = built_on.get(key), here.get(key)
+        if key == "instruction_sets":
+            if missing := sorted(set(built or ()) - set(found or ())):
+                return f"this CPU lacks {', '.join(missing[:6])}, which it was compiled to use"
+        elif built != found:
+            return f"it was compiled for {key} {built}, and this host has {found}"
+    return None
+
+
+def _instruction_sets() -> set[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # no Linux: torch's own name for the widest vectors is all there is
+        return {torch.backends.cpu.get_cpu_capability()}
+    flags = next(
+        (line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features"))), []
+    )
+    return {flag for flag in flags if flag.startswith(_ISA_PREFIXES)}

@@ -1,0 +1,91 @@
+"""Promise: a request means the same however it is written, and a wrong one is refused by the field's name."""
+
+import base64
+from typing import Any
+
+import pytest
+from actionrec.errors import ClipError
+from actionrec.request import ClipRequest, parse_request
+
+CLASSES = 8
+VIDEO = b"\x00\x00\x00\x18ftyp"
+BASE64 = base64.b64encode(VIDEO).decode()
+
+GOOD = {
+    "raw body": ({"body": VIDEO}, ClipRequest(VIDEO)),
+    "bytearray": ({"data": bytearray(VIDEO)}, ClipRequest(VIDEO)),
+    "form": ({"video": VIDEO, "top_k": b"3"}, ClipRequest(VIDEO, top_k=3)),
+    "form, all options": (
+        {"data": VIDEO, "top_k": "1", "start_seconds": b"0.5", "end_seconds": b"1e1"},
+        ClipRequest(VIDEO, 1, 0.5, 10.0),
+    ),
+    "json": ({"body": {"video": BASE64, "top_k": 2}}, ClipRequest(VIDEO, top_k=2)),
+    "json with text numbers": ({"body": {"data": BASE64, "end_seconds": "2"}}, ClipRequest(VIDEO, 5, 0.0, 2.0)),
+}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_every_way_to_write_a_request(name: str) -> None:
+    """Raw, multipart and JSON requests become the same ClipRequest."""
+    row, expected = GOOD[name]
+    assert parse_request(row, CLASSES) == expected
+
+
+def test_default_top_k_fits_a_model_of_few_classes() -> None:
+    """A model with three classes answers with three labels, not with an error about five."""
+    assert parse_request({"body": VIDEO}, 3).top_k == 3
+
+
+BAD: dict[str, tuple[dict[str, Any], str, str]] = {
+    "no field": ({}, "NO_VIDEO", "none"),
+    "no video": ({"film": b"x", "top_k": b"3"}, "NO_VIDEO", "film"),
+    "empty": ({"body": b""}, "EMPTY_BODY", "no bytes"),
+    "null": ({"body": None}, "EMPTY_BODY", "no bytes"),
+    "two": ({"video": VIDEO, "data": VIDEO}, "TWO_VIDEOS", "video and data"),
+    "json without video": ({"body": {"top_k": 3}}, "NO_VIDEO", "no field video"),
+    "json with a number": ({"body": {"video": 7}}, "BAD_BASE64", "a int"),
+    "not base64": ({"body": {"video": "@@@"}}, "BAD_BASE64", "not base64"),
+    "unknown": ({"body": VIDEO, "topk": b"3"}, "UNKNOWN_OPTION", "topk"),
+    "future": ({"body": VIDEO, "views": b"10"}, "UNSUPPORTED_OPTION", "views"),
+    "future crops": ({"body": VIDEO, "crops": b"3"}, "UNSUPPORTED_OPTION", "crops"),
+    "future stride": ({"body": VIDEO, "stride_seconds": b"1"}, "UNSUPPORTED_OPTION", "stride_seconds"),
+    "top_k text": ({"body": VIDEO, "top_k": b"many"}, "BAD_OPTION", "'many'"),
+    "top_k fraction": ({"body": VIDEO, "top_k": b"2.5"}, "BAD_OPTION", "2.5"),
+    "top_k zero": ({"body": VIDEO, "top_k": b"0"}, "OPTION_OUT_OF_RANGE", "top_k"),
+    "top_k nine of eight": ({"body": VIDEO, "top_k": b"9"}, "OPTION_OUT_OF_RANGE", "9"),
+    "top_k true": ({"body": {"video": BASE64, "top_k": True}}, "BAD_OPTION", "True"),
+    "top_k list": ({"body": {"video": BASE64, "top_k": [3]}}, "BAD_OPTION", "[3]"),
+    "start not a number": ({"body": VIDEO, "start_seconds": b"nan"}, "BAD_OPTION", "nan"),
+    "start infinite": ({"body": VIDEO, "start_seconds": b"inf"}, "BAD_OPTION", "inf"),
+    "start negative": ({"body": VIDEO, "start_seconds": b"-1"}, "OPTION_OUT_OF_RANGE", "start_seconds"),
+    "start not text": ({"body": VIDEO, "start_seconds": b"\xff\xfe"}, "BAD_OPTION", "start_seconds"),
+    "start a megabyte": ({"body": VIDEO, "start_seconds": b"9" * 10**6}, "BAD_OPTION", "start_seconds"),
+    "end before start": (
+        {"body": VIDEO, "start_seconds": b"5", "end_seconds": b"5"},
+        "OPTION_OUT_OF_RANGE",
+        "end_seconds",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_wrong_requests_are_refused_by_name(name: str) -> None:
+    """Each mistake has its code, a message that names what was received (shortened), and a hint."""
+    row, code, said = BAD[name]
+    with pytest.raises(ClipError) as caught:
+        parse_request(row, CLASSES)
+    error = caught.value
+    assert (error.code, error.status) == (code, 400)
+    assert said in error.message
+    assert len(error.message) < 200
+    assert error.hint
+
+
+def test_a_form_encoded_file_is_recognised() -> None:
+    """curl --data-binary without a content type makes form fields of the file: the hint says what to do."""
+    with pytest.raises(ClipError) as caught:
+        parse_request({"\x1aE\xdf\xa3" * 300: b"", "x" * 5000: b"1"}, CLASSES)
+    assert caught.value.code == "NO_VIDEO"
+    assert "--data-binary" in caught.value.hint
+    assert caught.value.message.isascii()
+    assert len(caught.value.message) < 200
