@@ -142,7 +142,8 @@ def _holder(port: int) -> str:
     """`` by java (pid 123)`` where the system tells."""
     try:
         for connection in psutil.net_connections(kind="tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+            here = getattr(connection.laddr, "port", None) == port  # an unbound socket has an empty address
+            if here and connection.status == psutil.CONN_LISTEN and connection.pid:
                 return f" by {psutil.Process(connection.pid).name()} (pid {connection.pid})"
     except psutil.Error:
         pass  # another user's process: not ours to see
