@@ -1,0 +1,181 @@
+"""One file that TorchServe serves: everything that a prediction needs, and nothing of this repository's tools.
+
+<name>.mar
+  slowfast_handler.py    the one class that TorchServe calls
+  actionrec/             the library under it
+  model.pt               the exported model
+  model-config.yaml      TorchServe's settings, and what the model is (actionrec.manifest)
+  labels.txt
+  MAR-INF/MANIFEST.json  torch-model-archiver's
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from actionrec.manifest import Manifest
+
+from .download import sha256_of
+from .errors import ArchiveError, ExportError
+
+HANDLER_DIRECTORY = Path(__file__).resolve().parent.parent / "handler"
+HANDLER_FILE = "slowfast_handler.py"
+LIBRARY = "actionrec"
+
+SERVING: dict[str, Any] = {
+    # One worker: a single clip already fills a CPU's cores, and a GPU. `make scale` adds more.
+    "minWorkers": 1,
+    "maxWorkers": 1,
+    # A batch shares the decode processes and fills a GPU. The wait for it to fill is paid by every request
+    # that comes alone, so it is short beside the decoding of a clip.
+    "batchSize": 4,
+    "maxBatchDelay": 5,  # milliseconds
+    # Seconds. Past this TorchServe kills the worker: many views of long clips on a CPU must fit in.
+    "responseTimeout": 120,
+    # Seconds. Importing torch and loading the model, on a slow disk.
+    "startupTimeout": 300,
+}
+"""TorchServe's own keys in ``model-config.yaml``."""
+
+PACKAGES = ("torch", "torchvision", "pytorchvideo", "av", "numpy", "torch-model-archiver")
+
+
+def check_name(kind: str, value: str) -> None:
+    """Make sure that a model's name or version is safe in a URL and a file name.
+
+    Raises:
+        ExportError: it is not.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", value):
+        raise ExportError(
+            f"{kind}={value!r} cannot be part of an address",
+            "Use letters, digits, '_', '.' and '-', with a letter or digit first.",
+        )
+
+
+def built_with() -> dict[str, str]:
+    """Versions and host of this build; the time is SOURCE_DATE_EPOCH's where that is set.
+
+    Raises:
+        ExportError: SOURCE_DATE_EPOCH is no number.
+    """
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    if epoch and not epoch.isdecimal():
+        raise ExportError(
+            f"SOURCE_DATE_EPOCH={epoch} is not a number of seconds", "Leave it out, or use `date +%s`."
+        )
+    seconds = int(epoch) if epoch else int(time.time())
+    return {
+        "python": platform.python_version(),
+        **{package: version(package) for package in PACKAGES},
+        "platform": platform.platform(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds)),
+    }
+
+
+@contextmanager
+def workspace(store: Path) -> Iterator[Path]:
+    """A folder to build in, gone afterwards; inside the store, so that the last step is one rename.
+
+    Raises:
+        ArchiveError: the store cannot be written to, or is full.
+    """
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+        # A leading dot: TorchServe passes over hidden entries of its store.
+        with tempfile.TemporaryDirectory(prefix=".build-", dir=store) as directory:
+            yield Path(directory).resolve()
+    except OSError as error:
+        raise ArchiveError(
+            f"cannot write to {store}: {error.strerror or error}",
+            "Free some space there, or name another folder: --store.",
+        ) from error
+
+
+def check_parts() -> Path:
+    """The handler's file.
+
+    Raises:
+        ArchiveError: it is missing.
+    """
+    handler = HANDLER_DIRECTORY / HANDLER_FILE
+    if not handler.is_file():
+        raise ArchiveError(
+            f"{handler} is missing", "It comes with this repository, as all that an archive runs."
+        )
+    return handler
+
+
+def write(manifest: Manifest, artifact: Path, store: Path, directory: Path) -> Path:
+    """Pack an archive and put it into the store in one step, with its checksum beside it.
+
+    Args:
+        manifest: what the archive says about itself.
+        artifact: the exported model.
+        store: where the archive goes.
+        directory: where to work, on the store's file system; see `workspace`.
+
+    Returns:
+        The path of the archive; ``<name>.mar.sha256`` stands next to it.
+
+    Raises:
+        ArchiveError: a part is missing or torch-model-archiver fails.
+    """
+    handler = check_parts()
+    extra = directory / "extra"
+    library = HANDLER_DIRECTORY / LIBRARY
+    for source in sorted(library.rglob("*.py")):
+        copy = extra / LIBRARY / source.relative_to(library)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, copy)
+    # The labels go to the archive's root with it; the configuration is also named for TorchServe to read.
+    config = manifest.write(extra, SERVING)
+    _run_archiver(manifest, artifact, handler, extra, config, directory)
+
+    built = directory / f"{manifest.name}.mar"
+    digest = directory / f"{built.name}.sha256"
+    digest.write_text(f"{sha256_of(built)}  {built.name}\n", encoding="ascii")  # as sha256sum -c reads it
+    built.replace(store / built.name)
+    digest.replace(store / digest.name)
+    return store / built.name
+
+
+def _run_archiver(
+    manifest: Manifest, artifact: Path, handler: Path, extra: Path, config: Path, directory: Path
+) -> None:
+    """torch-model-archiver, in its own process and its own temporary folder: it deletes $TMPDIR/<name>."""
+    temporary = directory / "tmp"
+    temporary.mkdir()
+    command = [
+        *(sys.executable, "-m", "model_archiver.model_packaging"),
+        *("--model-name", manifest.name),
+        *("--version", manifest.version),
+        *("--serialized-file", str(artifact)),
+        *("--handler", str(handler)),
+        *("--extra-files", str(extra)),
+        *("--config-file", str(config)),
+        *("--export-path", str(directory)),
+        # Weights hardly compress; deflating them takes longer than all the rest of the archive.
+        *("--archive-format", "zip-store"),
+    ]
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise ArchiveError(
+            f"torch-model-archiver failed: {lines[-1]}", "Is there space for two copies of the model?"
+        )

@@ -1,0 +1,199 @@
+"""The steps of a build, in order: settle what is wanted, get weights, export, compare, pack."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from actionrec.manifest import Manifest, read_labels
+from actionrec.runtime import Runtime
+from rich.console import Console
+from torch import nn
+
+from . import archive, artifacts, calibrate, parity, weights, zoo
+from .errors import ExportError, WeightsError, WeightsUnavailableError
+from .samples import sample_clips
+from .weights import RANDOM, Weights
+from .zoo import ZooModel
+
+AUTO = "auto"
+AUTO_MODEL = "slowfast_r50"
+FALLBACK_MODEL = "motion"
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be built; every field is one of the Makefile's variables."""
+
+    model: str = AUTO
+    name: str = ""
+    """Of the endpoint; empty: the model's."""
+    weights: str = ""
+    """Empty (the model's own), a path, a URL or ``random``."""
+    weights_sha256: str = ""
+    labels: Path | None = None
+    """A text file; None: the model's own labels."""
+    runtime: str = "torchscript"
+    precision: str = AUTO
+    device: str = AUTO
+    crop_pixels: int | None = None
+    version: str = "1.0"
+    store: Path = Path("model_store")
+    seed: int = 0
+    """Of random weights."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """What was built."""
+
+    path: Path
+    size_bytes: int
+    manifest: Manifest
+    weights_source: str
+    notice: str
+    """Why it is another model than the one that was hoped for; empty where it is not."""
+    seconds: float
+
+
+def build(order: Order, console: Console) -> Built:
+    """Build an archive.
+
+    Args:
+        order: what is wanted.
+        console: shows what is being done.
+
+    Raises:
+        ExportError: it cannot be built; the message says why and the hint what to do. No archive was written.
+    """
+    started = time.monotonic()
+    # All that can be wrong with the order is said before anything slow is begun.
+    target = artifacts.choose_target(order.runtime, order.precision, order.device)
+    archive.check_name("VERSION", order.version)
+    if order.name:
+        archive.check_name("NAME", order.name)
+    own_labels = _read_labels(order.labels)
+    sha256 = weights.parse_sha256(order.weights_sha256) if order.weights_sha256 else None
+    if order.weights == RANDOM and sha256:
+        raise ExportError(
+            "WEIGHTS_SHA256 is given, but random weights have no file", "Leave one of the two out."
+        )
+
+    archive.check_parts()
+    with archive.workspace(order.store):
+        pass
+
+    model, found, notice = _choose(order, sha256, console)
+    name = _name(order, model)
+    console.print(f"[bold]{model.name}[/] for {target.device}, {target.precision}, {target.runtime}")
+    net, labels = _net(model, found, own_labels, order.seed, console)
+    console.print("exporting, then comparing the export with the eager model on generated clips")
+    with archive.workspace(order.store) as directory:
+        artifact = artifacts.export(net, model.spec, target, directory)
+        manifest = Manifest(
+            name=name,
+            version=order.version,
+            spec=model.spec,
+            weights=f"sha256:{found.sha256}" if found else RANDOM,
+            runtime=target.runtime,
+            precision=target.precision,
+            device=target.device,
+            artifact=artifact.name,
+            labels=labels,
+            built_with=archive.built_with(),
+        )
+        runtime = Runtime(directory, manifest, target.device)
+        clips = sample_clips(model.spec, parity.CLIPS, parity.SEED)
+        manifest = replace(manifest, parity=parity.check(net, runtime, target.precision, clips))
+        path = archive.write(manifest, artifact, order.store, directory)
+    return Built(
+        path=path,
+        size_bytes=path.stat().st_size,
+        manifest=manifest,
+        weights_source=found.source if found else f"random, seed {order.seed}",
+        notice=notice,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _choose(order: Order, sha256: str | None, console: Console) -> tuple[ZooModel, Weights | None, str]:
+    """Which model, its weights (None: random), and the notice for a model that is not the one hoped for."""
+
+    def find(model: ZooModel) -> Weights | None:
+        return None if order.weights == RANDOM else weights.resolve(model, order.weights, sha256, console)
+
+    def sized(name: str) -> ZooModel:
+        model = zoo.get(name)
+        return model.with_crop(order.crop_pixels) if order.crop_pixels else model
+
+    if order.model != AUTO:
+        model = sized(order.model)
+        return model, find(model), ""
+    model = sized(AUTO_MODEL)
+    # Whoever names weights, labels, a checksum or a size means a SlowFast; motion would be no answer to that.
+    if order.weights or order.labels or sha256 or order.crop_pixels:
+        return model, find(model), ""
+    reason = weights.why_unavailable(model)
+    if reason is None:
+        try:
+            return model, find(model), ""
+        except WeightsUnavailableError as error:
+            reason = error.message
+    fallback = zoo.get(FALLBACK_MODEL)
+    notice = (
+        f"The weights of {AUTO_MODEL} are not here and could not be fetched ({reason}), so this is "
+        f"{FALLBACK_MODEL}, the small bundled model. To get {AUTO_MODEL}: MODEL={AUTO_MODEL} with a network, "
+        f"or WEIGHTS=file.pyth."
+    )
+    return fallback, find(fallback), notice
+
+
+def _name(order: Order, model: ZooModel) -> str:
+    """The endpoint's name, which must not be that of a model it is not."""
+    name = order.name or model.name
+    if name in zoo.NAMES and name != model.name:
+        raise ExportError(
+            f"NAME={name} would be the name of another model than {model.name}, which is in it",
+            "Leave NAME out, or choose one of your own.",
+        )
+    return name
+
+
+def _read_labels(path: Path | None) -> tuple[str, ...] | None:
+    """The user's labels."""
+    if path is None:
+        return None
+    try:
+        return read_labels(path)
+    except (OSError, ValueError) as error:
+        raise ExportError(
+            f"LABELS={path} cannot be used: {error}", "One label a line, in class order."
+        ) from error
+
+
+def _net(
+    model: ZooModel, found: Weights | None, own_labels: tuple[str, ...] | None, seed: int, console: Console
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """The eager model with its weights, in evaluation mode, and its labels."""
+    labels = own_labels or model.labels()
+    if found is None:
+        console.print(f"random weights, seed {seed}, calibrated on generated clips")
+        net = model.build(model.spec, len(labels))
+        calibrate.randomise(net, seed)
+        calibrate.calibrate(net, model.spec, sample_clips(model.spec, calibrate.CLIPS, seed))
+        return net, labels
+    console.print(
+        f"weights {found.source}\nsha256  {found.sha256}", soft_wrap=True, markup=False, highlight=False
+    )
+    state = weights.load_state(found.path)
+    classes = weights.head_classes(state, found.path)
+    if classes != len(labels):
+        whose = "LABELS has" if own_labels else f"{model.name} has"
+        raise WeightsError(
+            f"{found.path} tells {classes} classes apart, but {whose} {len(labels)} labels",
+            "Give the file with the labels it was trained on: LABELS=labels.txt, one a line, in class order.",
+        )
+    net = model.build(model.spec, classes)
+    weights.load_into(net, state, found.path)
+    return net, labels

@@ -1,0 +1,101 @@
+"""``python -m export``: build an archive and say what was built."""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from .build import Built, Order, build
+from .errors import ExportError
+from .weights import RANDOM
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: without the program's name; those of the process if None.
+
+    Returns:
+        Exit code: 0, 1 where nothing was built, or 130 after Ctrl-C.
+    """
+    # TorchScript is what TorchServe runs; torch says at every use that it would rather have it replaced.
+    warnings.filterwarnings("ignore", message=r"`torch\.jit\.", category=FutureWarning)
+    order = _parse(arguments)
+    try:
+        built = build(order, Console())
+    except ExportError as error:
+        errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+        errors.print(f"error: {error.message}", style="red")
+        if error.hint:
+            errors.print(f"hint:  {error.hint}")
+        return 1
+    except KeyboardInterrupt:
+        Console(stderr=True).print("interrupted; a download goes on from where it was when you run this again")
+        return 130
+    _show(built, Console())
+    return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> Order:
+    """An empty value counts as not given: the Makefile passes all of its variables."""
+    own = Order()
+    parser = argparse.ArgumentParser(
+        prog="python -m export",
+        description="Build a TorchServe archive of a SlowFast model.",
+        epilog="PYTORCHVIDEO_ZOO_URL names a mirror of the folder of the published weights, "
+        "TORCH_HOME the folder for downloads.",
+    )
+    add = parser.add_argument
+    add("--model", default=own.model, help="auto, or one of the models; auto: slowfast_r50, else motion")
+    add("--name", default="", help="of the archive and the endpoint; default: the model's")
+    add("--weights", default="", help="a file, an http(s) URL, or 'random'; default: the model's own")
+    add("--weights-sha256", default="", help="what the weights file must have")
+    add("--labels", default="", help="text file, one label a line in class order; default: the model's own")
+    add("--runtime", default=own.runtime, help="form of the exported model: torchscript")
+    add("--precision", default=own.precision, help="auto, fp32 or fp16; auto: fp16 on CUDA")
+    add("--device", default=own.device, help="auto, cpu or cuda")
+    add("--crop", default="", help="edge of the input, in pixels; default: the model's own")
+    add("--version", default=own.version, help="of the archive")
+    add("--store", default=str(own.store), help="folder for the archive")
+    add("--seed", default=own.seed, type=int, help="of random weights")
+    given = parser.parse_args(arguments)
+    if given.crop and not given.crop.isdecimal():
+        parser.error(f"--crop must be a number of pixels, got {given.crop!r}")
+    return Order(
+        model=given.model or own.model,
+        name=given.name,
+        weights=given.weights,
+        weights_sha256=given.weights_sha256,
+        labels=Path(given.labels) if given.labels else None,
+        runtime=given.runtime or own.runtime,
+        precision=given.precision or own.precision,
+        device=given.device or own.device,
+        crop_pixels=int(given.crop) if given.crop else None,
+        version=given.version or own.version,
+        store=Path(given.store or own.store),
+        seed=given.seed,
+    )
+
+
+def _show(built: Built, console: Console) -> None:
+    """What was built, a line for each thing that a person asks about it."""
+    manifest, report = built.manifest, built.manifest.parity
+    spec = manifest.spec
+    rows = {
+        "archive": f"{built.path} ({built.size_bytes / 1e6:.1f} MB, built in {built.seconds:.0f} s)",
+        "endpoint": f"/predictions/{manifest.name} (version {manifest.version})",
+        "weights": built.weights_source if manifest.weights == RANDOM else manifest.weights,
+        "labels": f"{len(manifest.labels)}: {', '.join(manifest.labels[:3])}, ...",
+        "input": f"{spec.num_frames} frames of {spec.window_seconds:.3f} s, {spec.crop} x {spec.crop} pixels",
+        "parity": f"scores within {report['max_abs_score_difference']:.1e} of the eager model's, "
+        f"same best label on {report['top1_agreement']:.0%} of {report['clips']} clips",
+    }
+    for title, text in rows.items():
+        console.print(f"{title:<9} {text}", soft_wrap=True, markup=False, highlight=False)
+    if built.notice:
+        console.print(built.notice, style="yellow", soft_wrap=True, markup=False, highlight=False)
