@@ -103,7 +103,7 @@ def export(model: nn.Module, spec: ClipSpec, target: Target, directory: Path) ->
 
 @torch.no_grad()
 def _write_torchscript(model: nn.Module, spec: ClipSpec, target: Target, path: Path) -> None:
-    frames = torch.zeros(TRACE_BATCH, spec.num_frames, spec.crop, spec.crop, 3, dtype=torch.uint8)
+    frames = torch.zeros(TRACE_BATCH, spec.num_frames, spec.crop, spec.crop, 3, dtype=torch.int16)
     example = pack(frames, spec, target.device, target.dtype)
     # A tuple around the list: traced with the bare list, the model would be called as f(slow, fast).
     # No check_trace: the parity check that follows is the better one.

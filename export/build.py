@@ -13,7 +13,7 @@ from torch import nn
 
 from . import archive, artifacts, calibrate, parity, weights, zoo
 from .errors import ExportError, WeightsError, WeightsUnavailableError
-from .samples import sample_clips
+from .samples import calibration_clips, sample_clips
 from .weights import RANDOM, Weights
 from .zoo import ZooModel
 
@@ -181,7 +181,7 @@ def _net(
         console.print(f"random weights, seed {seed}, calibrated on generated clips")
         net = model.build(model.spec, len(labels))
         calibrate.randomise(net, seed)
-        calibrate.calibrate(net, model.spec, sample_clips(model.spec, calibrate.CLIPS, seed))
+        calibrate.calibrate(net, model.spec, calibration_clips(model.spec, calibrate.CLIPS, seed))
         return net, labels
     console.print(
         f"weights {found.source}\nsha256  {found.sha256}", soft_wrap=True, markup=False, highlight=False

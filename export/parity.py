@@ -54,7 +54,7 @@ def check(eager: nn.Module, exported: Runtime, precision: str, clips: Tensor) ->
         eager: float32, on the CPU, in evaluation mode.
         exported: the exported model as the server runs it.
         precision: its precision, a key of `TOLERANCES`.
-        clips: uint8 [N, T, H, W, 3], RGB; N at least 2.
+        clips: int16 [N, T, H, W, 3], RGB; N at least 2.
 
     Returns:
         The report that goes into the archive: plain numbers.
@@ -97,6 +97,6 @@ def check(eager: nn.Module, exported: Runtime, precision: str, clips: Tensor) ->
 
 @torch.inference_mode()
 def _eager_scores(model: nn.Module, spec: ClipSpec, clips: Tensor) -> Scores:
-    """Clips uint8 [B, T, H, W, 3] -> probabilities float32 [B, classes]."""
+    """Clips int16 [B, T, H, W, 3] -> probabilities float32 [B, classes]."""
     scores: Scores = model(pack(clips, spec)).softmax(dim=1).numpy()
     return scores

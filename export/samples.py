@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 from actionrec.decode import decode
-from actionrec.spec import ClipSpec
-from torch import Tensor
+from actionrec.spec import STEPS_PER_LEVEL, ClipSpec
+from torch import Tensor, nn
 
 SIZE = (340, 256)
 """Width and height of the generated clips, in pixels: 4:3, as much of Kinetics is."""
@@ -25,7 +25,7 @@ def sample_clips(spec: ClipSpec, count: int, seed: int) -> Tensor:
         seed: of the first one; the next has the next.
 
     Returns:
-        uint8 [count, T, H, W, 3], RGB, at the spec's size.
+        int16 [count, T, H, W, 3], as `decode` gives them.
     """
     from .motion.clips import random_clip
     from .motion.scene import LABELS
@@ -42,3 +42,27 @@ def sample_clips(spec: ClipSpec, count: int, seed: int) -> Tensor:
         for index in range(count)
     ]
     return torch.from_numpy(np.stack([decode(clip.data, spec).frames for clip in clips]))
+
+
+def calibration_clips(spec: ClipSpec, count: int, seed: int) -> Tensor:
+    """Half `sample_clips`, half moving noise of coarse and fine grain, brightness and contrast at random.
+
+    Returns:
+        int16 [count, T, H, W, 3]; scenes and noise take turns, so that every batch has both.
+    """
+    scenes = sample_clips(spec, count - count // 2, seed)
+    generator = torch.Generator().manual_seed(seed)
+    shape = (spec.num_frames, spec.crop, spec.crop)
+    clips = []
+    for index in range(count):
+        if index % 2 == 0:
+            clips.append(scenes[index // 2])
+            continue
+        coarse = torch.rand(1, 3, 4, 16, 16, generator=generator)
+        fine = torch.rand(1, 3, spec.num_frames, spec.crop // 2, spec.crop // 2, generator=generator)
+        smooth = nn.functional.interpolate(coarse, shape, mode="trilinear", align_corners=False)
+        noise = 0.6 * smooth + 0.4 * nn.functional.interpolate(fine, shape)
+        contrast, brightness = torch.rand(2, generator=generator)
+        levels = (noise * (0.2 + 0.8 * contrast) + 0.3 * brightness).clamp(0, 1) * 255
+        clips.append((levels * STEPS_PER_LEVEL).to(torch.int16)[0].permute(1, 2, 3, 0))
+    return torch.stack(clips)

@@ -126,7 +126,7 @@ def test_archive_serves_alone(motion: Built, tmp_path: Path) -> None:
 
 
 def sample_like_server(path: Path, spec: ClipSpec) -> np.ndarray:
-    """Frames uint8 [T, H, W, 3] of a file's first window."""
+    """Frames int16 [T, H, W, 3] of a file's first window."""
     from actionrec.decode import decode
 
     return decode(path.read_bytes(), spec).frames

@@ -1,4 +1,4 @@
-"""Bytes of a video -> uint8 frames at the model's size. PyAV (FFmpeg) and OpenCV's resize; no torch.
+"""Bytes of a video -> frames at the model's size. PyAV (FFmpeg) and OpenCV's resize; no torch.
 
 The way of one window:
 
@@ -23,6 +23,7 @@ from typing import cast
 
 import av
 import numpy as np
+import numpy.typing as npt
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -30,16 +31,16 @@ from av.video.stream import VideoStream
 from . import sampling
 from .container import REENCODE, Source, unreadable
 from .errors import ClipError, ClipWarning
-from .resize import Frames, Resizer
-from .spec import ClipSpec
+from .resize import Pixels, Resizer
+from .spec import STEPS_PER_LEVEL, ClipSpec
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
     """The sampled frames of one window, and where they are from."""
 
-    frames: Frames
-    """uint8 [T, H, W, 3], RGB; T, H and W are the ClipSpec's."""
+    frames: Pixels
+    """int16 [T, H, W, 3], RGB, in steps of 1/128 level; T, H and W are the ClipSpec's."""
     start_seconds: float
     """Start of the window, from the clip's first frame."""
     end_seconds: float
@@ -53,6 +54,11 @@ class Decoded:
     height: int
     """Of the clip as shown (after rotation), in pixels."""
     warnings: tuple[ClipWarning, ...] = ()
+
+    def rounded(self) -> npt.NDArray[np.uint8]:
+        """The frames in whole levels, uint8 [T, H, W, 3]: for people, not for the model."""
+        half = STEPS_PER_LEVEL // 2
+        return ((self.frames + half) // STEPS_PER_LEVEL).astype(np.uint8)
 
 
 def decode(
@@ -162,12 +168,12 @@ class _Window:
         """Timestamps of the window's frames as they come out of the decoder."""
         return sorted({pts for pts, _ in self._decoded(packets, None) if self.first <= pts < self.stop})
 
-    def _sampled(self, packets: list[Packet[VideoStream]], stamps: list[int], *, skip: bool) -> Frames | None:
+    def _sampled(self, packets: list[Packet[VideoStream]], stamps: list[int], *, skip: bool) -> Pixels | None:
         """The sampled frames [T, H, W, 3]; None where one of them does not come out."""
         positions: dict[int, list[int]] = {}
         for position, index in enumerate(sampling.uniform_indices(len(stamps), self.spec.num_frames)):
             positions.setdefault(stamps[index], []).append(position)
-        out = np.empty((self.spec.num_frames, self.spec.crop, self.spec.crop, 3), dtype=np.uint8)
+        out = np.empty((self.spec.num_frames, self.spec.crop, self.spec.crop, 3), dtype=np.int16)
         missing = set(positions)
         for pts, frame in self._decoded(packets, frozenset(positions) if skip else None):
             if pts in missing:
@@ -197,7 +203,7 @@ class _Window:
             f"Choose a start_seconds from 0 up to {length:.3f}.",
         )
 
-    def _describe(self, frames: Frames, stamps: list[int]) -> Decoded:
+    def _describe(self, frames: Pixels, stamps: list[int]) -> Decoded:
         seconds = [float((stamp - self.source.origin) * self.source.time_base) for stamp in stamps]
         if len(stamps) > 1:
             frame_seconds = (seconds[-1] - seconds[0]) / (len(stamps) - 1)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from .manifest import Manifest
-from .spec import ClipSpec
+from .spec import STEPS_PER_LEVEL, ClipSpec
 from .transform import pack
 
 logger = logging.getLogger(__name__)
@@ -57,8 +57,8 @@ class Runtime:
         """Clips worth running together: on a CPU one clip fills all cores, so more would only wait."""
         return 1 if self.device.type == "cpu" else 8
 
-    def transform(self, frames: Sequence[npt.NDArray[np.uint8]]) -> list[torch.Tensor]:
-        """Clips uint8 [T, H, W, 3] each -> one batch ``[slow, fast]`` on the device."""
+    def transform(self, frames: Sequence[npt.NDArray[np.int16]]) -> list[torch.Tensor]:
+        """Clips int16 [T, H, W, 3] each -> one batch ``[slow, fast]`` on the device."""
         return pack(torch.from_numpy(np.stack(frames)), self.spec, self.device, self.dtype)
 
     @torch.inference_mode()
@@ -71,7 +71,7 @@ class Runtime:
     def warm_up(self) -> None:
         """Run the model until it is as fast as it gets, on grey clips of each batch size that will be used."""
         side, count = self.spec.crop, self.spec.num_frames
-        clip = np.full((count, side, side, 3), 114, dtype=np.uint8)
+        clip = np.full((count, side, side, 3), 114 * STEPS_PER_LEVEL, dtype=np.int16)
         for batch in sorted({1, self.max_batch}):
             for _ in range(_WARM_UP_RUNS):
                 self.scores(self.transform([clip] * batch))

@@ -1,6 +1,6 @@
-"""uint8 frames -> [slow, fast], on the device that the model is on.
+"""Decoded frames -> [slow, fast], on the device that the model is on.
 
-Frames travel as uint8 (a quarter of float32's bytes) and become numbers here.
+Frames travel as int16 (half of float32's bytes) and become numbers here.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 
 from .sampling import uniform_indices
-from .spec import ClipSpec
+from .spec import STEPS_PER_LEVEL, ClipSpec
 
 
 def pack(
@@ -17,7 +17,8 @@ def pack(
     """Normalise a batch of clips and split it into SlowFast's two pathways.
 
     Args:
-        frames: uint8 [B, T, H, W, 3], RGB, with T, H and W the ClipSpec's.
+        frames: int16 [B, T, H, W, 3], RGB, in steps of 1/128 level (`STEPS_PER_LEVEL`), with T, H and W the
+            ClipSpec's.
         spec: mean, standard deviation and alpha.
         device: where the result is wanted.
         dtype: the model's floating type.
@@ -30,15 +31,16 @@ def pack(
         ValueError: the frames have another shape or type.
     """
     expected = (spec.num_frames, spec.crop, spec.crop, 3)
-    if frames.dtype != torch.uint8 or frames.dim() != 5 or tuple(frames.shape[1:]) != expected:
+    if frames.dtype != torch.int16 or frames.dim() != 5 or tuple(frames.shape[1:]) != expected:
         raise ValueError(
-            f"pack needs uint8 frames of shape [B, {', '.join(map(str, expected))}], "
+            f"pack needs int16 frames of shape [B, {', '.join(map(str, expected))}], "
             f"got {frames.dtype} {list(frames.shape)}"
         )
     moved = frames.to(device, non_blocking=True).permute(0, 4, 1, 2, 3)
-    # Statistics are in float32 also for half precision: 255 levels fit, their scale should not be rounded.
-    mean = torch.tensor(spec.mean, device=device).view(3, 1, 1, 1) * 255
-    scale = 1 / (torch.tensor(spec.std, device=device).view(3, 1, 1, 1) * 255)
+    # In float32 also for half precision, which would round pixels as well as their scale.
+    white = 255 * STEPS_PER_LEVEL
+    mean = torch.tensor(spec.mean, device=device).view(3, 1, 1, 1) * white
+    scale = 1 / (torch.tensor(spec.std, device=device).view(3, 1, 1, 1) * white)
     fast = ((moved.to(torch.float32) - mean) * scale).to(dtype).contiguous()
     picked = torch.from_numpy(uniform_indices(spec.num_frames, spec.slow_frames)).to(device)
     return [fast.index_select(2, picked), fast]

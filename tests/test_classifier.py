@@ -1,0 +1,90 @@
+"""Promise: the Classifier answers many requests at once, each by its own clip, with no server around it."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from actionrec.errors import ClipError
+from actionrec.pipeline import Classifier
+from actionrec.request import ClipRequest
+from actionrec.result import Prediction
+
+from export.motion.clips import random_clip
+from export.motion.scene import LABELS
+from tests.media import encode, textured_frames
+
+
+@pytest.fixture(scope="module")
+def classifier(motion_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Classifier:
+    """The bundled model, unpacked as TorchServe unpacks it."""
+    directory = tmp_path_factory.mktemp("unpacked")
+    zipfile.ZipFile(motion_archive).extractall(directory)
+    return Classifier.load(directory)
+
+
+def test_each_request_gets_its_own_answer(classifier: Classifier) -> None:
+    """Eight motions in one call come back in order, each with the scores it gets alone."""
+    requests = [ClipRequest(random_clip(50 + i, label).data) for i, label in enumerate(LABELS)]
+    together = classifier.classify(requests)
+    for request, answer in zip(requests, together, strict=True):
+        (alone,) = classifier.classify([request])
+        assert isinstance(answer, Prediction)
+        assert isinstance(alone, Prediction)
+        assert np.allclose(answer.scores, alone.scores, atol=1e-5)
+        assert answer.scores.sum() == pytest.approx(1.0, abs=1e-5)
+
+
+def test_a_bad_clip_costs_no_neighbour(classifier: Classifier) -> None:
+    """Among good clips a broken one gets its own error, and the others what they get without it."""
+    good = ClipRequest(random_clip(7).data)
+    bad = ClipRequest(b"no video at all")
+    late = ClipRequest(good.video, start_seconds=1000)
+    first, second, third, fourth = classifier.classify([good, bad, late, good])
+    assert isinstance(first, Prediction)
+    assert isinstance(fourth, Prediction)
+    assert np.array_equal(first.scores, fourth.scores)
+    assert isinstance(second, ClipError)
+    assert second.code == "NOT_A_VIDEO"
+    assert isinstance(third, ClipError)
+    assert third.code == "START_BEYOND_END"
+
+
+def test_no_requests(classifier: Classifier) -> None:
+    """No requests, no answers."""
+    assert classifier.classify([]) == []
+
+
+def test_a_failing_model_is_an_error_and_not_a_crash(
+    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the model itself fails, each clip of the batch gets a 500 and the next batch is served."""
+    request = ClipRequest(encode(textured_frames(160, 120, 70)))
+
+    def fail(_: list[torch.Tensor]) -> None:
+        raise RuntimeError("out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(classifier.runtime, "scores", fail)
+        (answer,) = classifier.classify([request])
+        assert isinstance(answer, ClipError)
+        assert (answer.code, answer.status) == ("INTERNAL", 500)
+        assert "out of memory" not in answer.message
+    (answer,) = classifier.classify([request])
+    assert isinstance(answer, Prediction)
+
+
+def test_reply(classifier: Classifier) -> None:
+    """A reply has the documented shape, best label first, and as many labels as were asked for."""
+    (answer,) = classifier.classify([ClipRequest(random_clip(3, "growing").data)])
+    assert isinstance(answer, Prediction)
+    reply = answer.to_dict(classifier.manifest, 3)
+    assert list(reply) == ["predictions", "clip", "model", "timings_ms", "warnings"]
+    scores = [p["score"] for p in reply["predictions"]]
+    assert len(scores) == 3
+    assert scores == sorted(scores, reverse=True)
+    assert all(LABELS[p["class_index"]] == p["label"] for p in reply["predictions"])
+    assert reply["model"]["name"] == "motion"
+    assert reply["model"]["weights"].startswith("sha256:")
+    assert set(reply["timings_ms"]) == {"decode", "transform", "inference"}
