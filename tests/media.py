@@ -72,3 +72,43 @@ def turn(mp4: bytes, degrees: int) -> bytes:
     start = mp4.index(b"tkhd") + 4 + 40
     matrix = a + b + zero + c + d + zero + zero + zero + (1 << 30).to_bytes(4, "big")
     return mp4[:start] + matrix + mp4[start + 36 :]
+
+
+def trimmed(mp4: bytes, seconds: float) -> bytes:
+    """The same packets with the first `seconds` cut off by an edit list, as ``ffmpeg -ss -c copy`` cuts."""
+    file = io.BytesIO()
+    with av.open(io.BytesIO(mp4)) as source, av.open(file, "w", format="mp4") as output:
+        stream = source.streams.video[0]
+        copy = output.add_stream_from_template(stream)
+        offset = round(seconds / (stream.time_base or 1))
+        for packet in source.demux(stream):
+            if packet.pts is None or packet.dts is None:
+                continue
+            packet.pts, packet.dts, packet.stream = packet.pts - offset, packet.dts - offset, copy
+            output.mux(packet)
+    return file.getvalue()
+
+
+def with_more_streams(frames: Frames, other: Frames) -> bytes:
+    """An MP4 with sound, then `frames`, then `other` as a second video stream."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as output:
+        sound = output.add_stream("aac", rate=16000)
+        streams = [output.add_stream("libx264", rate=30) for _ in (frames, other)]
+        for stream, pictures in zip(streams, (frames, other), strict=True):
+            stream.width, stream.height, stream.pix_fmt = pictures.shape[2], pictures.shape[1], "yuv420p"
+        samples = av.AudioFrame.from_ndarray(np.zeros((1, 16000), dtype=np.float32), "fltp", "mono")
+        samples.sample_rate = 16000
+        output.mux(sound.encode(samples))
+        for stream, pictures in zip(streams, (frames, other), strict=True):
+            for picture in pictures:
+                output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        for stream in (sound, *streams):
+            output.mux(stream.encode(None))
+    return file.getvalue()
+
+
+def with_bad_metadata(mp4: bytes) -> bytes:
+    """The same MP4 with a byte in its metadata that is not UTF-8."""
+    start = mp4.index(b"Lavf")
+    return mp4[:start] + b"\xff\xfe" + mp4[start + 2 :]

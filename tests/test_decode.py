@@ -12,7 +12,7 @@ from actionrec.errors import ClipError
 from actionrec.sampling import uniform_indices
 from actionrec.spec import ClipSpec
 
-from tests.media import encode, textured_frames, turn
+from tests.media import encode, textured_frames, trimmed, turn, with_bad_metadata, with_more_streams
 
 SPEC = ClipSpec(short_side=64, crop=64)
 EDGE = Path(__file__).parents[2] / "shared" / "data" / "edge"
@@ -90,6 +90,34 @@ def test_rotation(degrees: int, turns: int) -> None:
         )
         < 0.5
     )
+
+
+def test_edit_list() -> None:
+    """What an edit list cuts off the front is not seen: time 0 is the first frame that a player shows."""
+    video = encode(FRAMES, options={"g": "20", "bf": "2"})
+    cut, whole = decode(trimmed(video, 0.5), SPEC), decode(video, SPEC, start_seconds=0.5)
+    assert cut.source_frames == whole.source_frames
+    assert np.array_equal(cut.frames, whole.frames)
+    later = decode(trimmed(video, 0.5), SPEC, start_seconds=1.0)
+    assert np.array_equal(later.frames, decode(video, SPEC, start_seconds=1.5).frames)
+
+
+def test_several_streams() -> None:
+    """Of several streams the first video counts, wherever it stands in the file."""
+    clip = decode(
+        with_more_streams(
+            FRAMES[:70],
+            FRAMES[50:],
+        ),
+        SPEC,
+    )
+    assert np.array_equal(clip.frames, decode(encode(FRAMES[:70]), SPEC).frames)
+
+
+def test_metadata_that_is_not_utf8() -> None:
+    """A title in some old encoding does not stand in the way of a good clip."""
+    video = encode(FRAMES[:70])
+    assert np.array_equal(decode(with_bad_metadata(video), SPEC).frames, decode(video, SPEC).frames)
 
 
 def test_short_clip_is_classified_with_a_warning() -> None:
