@@ -10,6 +10,7 @@ LABELS ?=
 RUNTIME ?=
 PRECISION ?=
 DEVICE ?=
+FALLBACK ?=
 CROP ?=
 WORKERS ?=
 PORT ?=
@@ -33,7 +34,7 @@ MAKEFLAGS += --no-print-directory
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
 	@echo
-	@echo 'archive: MODEL=auto NAME= WEIGHTS= WEIGHTS_SHA256= LABELS= RUNTIME= PRECISION= DEVICE= CROP='
+	@echo 'archive: MODEL=auto NAME= WEIGHTS= WEIGHTS_SHA256= LABELS= RUNTIME=auto FALLBACK=1 PRECISION= DEVICE= CROP='
 	@echo 'serve:   MODEL=all PORT=8080 WORKERS= FOREGROUND=1      scale: WORKERS=2 MODEL=all'
 
 setup: $(STAMP)  ## make .venv with all dependencies, and install Java where that is possible
@@ -52,13 +53,13 @@ demo: $(DEMO_ARCHIVE)  ## build, serve and try the small model that comes with t
 
 # A store of its own: the user's model_store stays as it is.
 $(DEMO_ARCHIVE): $(STAMP) $(shell find handler export -type f -not -name '*.pyc' 2>/dev/null)
-	@$(PYTHON) -m export --model motion --store $(@D)
+	@$(PYTHON) -m export --model motion --runtime torchscript --store $(@D)
 	@touch $@
 
 archive: $(STAMP)  ## build model_store/<name>.mar from a model and its weights
 	@$(PYTHON) -m export $(if $(MODEL),--model '$(MODEL)') --name '$(NAME)' --weights '$(WEIGHTS)' \
 		--weights-sha256 '$(WEIGHTS_SHA256)' --labels '$(LABELS)' $(if $(RUNTIME),--runtime '$(RUNTIME)') \
-		$(if $(PRECISION),--precision '$(PRECISION)') $(if $(DEVICE),--device '$(DEVICE)') --crop '$(CROP)' \
+		$(if $(PRECISION),--precision '$(PRECISION)') $(if $(DEVICE),--device '$(DEVICE)') --fallback '$(FALLBACK)' --crop '$(CROP)' \
 		--store model_store
 
 serve: $(STAMP)  ## serve what is in model_store; returns when it is ready (FOREGROUND=1 stays)

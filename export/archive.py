@@ -3,7 +3,7 @@
 <name>.mar
   slowfast_handler.py    the one class that TorchServe calls
   actionrec/             the library under it
-  model.pt               the exported model
+  model.pt, model.pt2    the exported model, a file for each of its forms
   model-config.yaml      TorchServe's settings, and what the model is (actionrec.manifest)
   labels.txt
   MAR-INF/MANIFEST.json  torch-model-archiver's
@@ -120,12 +120,12 @@ def check_parts() -> Path:
     return handler
 
 
-def write(manifest: Manifest, artifact: Path, store: Path, directory: Path) -> Path:
+def write(manifest: Manifest, exported: Path, store: Path, directory: Path) -> Path:
     """Pack an archive and put it into the store in one step, with its checksum beside it.
 
     Args:
         manifest: what the archive says about itself.
-        artifact: the exported model.
+        exported: folder of the exported forms, on the store's file system; they are moved out of it.
         store: where the archive goes.
         directory: where to work, on the store's file system; see `workspace`.
 
@@ -142,9 +142,11 @@ def write(manifest: Manifest, artifact: Path, store: Path, directory: Path) -> P
         copy = extra / LIBRARY / source.relative_to(library)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, copy)
+    for form in manifest.forms:
+        (exported / form.artifact).rename(extra / form.artifact)
     # The labels go to the archive's root with it; the configuration is also named for TorchServe to read.
     config = manifest.write(extra, SERVING)
-    _run_archiver(manifest, artifact, handler, extra, config, directory)
+    _run_archiver(manifest, handler, extra, config, directory)
 
     built = directory / f"{manifest.name}.mar"
     digest = directory / f"{built.name}.sha256"
@@ -154,9 +156,7 @@ def write(manifest: Manifest, artifact: Path, store: Path, directory: Path) -> P
     return store / built.name
 
 
-def _run_archiver(
-    manifest: Manifest, artifact: Path, handler: Path, extra: Path, config: Path, directory: Path
-) -> None:
+def _run_archiver(manifest: Manifest, handler: Path, extra: Path, config: Path, directory: Path) -> None:
     """torch-model-archiver, in its own process and its own temporary folder: it deletes $TMPDIR/<name>."""
     temporary = directory / "tmp"
     temporary.mkdir()
@@ -164,7 +164,6 @@ def _run_archiver(
         *(sys.executable, "-m", "model_archiver.model_packaging"),
         *("--model-name", manifest.name),
         *("--version", manifest.version),
-        *("--serialized-file", str(artifact)),
         *("--handler", str(handler)),
         *("--extra-files", str(extra)),
         *("--config-file", str(config)),

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from actionrec.host import fingerprint
+from actionrec.manifest import Form
 from actionrec.runtime import DTYPES
 from actionrec.spec import ClipSpec
 from actionrec.transform import pack
@@ -29,7 +31,7 @@ class Target:
     """What an export is for."""
 
     runtime: str
-    """A key of `FORMS`."""
+    """A key of `EXPORTERS`."""
     precision: str
     """``fp32`` or ``fp16``."""
     device: str
@@ -41,28 +43,23 @@ class Target:
         return DTYPES[self.precision]
 
 
-@dataclass(frozen=True)
-class Form:
-    """One exported form."""
-
-    file_name: str
-    write: Callable[[nn.Module, ClipSpec, Target, Path], None]
-    """Write a model to a file; it is on the target's device, of its type and in evaluation mode."""
-
-
-def choose_target(runtime: str, precision: str, device: str) -> Target:
+def choose_targets(runtime: str, precision: str, device: str, *, fallback: bool) -> tuple[Target, ...]:
     """Settle what was left to ``auto``, and refuse what cannot work here.
 
     Args:
-        runtime: a key of `FORMS`.
+        runtime: a key of `EXPORTERS`, or ``auto``: the fastest form that this host can build.
         precision: ``auto`` (fp32 on a CPU, fp16 on CUDA), ``fp32`` or ``fp16``.
         device: ``auto`` (CUDA where there is one), ``cpu`` or ``cuda``.
+        fallback: put the portable form into the archive too, for hosts that are not like this one.
+
+    Returns:
+        Best first.
 
     Raises:
         ExportError: unknown, or not possible on this machine.
     """
-    if runtime not in FORMS:
-        raise ExportError(f"RUNTIME={runtime} is not known", f"There is {', '.join(FORMS)}.")
+    if runtime not in (AUTO, *EXPORTERS):
+        raise ExportError(f"RUNTIME={runtime} is not known", f"There are {', '.join((AUTO, *EXPORTERS))}.")
     if device not in ("auto", "cpu", "cuda"):
         raise ExportError(f"DEVICE={device} is not known", "There are auto, cpu and cuda.")
     if precision not in ("auto", *DTYPES):
@@ -80,10 +77,16 @@ def choose_target(runtime: str, precision: str, device: str) -> Target:
             "PRECISION=fp16 is refused on a CPU: without AVX512-FP16 or AMX it is tens of times slower",
             "Use PRECISION=fp32, or DEVICE=cuda on a machine with a GPU.",
         )
-    return Target(runtime=runtime, precision=precision, device=device)
+    if runtime == AOTI and device == "cuda":
+        raise ExportError("RUNTIME=aoti is for the CPU so far", "Use RUNTIME=torchscript with DEVICE=cuda.")
+    if runtime == AUTO:
+        runtimes = [AOTI, PORTABLE] if device == "cpu" else [PORTABLE]
+    else:
+        runtimes = [runtime, PORTABLE] if fallback else [runtime]
+    return tuple(Target(name, precision, device) for name in dict.fromkeys(runtimes))
 
 
-def export(model: nn.Module, spec: ClipSpec, target: Target, directory: Path) -> Path:
+def export(model: nn.Module, spec: ClipSpec, target: Target, directory: Path) -> Form:
     """Write the exported form of a model.
 
     Args:
@@ -93,25 +96,62 @@ def export(model: nn.Module, spec: ClipSpec, target: Target, directory: Path) ->
         directory: where to.
 
     Returns:
-        The file written.
+        What was written, for the manifest; its parity is not known yet.
+
+    Raises:
+        ExportError: this host cannot build that form.
     """
-    form = FORMS[target.runtime]
-    path = directory / form.file_name
-    form.write(copy.deepcopy(model).to(target.device, target.dtype), spec, target, path)
-    return path
+    return EXPORTERS[target.runtime](
+        copy.deepcopy(model).to(target.device, target.dtype), spec, target, directory
+    )
 
 
 @torch.no_grad()
-def _write_torchscript(model: nn.Module, spec: ClipSpec, target: Target, path: Path) -> None:
-    frames = torch.zeros(TRACE_BATCH, spec.num_frames, spec.crop, spec.crop, 3, dtype=torch.int16)
-    example = pack(frames, spec, target.device, target.dtype)
+def _torchscript(model: nn.Module, spec: ClipSpec, target: Target, directory: Path) -> Form:
     # A tuple around the list: traced with the bare list, the model would be called as f(slow, fast).
     # No check_trace: the parity check that follows is the better one.
+    example = _example(spec, target, TRACE_BATCH)
     traced = torch.jit.trace(model, (example,), check_trace=False)  # type: ignore[no-untyped-call]
     buffer = io.BytesIO()
     torch.jit.save(torch.jit.freeze(traced), buffer)
+    path = directory / "model.pt"
     path.write_bytes(buffer.getbuffer())  # a full disk is an OSError here, and a RuntimeError from torch
+    return Form(target.runtime, target.precision, target.device, path.name)
 
 
-FORMS = {"torchscript": Form("model.pt", _write_torchscript)}
+@torch.no_grad()
+def _aoti(model: nn.Module, spec: ClipSpec, target: Target, directory: Path) -> Form:
+    # One clip: it fills a CPU's cores already, and a fixed size lets the weights be packed for it.
+    batch = 1
+    program = torch.export.export(model, (_example(spec, target, batch),))
+    path = directory / "model.pt2"
+    try:
+        # Freezing folds BatchNorm and lays the weights out for the matrix kernels.
+        torch._inductor.aoti_compile_and_package(
+            program, package_path=str(path), inductor_configs={"freezing": True}
+        )
+    except OSError:
+        raise
+    except Exception as error:  # whatever the compiler's tool chain raises
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise ExportError(
+            f"RUNTIME=aoti could not be compiled here: {reason[0]}",
+            "It needs a C++ compiler (apt-get install g++), or use RUNTIME=torchscript.",
+        ) from error
+    built_on = fingerprint(target.device)
+    return Form(target.runtime, target.precision, target.device, path.name, batch, built_on)
+
+
+def _example(spec: ClipSpec, target: Target, batch: int) -> list[torch.Tensor]:
+    """``[slow, fast]`` of grey clips."""
+    frames = torch.zeros(batch, spec.num_frames, spec.crop, spec.crop, 3, dtype=torch.int16)
+    return pack(frames, spec, target.device, target.dtype)
+
+
+Exporter = Callable[[nn.Module, ClipSpec, Target, Path], Form]
+"""Writes a model that is on the target's device, of its type and in evaluation mode into a folder."""
+
+AUTO, AOTI, PORTABLE = "auto", "aoti", "torchscript"
+
+EXPORTERS: dict[str, Exporter] = {PORTABLE: _torchscript, AOTI: _aoti}
 """By the name that RUNTIME gives."""

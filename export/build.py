@@ -34,7 +34,9 @@ class Order:
     weights_sha256: str = ""
     labels: Path | None = None
     """A text file; None: the model's own labels."""
-    runtime: str = "torchscript"
+    runtime: str = AUTO
+    fallback: bool = True
+    """Put the portable form beside one that is compiled for this kind of host."""
     precision: str = AUTO
     device: str = AUTO
     crop_pixels: int | None = None
@@ -69,7 +71,7 @@ def build(order: Order, console: Console) -> Built:
     """
     started = time.monotonic()
     # All that can be wrong with the order is said before anything slow is begun.
-    target = artifacts.choose_target(order.runtime, order.precision, order.device)
+    targets = artifacts.choose_targets(order.runtime, order.precision, order.device, fallback=order.fallback)
     archive.check_name("VERSION", order.version)
     if order.name:
         archive.check_name("NAME", order.name)
@@ -86,33 +88,41 @@ def build(order: Order, console: Console) -> Built:
 
     model, found, notice = _choose(order, sha256, console)
     name = _name(order, model)
-    console.print(f"[bold]{model.name}[/] for {target.device}, {target.precision}, {target.runtime}")
+    runtimes = " and ".join(target.runtime for target in targets)
+    console.print(f"[bold]{model.name}[/] for {targets[0].device}, {targets[0].precision}, {runtimes}")
     net, labels = _net(model, found, own_labels, order.seed, console)
-    console.print("exporting, then comparing the export with the eager model on generated clips")
     with archive.workspace(order.store) as directory:
-        artifact = artifacts.export(net, model.spec, target, directory)
         manifest = Manifest(
             name=name,
             version=order.version,
             spec=model.spec,
             weights=f"sha256:{found.sha256}" if found else RANDOM,
-            runtime=target.runtime,
-            precision=target.precision,
-            device=target.device,
-            artifact=artifact.name,
+            forms=(),
             labels=labels,
             built_with=archive.built_with(),
         )
-        runtime = Runtime(directory, manifest, target.device)
         clips = sample_clips(model.spec, parity.CLIPS, parity.SEED)
-        manifest = replace(manifest, parity=parity.check(net, runtime, target.precision, clips))
-        path = archive.write(manifest, artifact, order.store, directory)
+        forms = []
+        for target in targets:
+            console.print(f"exporting {target.runtime}, then comparing it with the eager model on clips")
+            try:
+                form = artifacts.export(net, model.spec, target, directory)
+                runtime = Runtime(directory, replace(manifest, forms=(form,)), target.device)
+                report = parity.check(net, runtime, target.precision, clips)
+            except ExportError as error:
+                if order.runtime != artifacts.AUTO or target is targets[-1]:
+                    raise
+                notice += f"\nThe archive has no {target.runtime} form: {error.message}. {error.hint}"
+                continue
+            forms.append(replace(form, parity=report))
+        manifest = replace(manifest, forms=tuple(forms))
+        path = archive.write(manifest, directory, order.store, directory)
     return Built(
         path=path,
         size_bytes=path.stat().st_size,
         manifest=manifest,
         weights_source=found.source if found else f"random, seed {order.seed}",
-        notice=notice,
+        notice=notice.strip(),
         seconds=time.monotonic() - started,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     # TorchScript is what TorchServe runs; torch says at every use that it would rather have it replaced.
     warnings.filterwarnings("ignore", message=r"`torch\.jit\.", category=FutureWarning)
+    # Said on hosts that have nvcc and no GPU; it is no news that a CPU is used.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     order = _parse(arguments)
     try:
         built = build(order, Console())
@@ -56,7 +59,8 @@ def _parse(arguments: Sequence[str] | None) -> Order:
     add("--weights", default="", help="a file, an http(s) URL, or 'random'; default: the model's own")
     add("--weights-sha256", default="", help="what the weights file must have")
     add("--labels", default="", help="text file, one label a line in class order; default: the model's own")
-    add("--runtime", default=own.runtime, help="form of the exported model: torchscript")
+    add("--runtime", default=own.runtime, help="torchscript, aoti or auto: the fastest here")
+    add("--fallback", default="1", choices=("", "0", "1"), help="0: no portable form beside a compiled one")
     add("--precision", default=own.precision, help="auto, fp32 or fp16; auto: fp16 on CUDA")
     add("--device", default=own.device, help="auto, cpu or cuda")
     add("--crop", default="", help="edge of the input, in pixels; default: the model's own")
@@ -73,6 +77,7 @@ def _parse(arguments: Sequence[str] | None) -> Order:
         weights_sha256=given.weights_sha256,
         labels=Path(given.labels) if given.labels else None,
         runtime=given.runtime or own.runtime,
+        fallback=given.fallback != "0",
         precision=given.precision or own.precision,
         device=given.device or own.device,
         crop_pixels=int(given.crop) if given.crop else None,
@@ -84,7 +89,7 @@ def _parse(arguments: Sequence[str] | None) -> Order:
 
 def _show(built: Built, console: Console) -> None:
     """What was built, a line for each thing that a person asks about it."""
-    manifest, report = built.manifest, built.manifest.parity
+    manifest = built.manifest
     spec = manifest.spec
     rows = {
         "archive": f"{built.path} ({built.size_bytes / 1e6:.1f} MB, built in {built.seconds:.0f} s)",
@@ -92,10 +97,14 @@ def _show(built: Built, console: Console) -> None:
         "weights": built.weights_source if manifest.weights == RANDOM else manifest.weights,
         "labels": f"{len(manifest.labels)}: {', '.join(manifest.labels[:3])}, ...",
         "input": f"{spec.num_frames} frames of {spec.window_seconds:.3f} s, {spec.crop} x {spec.crop} pixels",
-        "parity": f"scores within {report['max_abs_score_difference']:.1e} of the eager model's, "
-        f"same best label on {report['top1_agreement']:.0%} of {report['clips']} clips",
     }
+    for form in manifest.forms:
+        report = form.parity
+        rows[form.runtime] = (
+            f"{form.precision}, scores within {report['max_abs_score_difference']:.1e} of the eager model's, "
+            f"same best label on {report['top1_agreement']:.0%} of {report['clips']} clips"
+        )
     for title, text in rows.items():
-        console.print(f"{title:<9} {text}", soft_wrap=True, markup=False, highlight=False)
+        console.print(f"{title:<11} {text}", soft_wrap=True, markup=False, highlight=False)
     if built.notice:
         console.print(built.notice, style="yellow", soft_wrap=True, markup=False, highlight=False)

@@ -35,12 +35,12 @@ class SlowFastHandler:
         device = f"cuda:{gpu}" if gpu is not None and torch.cuda.is_available() else "cpu"
         self.classifier = Classifier.load(Path(properties["model_dir"]), device)
         manifest = self.classifier.manifest
-        logger.info("Loaded %s %s (%s) on %s", manifest.name, manifest.version, manifest.runtime, device)
+        logger.info("Loaded %s %s: %s", manifest.name, manifest.version, self.classifier.describe()["serving"])
 
     def handle(self, data: Sequence[Mapping[str, Any]], context: Context) -> list[bytes]:
         """One reply a row, each with its own status; nothing is raised, which would fail the whole batch."""
         if context.get_request_header(0, "describe") == "True":
-            return [_json(self.classifier.manifest.describe())]
+            return [_json(self.classifier.describe())]
         parsed = [self._parse(row) for row in data]
         requests = [request for request in parsed if isinstance(request, ClipRequest)]
         answers = iter(self.classifier.classify(requests))
@@ -72,7 +72,7 @@ class SlowFastHandler:
         ):
             context.metrics.add_time(name, value, index, "ms")
         context.set_response_content_type(index, "application/json")
-        return _json(prediction.to_dict(self.classifier.manifest, request.top_k))
+        return _json(self.classifier.reply(prediction, request.top_k))
 
     def _refuse(self, error: ClipError, context: Context, index: int) -> bytes:
         context.set_response_status(error.status, HTTPStatus(error.status).phrase, index)

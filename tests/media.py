@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import cast
 
 import av
 import cv2
 import numpy as np
 import numpy.typing as npt
+from av.video.stream import VideoStream
 
 Frames = npt.NDArray[np.uint8]
 
@@ -42,7 +44,8 @@ def encode(
     """
     file = io.BytesIO()
     with av.open(file, "w", format=container) as output:
-        stream = output.add_stream(codec, rate=Fraction(fps).limit_denominator(1001), options=options or {})
+        rate = Fraction(fps).limit_denominator(1001)
+        stream = cast(VideoStream, output.add_stream(codec, rate=rate, options=options or {}))
         stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], pix_fmt
         if times is not None:
             stream.codec_context.time_base = Fraction(1, 90_000)
@@ -77,14 +80,15 @@ def turn(mp4: bytes, degrees: int) -> bytes:
 def trimmed(mp4: bytes, seconds: float) -> bytes:
     """The same packets with the first `seconds` cut off by an edit list, as ``ffmpeg -ss -c copy`` cuts."""
     file = io.BytesIO()
-    with av.open(io.BytesIO(mp4)) as source, av.open(file, "w", format="mp4") as output:
+    with av.open(io.BytesIO(mp4), "r") as source, av.open(file, "w", format="mp4") as output:
         stream = source.streams.video[0]
         copy = output.add_stream_from_template(stream)
         offset = round(seconds / (stream.time_base or 1))
         for packet in source.demux(stream):
             if packet.pts is None or packet.dts is None:
                 continue
-            packet.pts, packet.dts, packet.stream = packet.pts - offset, packet.dts - offset, copy
+            packet.pts, packet.dts = packet.pts - offset, packet.dts - offset
+            packet.stream = copy
             output.mux(packet)
     return file.getvalue()
 
@@ -103,7 +107,8 @@ def with_more_streams(frames: Frames, other: Frames) -> bytes:
         for stream, pictures in zip(streams, (frames, other), strict=True):
             for picture in pictures:
                 output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        for stream in (sound, *streams):
+        output.mux(sound.encode(None))
+        for stream in streams:
             output.mux(stream.encode(None))
     return file.getvalue()
 

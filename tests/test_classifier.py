@@ -79,7 +79,7 @@ def test_reply(classifier: Classifier) -> None:
     """A reply has the documented shape, best label first, and as many labels as were asked for."""
     (answer,) = classifier.classify([ClipRequest(random_clip(3, "growing").data)])
     assert isinstance(answer, Prediction)
-    reply = answer.to_dict(classifier.manifest, 3)
+    reply = classifier.reply(answer, 3)
     assert list(reply) == ["predictions", "clip", "model", "timings_ms", "warnings"]
     scores = [p["score"] for p in reply["predictions"]]
     assert len(scores) == 3

@@ -44,3 +44,4 @@ def test_the_archive_serves_there(clean_python: Path, motion_archive: Path, serv
     reply = running.predict(clip.data)
     assert reply.status_code == 200, reply.text
     assert reply.json()["model"]["name"] == "motion"
+    assert reply.json()["model"]["runtime"] == "aoti"  # compiled here, and it needs no compiler to run

@@ -60,14 +60,21 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def motion(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """An archive of `motion` with random weights: small, so quick to build."""
     store = tmp_path_factory.mktemp("store")
-    return build.build(Order(model="motion", weights="random", name="small", version="2.1", store=store), QUIET)
+    return build.build(
+        Order(
+            runtime="torchscript", model="motion", weights="random", name="small", version="2.1", store=store
+        ),
+        QUIET,
+    )
 
 
 @pytest.fixture(scope="module")
 def r50(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """An archive of the full SlowFast R50 with random weights, for few pixels so that it is quick to run."""
     store = tmp_path_factory.mktemp("store")
-    return build.build(Order(model="slowfast_r50", weights="random", crop_pixels=64, store=store), QUIET)
+    return build.build(
+        Order(runtime="torchscript", model="slowfast_r50", weights="random", crop_pixels=64, store=store), QUIET
+    )
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +201,7 @@ def test_random_weights_tell_clips_apart(r50: Built, tmp_path: Path) -> None:
     scores = np.concatenate([runtime.scores(runtime.transform([clip])) for clip in frames])
     assert len(set(scores.argmax(1).tolist())) >= 4
     assert scores.max(1).mean() > 20 / 400
-    assert r50.manifest.parity["distinct_top1"] >= 3
+    assert r50.manifest.forms[0].parity["distinct_top1"] >= 3
 
 
 def test_random_weights_are_seeded() -> None:
@@ -214,10 +221,9 @@ def test_random_weights_are_seeded() -> None:
 def exported(net: nn.Module, directory: Path) -> Runtime:
     """The exported model as the server runs it."""
     spec = zoo.get("motion").spec
-    file = artifacts.export(net, spec, TARGET, directory)
+    form = artifacts.export(net, spec, TARGET, directory)
     manifest = Manifest(
-        name="m", version="1", spec=spec, weights="random", runtime="torchscript", precision="fp32",
-        device="cpu", artifact=file.name, labels=LABELS,
+        name="m", version="1", spec=spec, weights="random", forms=(form,), labels=LABELS,
     )  # fmt: skip
     return Runtime(directory, manifest)
 
@@ -331,7 +337,12 @@ def test_users_checkpoint_gets_a_head_of_its_own_size(user_file: Path, tmp_path:
     """WEIGHTS, LABELS and NAME build a user's model, with its labels and its checksum."""
     (tmp_path / "labels.txt").write_text("run\njump\nsit\n")
     order = Order(
-        weights=str(user_file), labels=tmp_path / "labels.txt", name="my_model", crop_pixels=32, store=tmp_path
+        runtime="torchscript",
+        weights=str(user_file),
+        labels=tmp_path / "labels.txt",
+        name="my_model",
+        crop_pixels=32,
+        store=tmp_path,
     )
     built = build.build(order, QUIET)
     assert built.path == tmp_path / "my_model.mar"
@@ -358,7 +369,13 @@ def test_labels_that_do_not_fit(
 def test_weights_of_another_depth(user_file: Path, tmp_path: Path) -> None:
     """R50's weights in a R101 are an error that names what is missing and which models there are."""
     (tmp_path / "labels.txt").write_text("run\njump\nsit\n")
-    order = Order(model="slowfast_r101", weights=str(user_file), labels=tmp_path / "labels.txt", store=tmp_path)
+    order = Order(
+        runtime="torchscript",
+        model="slowfast_r101",
+        weights=str(user_file),
+        labels=tmp_path / "labels.txt",
+        store=tmp_path,
+    )
     with pytest.raises(WeightsError, match=r"missing blocks\.3\..* in all\)") as caught:
         build.build(order, QUIET)
     assert "slowfast_r50" in caught.value.hint
@@ -412,11 +429,13 @@ def test_auto_is_slowfast_where_weights_can_be_had(
 
 def test_crop_224(mirror: FileServer, tmp_path: Path) -> None:
     """CROP=224 changes the size of the input and nothing else, and passes the parity check."""
-    built = build.build(Order(model="slowfast_r50", crop_pixels=224, store=tmp_path), QUIET)
+    built = build.build(
+        Order(runtime="torchscript", model="slowfast_r50", crop_pixels=224, store=tmp_path), QUIET
+    )
     assert built.manifest.spec == ClipSpec(crop=224, short_side=224)
     assert built.manifest.name == "slowfast_r50"
     assert built.weights_source.startswith(mirror.url)
-    assert built.manifest.parity["top1_agreement"] == 1.0
+    assert built.manifest.forms[0].parity["top1_agreement"] == 1.0
 
 
 def test_named_model_without_weights_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -427,7 +446,10 @@ def test_named_model_without_weights_is_an_error(tmp_path: Path, capsys: pytest.
     assert list((tmp_path / "store").iterdir()) == []
 
 
-@pytest.mark.parametrize("order", [Order(weights_sha256="0" * 64), Order(crop_pixels=224)])
+@pytest.mark.parametrize(
+    "order",
+    [Order(runtime="torchscript", weights_sha256="0" * 64), Order(runtime="torchscript", crop_pixels=224)],
+)
 def test_auto_does_not_swap_models_on_who_wants_a_slowfast(tmp_path: Path, order: Order) -> None:
     """MODEL=auto with CROP or WEIGHTS_SHA256 means a SlowFast, and is an error where that cannot be had."""
     with pytest.raises(WeightsError, match="cannot download"):
@@ -465,7 +487,7 @@ def test_impossible_orders(
 def test_cuda_without_a_gpu() -> None:
     """DEVICE=cuda where torch sees no GPU is refused at once."""
     with pytest.raises(ExportError, match="torch sees no GPU"):
-        artifacts.choose_target("torchscript", "auto", "cuda")
+        artifacts.choose_targets("torchscript", "auto", "cuda", fallback=True)
 
 
 def test_store_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

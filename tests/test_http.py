@@ -147,8 +147,10 @@ def test_describe(motion_server: RunningServer) -> None:
     assert described["spec"]["num_frames"] == 32
     assert described["spec"]["window_seconds"] == pytest.approx(2.1333)
     assert described["weights"].startswith("sha256:")
-    assert described["parity"]["top1_agreement"] == 1.0
-    assert described["parity"]["max_abs_score_difference"] <= described["parity"]["tolerance"]
+    parity = described["forms"][0]["parity"]
+    assert described["serving"]["runtime"] == described["forms"][0]["runtime"] == "aoti"
+    assert parity["top1_agreement"] == 1.0
+    assert parity["max_abs_score_difference"] <= parity["tolerance"]
     assert described["built_with"]["torch"]
 
 

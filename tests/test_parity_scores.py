@@ -46,7 +46,9 @@ def test_scores_are_those_of_the_published_pipeline(
 ) -> None:
     """Top-1 is equal on every clip, and no score differs by more than a thousandth."""
     net, weights = checkpoint
-    order = Order(model="slowfast_r50", weights=str(weights), name="mine", store=tmp_path)
+    order = Order(
+        runtime="torchscript", model="slowfast_r50", weights=str(weights), name="mine", store=tmp_path
+    )
     built = build.build(order, Console(quiet=True))
     zipfile.ZipFile(built.path).extractall(tmp_path / "unpacked")
     classifier = Classifier.load(tmp_path / "unpacked")

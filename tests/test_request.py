@@ -11,7 +11,7 @@ CLASSES = 8
 VIDEO = b"\x00\x00\x00\x18ftyp"
 BASE64 = base64.b64encode(VIDEO).decode()
 
-GOOD = {
+GOOD: dict[str, tuple[dict[str, Any], ClipRequest]] = {
     "raw body": ({"body": VIDEO}, ClipRequest(VIDEO)),
     "bytearray": ({"data": bytearray(VIDEO)}, ClipRequest(VIDEO)),
     "form": ({"video": VIDEO, "top_k": b"3"}, ClipRequest(VIDEO, top_k=3)),

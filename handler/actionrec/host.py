@@ -26,9 +26,9 @@ def fingerprint(device: torch.device | str) -> dict[str, Any]:
     device = torch.device(device)
     if device.type == "cuda":
         major, minor = torch.cuda.get_device_capability(device)
-        return {"torch": torch.__version__, "gpu": f"sm_{major}{minor}", "cuda": torch.version.cuda}
+        return {"torch": str(torch.__version__), "gpu": f"sm_{major}{minor}", "cuda": torch.version.cuda}
     return {
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "machine": platform.machine(),
         "instruction_sets": sorted(_instruction_sets()),
     }

@@ -20,6 +20,26 @@ LABELS_FILE = "labels.txt"
 
 
 @dataclass(frozen=True)
+class Form:
+    """One form in which the model was exported."""
+
+    runtime: str
+    """``torchscript``, which runs anywhere, or ``aoti``: compiled for one kind of host."""
+    precision: str
+    """``fp32`` or ``fp16``."""
+    device: str
+    """Where it runs: ``cpu`` or ``cuda``."""
+    artifact: str
+    """File name inside the archive."""
+    batch: int | None = None
+    """The only batch size it takes; None: any."""
+    built_on: Mapping[str, Any] = field(default_factory=dict)
+    """What compiled code needs of its host (`host.fingerprint`); empty where it is not compiled."""
+    parity: Mapping[str, Any] = field(default_factory=dict)
+    """How far it is from the eager model; see `export.parity`."""
+
+
+@dataclass(frozen=True)
 class Manifest:
     """The model inside an archive, and how it came to be."""
 
@@ -29,18 +49,10 @@ class Manifest:
     spec: ClipSpec
     weights: str
     """``sha256:<hex>`` of the weights file, or ``random``."""
-    runtime: str
-    """Form of the exported model: ``torchscript``."""
-    precision: str
-    """``fp32`` or ``fp16``."""
-    device: str
-    """Where it was built to run: ``cpu`` or ``cuda``."""
-    artifact: str
-    """File name of the exported model inside the archive."""
+    forms: tuple[Form, ...]
+    """The exported model, best form first: the first that the host can run is served."""
     labels: tuple[str, ...]
     """One per class, in the order of the model's scores."""
-    parity: Mapping[str, Any] = field(default_factory=dict)
-    """How far the exported model is from the eager one; see `export.parity`."""
     built_with: Mapping[str, Any] = field(default_factory=dict)
     """Versions and host of the build."""
 
@@ -57,6 +69,7 @@ class Manifest:
         values = asdict(self)
         del values["labels"]
         values["spec"] = self.spec.to_dict()
+        values["forms"] = [asdict(form) for form in self.forms]
         (directory / LABELS_FILE).write_text("".join(f"{label}\n" for label in self.labels), encoding="utf-8")
         path = directory / CONFIG_FILE
         document = {**serving, "actionrec": values}
@@ -76,7 +89,8 @@ class Manifest:
         try:
             values = dict(document["actionrec"])
             spec = ClipSpec.from_dict(values.pop("spec"))
-            return cls(**values, spec=spec, labels=read_labels(directory / LABELS_FILE))
+            forms = tuple(Form(**form) for form in values.pop("forms"))
+            return cls(**values, spec=spec, forms=forms, labels=read_labels(directory / LABELS_FILE))
         except (KeyError, TypeError) as error:
             raise ValueError(f"{path} is not an archive's configuration: {error!r}") from error
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -51,6 +52,16 @@ class Classifier:
         runtime = Runtime(directory, manifest, device)
         runtime.warm_up()
         return cls(manifest, runtime)
+
+    def reply(self, prediction: Prediction, top_k: int) -> dict[str, Any]:
+        """The JSON object that answers a request."""
+        return prediction.to_dict(self.manifest, self.runtime.form, top_k)
+
+    def describe(self) -> dict[str, Any]:
+        """What the archive is, and which of its forms is served here."""
+        form = self.runtime.form
+        serving = {"runtime": form.runtime, "precision": form.precision, "device": str(self.runtime.device)}
+        return {**self.manifest.describe(), "serving": {**serving, "passed_over": self.runtime.passed_over}}
 
     def classify(self, requests: Sequence[ClipRequest]) -> list[Prediction | ClipError]:
         """One result or error a request, in order. A bad clip costs no other clip its answer."""

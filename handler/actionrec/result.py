@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .decode import Decoded
-from .manifest import Manifest
+from .manifest import Form, Manifest
 from .runtime import Scores
 
 
@@ -30,8 +30,14 @@ class Prediction:
     clip: Decoded
     timings_ms: Timings
 
-    def to_dict(self, manifest: Manifest, top_k: int) -> dict[str, Any]:
-        """The reply's JSON object, with the `top_k` best labels."""
+    def to_dict(self, manifest: Manifest, form: Form, top_k: int) -> dict[str, Any]:
+        """The reply's JSON object, with the `top_k` best labels.
+
+        Args:
+            manifest: of the archive.
+            form: the one that was served.
+            top_k: how many labels.
+        """
         # Stable, so that equal scores come in the order of the classes.
         best = np.argsort(-self.scores, kind="stable")[:top_k]
         clip = self.clip
@@ -52,8 +58,8 @@ class Prediction:
                 "name": manifest.name,
                 "version": manifest.version,
                 "weights": manifest.weights,
-                "runtime": manifest.runtime,
-                "precision": manifest.precision,
+                "runtime": form.runtime,
+                "precision": form.precision,
             },
             "timings_ms": {
                 "decode": round(self.timings_ms.decode, 1),

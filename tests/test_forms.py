@@ -1,0 +1,95 @@
+"""Promise: compiled code runs only on a host like the one it was compiled on; elsewhere the portable form does."""
+
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from actionrec.host import fingerprint, mismatch
+from actionrec.manifest import Form, Manifest
+from actionrec.pipeline import Classifier
+from actionrec.request import ClipRequest
+from actionrec.result import Prediction
+from actionrec.runtime import Runtime
+
+from export.motion.clips import random_clip
+
+
+@pytest.fixture(scope="module")
+def unpacked(motion_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundled model's archive, unpacked; it was built with RUNTIME=auto."""
+    directory = tmp_path_factory.mktemp("unpacked")
+    zipfile.ZipFile(motion_archive).extractall(directory)
+    return directory
+
+
+def altered(directory: Path, change: Callable[[Form], Form]) -> Manifest:
+    """The archive's manifest with its compiled form changed."""
+    manifest = Manifest.load(directory)
+    first, *rest = manifest.forms
+    return replace(manifest, forms=(change(first), *rest))
+
+
+def elsewhere(form: Form) -> Form:
+    return replace(form, built_on={**form.built_on, "torch": "2.0.0"})
+
+
+def test_auto_has_the_compiled_and_the_portable_form(unpacked: Path) -> None:
+    """An archive built for this host is served by its compiled form, and has the other one too."""
+    classifier = Classifier.load(unpacked)
+    assert [form.runtime for form in classifier.manifest.forms] == ["aoti", "torchscript"]
+    serving = classifier.describe()["serving"]
+    assert (serving["runtime"], serving["passed_over"]) == ("aoti", [])
+
+
+def test_another_host_gets_the_portable_form(unpacked: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """On another host the log and the description say why, and the scores are the same."""
+    here = Classifier.load(unpacked)
+    manifest = altered(unpacked, elsewhere)
+    there = Classifier(manifest, Runtime(unpacked, manifest))
+    (reason,) = there.describe()["serving"]["passed_over"]
+    assert (
+        reason == "aoti fp32: it was compiled for torch 2.0.0, and this host has " + fingerprint("cpu")["torch"]
+    )
+    assert reason.removeprefix("aoti fp32: ") in caplog.text
+    request = ClipRequest(random_clip(31).data)
+    (one,), (other,) = here.classify([request]), there.classify([request])
+    assert isinstance(one, Prediction)
+    assert isinstance(other, Prediction)
+    assert np.allclose(one.scores, other.scores, atol=1e-4)
+    assert there.reply(other, 1)["model"]["runtime"] == "torchscript"
+
+
+def test_without_a_fallback_it_refuses(unpacked: Path) -> None:
+    """An archive that has only a form for another host does not start, and says what to do."""
+    manifest = altered(unpacked, elsewhere)
+    with pytest.raises(RuntimeError, match=r"No form of motion runs on cpu: .*2\.0\.0.*RUNTIME=torchscript"):
+        Runtime(unpacked, replace(manifest, forms=manifest.forms[:1]))
+
+
+def test_a_form_for_a_gpu_is_passed_over_on_a_cpu(unpacked: Path) -> None:
+    """Half precision and CUDA code are not tried on a CPU."""
+    gpu = altered(unpacked, lambda form: replace(form, device="cuda", built_on={"gpu": "sm_90"}))
+    assert "compiled for cuda" in Runtime(unpacked, gpu).passed_over[0]
+    half = altered(unpacked, lambda form: replace(form, precision="fp16"))
+    assert "half precision" in Runtime(unpacked, half).passed_over[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, None),
+        ({"torch": "2.0"}, "torch 2.0"),
+        ({"machine": "sparc"}, "machine sparc"),
+        ({"gpu": "sm_90"}, "gpu sm_90"),
+        ({"instruction_sets": ["avx", "avx1024"]}, "lacks avx1024"),
+        ({"instruction_sets": []}, None),
+    ],
+)
+def test_fingerprint(change: dict[str, Any], said: str | None) -> None:
+    """A host with the same torch, machine and at least the same instruction sets matches; others are told."""
+    reason = mismatch({**fingerprint("cpu"), **change}, "cpu")
+    assert reason is None if said is None else said in str(reason)
