@@ -149,7 +149,6 @@ def test_archive_says_what_is_in_it(motion: Built) -> None:
     assert packed == {
         "modelName": "small",
         "modelVersion": "2.1",
-        "serializedFile": "model.pt",
         "handler": "slowfast_handler.py",
         "configFile": "model-config.yaml",
     }

@@ -30,13 +30,14 @@ def easy_scene(label: str, seed: int = 1) -> Scene:
 
 def object_mask(frames: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """bool [T, H, W]: where an easy scene's frames are not background."""
-    return frames.max(3) > 90
+    return np.asarray(frames.max(3) > 90)
 
 
 def decoded(data: bytes) -> NDArray[np.uint8]:
     """Every frame of a file: uint8 [T, H, W, 3]."""
-    with av.open(io.BytesIO(data)) as container:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+    with av.open(io.BytesIO(data), "r") as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        return np.stack(frames).astype(np.uint8)
 
 
 def test_same_seed_same_file() -> None:
@@ -113,7 +114,7 @@ def test_moving_object_goes_where_its_label_says(label: str, axis: int, sign: in
     for seed in range(4):
         mask = object_mask(easy_scene(label, seed).render(160, 160, TIMES))
         others = tuple(a for a in (1, 2) if a != axis)
-        profile = mask.any(others)  # [T, 160]: which columns, or rows, the object covers
+        profile = np.asarray(mask.any(others))  # [T, 160]: which columns, or rows, the object covers
         centres = [np.flatnonzero(row).mean() for row in profile]
         assert (np.diff(centres) * sign > 0).all()
 

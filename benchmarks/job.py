@@ -1,0 +1,73 @@
+"""The whole job on one machine: a file in, labels out. The tutorial's loop against ours, in this process.
+
+The tutorial's loop is pytorchvideo's EncodedVideo and transforms, then the eager model. Both get the same model
+(a full-size SlowFast R50, random weights) and the same files.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import zipfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from actionrec.pipeline import Classifier
+from actionrec.request import ClipRequest
+from rich.console import Console
+
+from benchmarks.measure import interleaved_ms, report
+from benchmarks.videos import SIZES, video
+from export import calibrate, zoo
+from export.build import Order, build
+from tests.reference import reference_pathways
+
+ROUNDS = 5
+CLIPS = 4
+"""In one call: what a batch of the server is."""
+
+
+def main() -> None:
+    model = zoo.get("slowfast_r50")
+    net = model.build(model.spec, 400)
+    calibrate.randomise(net, 0)
+    with tempfile.TemporaryDirectory() as folder:
+        weights = Path(folder) / "weights.pth"
+        torch.save(net.state_dict(), weights)
+        order = Order(model="slowfast_r50", weights=str(weights), store=Path(folder))
+        zipfile.ZipFile(build(order, Console(quiet=True)).path).extractall(Path(folder) / "archive")
+        classifier = Classifier.load(Path(folder) / "archive")
+        rows: list[dict[str, Any]] = []
+        for width, height in SIZES:
+            data = video(width, height)
+            taken = interleaved_ms(
+                {
+                    "tutorial": partial(_tutorial, net, data),
+                    "ours": partial(classifier.classify, [ClipRequest(data)]),
+                    "ours, four": partial(classifier.classify, [ClipRequest(data)] * CLIPS),
+                },
+                ROUNDS,
+            )
+            rows.append(
+                {
+                    "clip": f"{width}x{height}",
+                    "tutorial ms": taken["tutorial"],
+                    "ours ms": taken["ours"],
+                    "x tutorial": taken["tutorial"] / taken["ours"],
+                    "ours ms a clip of four": taken["ours, four"] / CLIPS,
+                    "x tutorial, four": taken["tutorial"] / (taken["ours, four"] / CLIPS),
+                }
+            )
+    report("job", "A file in, labels out: the tutorial's loop and ours", rows)
+
+
+@torch.inference_mode()
+def _tutorial(net: torch.nn.Module, data: bytes) -> torch.Tensor:
+    pathways = reference_pathways(data, zoo.get("slowfast_r50").spec)
+    logits: torch.Tensor = net([pathway[None] for pathway in pathways])
+    return logits.softmax(dim=1).topk(5).indices
+
+
+if __name__ == "__main__":
+    main()

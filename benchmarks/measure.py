@@ -1,0 +1,83 @@
+"""How everything here is measured: candidates take turns in one process, and medians are compared.
+
+Machines are shared and drift, so a candidate is never timed alone: round by round each one runs once, and what
+is reported is the median over the rounds and its ratio to the median of a baseline in the same run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+RESULTS = Path(__file__).parent / "results"
+_PACKAGES = ("torch", "torchvision", "pytorchvideo", "av", "numpy", "opencv-python-headless")
+
+console = Console(width=110, highlight=False)
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    names = {
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        if line.startswith("model name")
+    }
+    return {
+        "cpu": ", ".join(sorted(names)),
+        "cores": os.cpu_count(),
+        "vectors": torch.backends.cpu.get_cpu_capability(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in _PACKAGES},
+        "load_before": os.getloadavg()[0],
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def interleaved_ms(
+    candidates: Mapping[str, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, float]:
+    """Median milliseconds of each candidate; one run of each before the count.
+
+    Args:
+        candidates: name -> what is timed.
+        rounds: how often each runs.
+        clock: seconds; `time.thread_time` for work on one thread, which neighbours then hardly touch.
+    """
+    for run in candidates.values():
+        run()
+    taken: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(rounds):
+        for name, run in candidates.items():
+            start = clock()
+            run()
+            taken[name].append((clock() - start) * 1e3)
+    return {name: statistics.median(values) for name, values in taken.items()}
+
+
+def report(name: str, title: str, rows: list[dict[str, Any]]) -> None:
+    """Print rows as a table and write them, with the machine, to ``results/<name>.json``."""
+    table = Table(*rows[0], title=title)
+    for row in rows:
+        table.add_row(*(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()))
+    console.print(table)
+    RESULTS.mkdir(exist_ok=True)
+    document = {"title": title, "machine": machine(), "rows": rows}
+    (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

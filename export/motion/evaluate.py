@@ -1,0 +1,107 @@
+"""How often `motion` is right, on files that it has never seen, through the decoder or through a server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import requests
+import torch
+from actionrec.decode import decode
+from actionrec.transform import pack
+from numpy.typing import NDArray
+
+from export.motion.clips import ORDINARY, MotionClip, random_clip
+from export.motion.model import MOTION_SPEC, build_motion
+from export.motion.scene import LABELS
+
+LEAST_ACCURACY = 0.97
+LEAST_CLASS_ACCURACY = 0.93
+_TIMEOUT_SECONDS = 60
+
+Classifier = Callable[[MotionClip], str]
+"""A clip -> the label that the model gives it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What came out."""
+
+    confusion: NDArray[np.int64]
+    """int64 [8, 8]: the true class, then the predicted one."""
+    wrong: tuple[tuple[int, str, str], ...]
+    """Seed, true label and predicted label of every clip that was got wrong."""
+
+    @property
+    def accuracy(self) -> float:
+        """Share of clips labelled rightly, 0 to 1."""
+        return float(np.trace(self.confusion) / self.confusion.sum())
+
+    @property
+    def class_accuracy(self) -> NDArray[np.float64]:
+        """The same for each class: float64 [8]."""
+        counts = self.confusion.sum(1)
+        return np.asarray(np.diag(self.confusion) / np.maximum(counts, 1))
+
+    @property
+    def good_enough(self) -> bool:
+        """Whether the weights keep what the model card says."""
+        return self.accuracy >= LEAST_ACCURACY and bool(self.class_accuracy.min() >= LEAST_CLASS_ACCURACY)
+
+
+def evaluate(
+    classify: Classifier,
+    count: int,
+    seed: int,
+    codec: str | None = "libx264",
+    difficulty: float = ORDINARY,
+) -> Evaluation:
+    """Classify `count` fresh clips, the labels in turn.
+
+    Args:
+        seed: of the first clip; the next has the next.
+        codec: an encoder of FFmpeg's; None: the mixture of `random_clip`.
+        difficulty: 0 to 1, see `recipe`.
+    """
+    confusion = np.zeros((len(LABELS), len(LABELS)), np.int64)
+    wrong = []
+    for index in range(count):
+        clip = random_clip(seed + index, LABELS[index % len(LABELS)], codec, difficulty=difficulty)
+        answer = classify(clip)
+        confusion[LABELS.index(clip.label), LABELS.index(answer)] += 1
+        if answer != clip.label:
+            wrong.append((clip.seed, clip.label, answer))
+    return Evaluation(confusion, tuple(wrong))
+
+
+def in_process(weights: Path) -> Classifier:
+    """Decode here and run the eager model with `weights`."""
+    model = load(weights)
+
+    def classify(clip: MotionClip) -> str:
+        frames = decode(clip.data, MOTION_SPEC).frames
+        with torch.inference_mode():
+            return LABELS[int(model(pack(torch.from_numpy(frames)[None], MOTION_SPEC)).argmax())]
+
+    return classify
+
+
+def over_http(url: str) -> Classifier:
+    """Send each clip to a server as a raw body, and believe its first prediction."""
+    session = requests.Session()
+
+    def classify(clip: MotionClip) -> str:
+        reply = session.post(url, data=clip.data, timeout=_TIMEOUT_SECONDS)
+        reply.raise_for_status()
+        return str(reply.json()["predictions"][0]["label"])
+
+    return classify
+
+
+def load(weights: Path) -> torch.nn.Module:
+    """The model with the weights of a file, in float32 and eval mode."""
+    model = build_motion()
+    model.load_state_dict(torch.load(weights, weights_only=True))
+    return model.eval()
