@@ -1,4 +1,4 @@
-"""Promise: compiled code runs only on a host like the one it was compiled on; elsewhere the portable form does."""
+"""Promise: compiled code runs only on a host like its builder's; elsewhere the portable form does."""
 
 import zipfile
 from collections.abc import Callable

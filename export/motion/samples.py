@@ -27,6 +27,8 @@ from export.motion.recipe import WINDOW_SECONDS, random_scene
 from export.motion.scene import LABELS, OPPOSITE
 from export.motion.textures import Image
 
+_LABEL_SHARES = (0.1, 0.1, 0.1, 0.1, 0.18, 0.18, 0.12, 0.12)
+"""Of the samples, by class: turning on the spot is the hardest to learn, moving the easiest."""
 _SMALL_SIZES = ((160, 120), (176, 144), (240, 240), (320, 240), (240, 320), (320, 180), (426, 240))
 _MIRRORED = (1, 0, 2, 3, 5, 4, 6, 7)
 """The class of each class's clip with left and right exchanged."""
@@ -47,7 +49,7 @@ def rendered(rng: np.random.Generator, side: int, difficulty: float) -> Sample:
     """A scene at the model's size, without a codec in between."""
     fps = float(rng.choice((10, 12, 15, 20, 24, 25, 30, 50, 60)))
     seconds = WINDOW_SECONDS if rng.random() < 0.7 else rng.uniform(WINDOW_SECONDS, 6.0)
-    scene = random_scene(rng, None, difficulty, seconds=seconds, fps=fps)
+    scene = random_scene(rng, _label(rng), difficulty, seconds=seconds, fps=fps)
     times = np.arange(np.ceil(WINDOW_SECONDS * fps)) / fps
     chosen = uniform_indices(len(times), MOTION_SPEC.num_frames)
     distinct, back = np.unique(chosen, return_inverse=True)
@@ -57,8 +59,13 @@ def rendered(rng: np.random.Generator, side: int, difficulty: float) -> Sample:
 def filmed(rng: np.random.Generator, spec: ClipSpec, difficulty: float) -> Sample:
     """A scene that went through a file: encoded, then decoded as a request is."""
     size = _SMALL_SIZES[rng.integers(len(_SMALL_SIZES))]
-    clip = random_clip(int(rng.integers(2**62)), size=size, seconds=2.2, difficulty=difficulty)
+    seed = int(rng.integers(2**62))
+    clip = random_clip(seed, _label(rng), size=size, seconds=2.2, difficulty=difficulty)
     return Sample(decode(clip.data, spec).rounded(), LABELS.index(clip.label))
+
+
+def _label(rng: np.random.Generator) -> str:
+    return LABELS[rng.choice(len(LABELS), p=_LABEL_SHARES)]
 
 
 def varied(rng: np.random.Generator, sample: Sample) -> Sample:
