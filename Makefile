@@ -19,7 +19,7 @@ FOREGROUND ?=
 VENV ?= .venv
 STAMP := $(VENV)/.installed
 PYTHON := $(VENV)/bin/python
-SOURCES := handler export client deploy tests
+SOURCES := handler export client deploy benchmarks tests
 DEMO := build/demo
 DEMO_ARCHIVE := $(DEMO)/model_store/motion.mar
 
@@ -29,7 +29,7 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo archive serve stop status scale test lint clean train-motion evaluate-motion
+.PHONY: help setup demo archive serve stop status scale test lint bench clean train-motion evaluate-motion
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -44,12 +44,16 @@ $(STAMP): pyproject.toml scripts/setup
 	@scripts/setup $(VENV)
 	@touch $@
 
-demo: $(DEMO_ARCHIVE)  ## build, serve and try the small model that comes with the project
-	@trap 'exit 130' INT TERM; trap '$(PYTHON) -m deploy stop --run-dir $(DEMO)/run >/dev/null' EXIT; \
-	echo 'Starting a server for it ...' && \
+# $(call with_motion_server,module): serves the bundled model, runs `python -m module --url URL`, stops the server.
+define with_motion_server
+trap 'exit 130' INT TERM; trap '$(PYTHON) -m deploy stop --run-dir $(DEMO)/run' EXIT; \
 	$(PYTHON) -m deploy start --run-dir $(DEMO)/run --log-dir $(DEMO)/logs --model-store $(DEMO)/model_store \
-		--port $(or $(PORT),0) >/dev/null && \
-	$(PYTHON) -m export.motion.demo --url "$$($(PYTHON) -m deploy url --run-dir $(DEMO)/run)"
+		--port $(or $(PORT),0) && \
+	$(PYTHON) -m $(1) --url "$$($(PYTHON) -m deploy url --run-dir $(DEMO)/run)"
+endef
+
+demo: $(DEMO_ARCHIVE)  ## build, serve and try the small model that comes with the project
+	@$(call with_motion_server,export.motion.demo)
 
 # A store of its own: the user's model_store stays as it is.
 $(DEMO_ARCHIVE): $(STAMP) $(shell find handler export -type f -not -name '*.pyc' 2>/dev/null)
@@ -85,11 +89,16 @@ lint: $(STAMP)  ## ruff and mypy
 	@$(PYTHON) -m ruff format --check $(SOURCES)
 	@$(PYTHON) -m mypy $(SOURCES)
 
+bench: $(STAMP)  ## measure decoding, the model and the whole job on this machine (20 minutes)
+	@$(PYTHON) -W ignore -m benchmarks.decode
+	@$(PYTHON) -W ignore -m benchmarks.model
+	@$(PYTHON) -W ignore -m benchmarks.job
+
 train-motion: $(STAMP)  ## train the small model anew (hours)
 	@$(PYTHON) -m export.motion train
 
-evaluate-motion: $(STAMP)  ## how often the small model is right on new clips
-	@$(PYTHON) -m export.motion evaluate
+evaluate-motion: $(DEMO_ARCHIVE)  ## how often the small model is right on 800 new clips, through a server
+	@$(call with_motion_server,export.motion evaluate)
 
 clean:  ## remove what can be made again, but neither .venv nor model_store
 	@[ ! -e run/server.json ] || $(PYTHON) -m deploy stop

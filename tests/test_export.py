@@ -158,8 +158,11 @@ def test_archive_says_what_is_in_it(motion: Built) -> None:
     described = config["actionrec"]
     assert (described["name"], described["version"], described["weights"]) == ("small", "2.1", "random")
     assert described["spec"] == zoo.get("motion").spec.to_dict()
-    assert described["parity"]["max_abs_score_difference"] <= described["parity"]["tolerance"] == 1e-3
-    assert described["parity"]["top1_agreement"] == 1.0
+    (form,) = described["forms"]
+    assert (form["runtime"], form["precision"], form["built_on"]) == ("torchscript", "fp32", {})
+    assert form["artifact"] in names
+    assert form["parity"]["max_abs_score_difference"] <= form["parity"]["tolerance"] == 1e-3
+    assert form["parity"]["top1_agreement"] == 1.0
     assert {"torch", "torchvision", "pytorchvideo", "av", "numpy", "cpu_capability"} <= set(
         described["built_with"]
     )
@@ -516,10 +519,13 @@ def test_full_disk(motion: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_archiver_that_fails(motion: Built, tmp_path: Path) -> None:
     """What torch-model-archiver complains about is passed on in one line."""
     with (
-        pytest.raises(ArchiveError, match=r"torch-model-archiver failed: .*missing\.pt"),
+        pytest.raises(ArchiveError, match=r"torch-model-archiver failed: .*already exists"),
         archive.workspace(tmp_path) as directory,
     ):
-        archive.write(motion.manifest, tmp_path / "missing.pt", tmp_path, directory)
+        for form in motion.manifest.forms:
+            (directory / form.artifact).touch()
+        (directory / "small.mar").touch()  # it does not overwrite
+        archive.write(motion.manifest, directory, tmp_path, directory)
 
 
 def test_model_is_left_as_it_was(motion_net: nn.Module, clips: torch.Tensor, tmp_path: Path) -> None:
