@@ -175,6 +175,7 @@ def _run_archiver(manifest: Manifest, handler: Path, extra: Path, config: Path, 
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        said = next((line for line in lines if "ERROR" in line), lines[-1])
         raise ArchiveError(
-            f"torch-model-archiver failed: {lines[-1]}", "Is there space for two copies of the model?"
+            f"torch-model-archiver failed: {said}", "Is there space for two copies of the model?"
         )

@@ -518,14 +518,12 @@ def test_full_disk(motion: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_archiver_that_fails(motion: Built, tmp_path: Path) -> None:
     """What torch-model-archiver complains about is passed on in one line."""
-    with (
-        pytest.raises(ArchiveError, match=r"torch-model-archiver failed: .*already exists"),
-        archive.workspace(tmp_path) as directory,
-    ):
+    with archive.workspace(tmp_path) as directory:
         for form in motion.manifest.forms:
             (directory / form.artifact).touch()
         (directory / "small.mar").touch()  # it does not overwrite
-        archive.write(motion.manifest, directory, tmp_path, directory)
+        with pytest.raises(ArchiveError, match=r"torch-model-archiver failed: .*already exists"):
+            archive.write(motion.manifest, directory, tmp_path, directory)
 
 
 def test_model_is_left_as_it_was(motion_net: nn.Module, clips: torch.Tensor, tmp_path: Path) -> None:
