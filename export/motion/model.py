@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from actionrec.spec import ClipSpec
 from torch import nn
 
 from export.motion.scene import LABELS
+from export.zoo import use_plain_ints
 
 MOTION_SPEC = ClipSpec(short_side=96, crop=96)
 """Everything but the size is the recipe of the published models."""
@@ -56,10 +55,4 @@ def build_motion(side: int = MOTION_SPEC.crop) -> nn.Module:
         stage_spatial_strides=(_STAGE_STRIDES, _STAGE_STRIDES),
         head_pool_kernel_sizes=((MOTION_SPEC.slow_frames, cells, cells), (fast_frames, cells, cells)),
     )
-    for module in model.modules():
-        # Some of these are NumPy integers, at which torch.compile breaks the graph.
-        for name in ("stride", "padding", "dilation", "kernel_size"):
-            value = getattr(module, name, None)
-            if isinstance(value, tuple | list):
-                setattr(module, name, tuple(int(number) for number in value))
-    return cast(nn.Module, model)
+    return use_plain_ints(model)
