@@ -7,6 +7,8 @@ import logging
 import sys
 from pathlib import Path
 
+from export.motion.clips import ORDINARY
+
 WEIGHTS = Path(__file__).with_name("motion.pth")
 
 
@@ -30,7 +32,10 @@ def main(arguments: list[str] | None = None) -> int:
     evaluate.add_argument("--count", type=int, default=800)
     evaluate.add_argument("--seed", type=int, default=1_000_000)
     evaluate.add_argument("--codec", default="libx264", help="an encoder of FFmpeg's, or any: a mixture")
-    evaluate.add_argument("--difficulty", type=float, default=0.5, help="0 to 1; training goes up to 1")
+    evaluate.add_argument("--difficulty", type=float, default=ORDINARY, help="0 to 1; training goes up to 1")
+    evaluate.add_argument(
+        "--footage", type=Path, metavar="DIR", help="draw over the videos of this folder, by other code"
+    )
     evaluate.add_argument("--url", help="http://127.0.0.1:8080/predictions/motion; default: in-process")
     evaluate.add_argument("--weights", type=Path, default=WEIGHTS, metavar="PATH")
 
@@ -55,12 +60,20 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    from export.motion.clips import random_clip
     from export.motion.evaluate import evaluate, in_process, over_http
+    from export.motion.footage import footage_clip
     from export.motion.scene import LABELS
 
     classify = over_http(options.url) if options.url else in_process(options.weights)
     codec = None if options.codec == "any" else options.codec
-    result = evaluate(classify, options.count, options.seed, codec, options.difficulty)
+    clips = (
+        footage_clip(seed, options.footage)
+        if options.footage
+        else random_clip(seed, LABELS[seed % len(LABELS)], codec, difficulty=options.difficulty)
+        for seed in range(options.seed, options.seed + options.count)
+    )
+    result = evaluate(classify, clips)
     width = max(map(len, LABELS))
     for label, share, row in zip(LABELS, result.class_accuracy, result.confusion, strict=True):
         sys.stdout.write(f"{label:>{width}}  {share:6.1%}  {' '.join(f'{n:4d}' for n in row)}\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from actionrec.decode import decode
 from actionrec.transform import pack
 from numpy.typing import NDArray
 
-from export.motion.clips import ORDINARY, MotionClip, random_clip
+from export.motion.clips import MotionClip
 from export.motion.model import MOTION_SPEC, build_motion
 from export.motion.scene import LABELS
 
@@ -51,24 +51,11 @@ class Evaluation:
         return self.accuracy >= LEAST_ACCURACY and bool(self.class_accuracy.min() >= LEAST_CLASS_ACCURACY)
 
 
-def evaluate(
-    classify: Classifier,
-    count: int,
-    seed: int,
-    codec: str | None = "libx264",
-    difficulty: float = ORDINARY,
-) -> Evaluation:
-    """Classify `count` fresh clips, the labels in turn.
-
-    Args:
-        seed: of the first clip; the next has the next.
-        codec: an encoder of FFmpeg's; None: the mixture of `random_clip`.
-        difficulty: 0 to 1, see `recipe`.
-    """
+def evaluate(classify: Classifier, clips: Iterable[MotionClip]) -> Evaluation:
+    """Classify clips and count."""
     confusion = np.zeros((len(LABELS), len(LABELS)), np.int64)
     wrong = []
-    for index in range(count):
-        clip = random_clip(seed + index, LABELS[index % len(LABELS)], codec, difficulty=difficulty)
+    for clip in clips:
         answer = classify(clip)
         confusion[LABELS.index(clip.label), LABELS.index(answer)] += 1
         if answer != clip.label:
