@@ -7,7 +7,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType
 
@@ -30,7 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     options = _parser().parse_args(arguments)
     # `kill` is to clean up just as Ctrl-C does.
-    signal.signal(signal.SIGTERM, _interrupt)
+    # SIGINT too: a command started in the background by a script inherits it as ignored.
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, _interrupt)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         return command(options)
@@ -59,9 +60,15 @@ def _start(options: argparse.Namespace) -> int:
         console=options.foreground,
     )
     began = time.monotonic()
-    # In the foreground the server's own log says what happens.
-    with nullcontext() if options.foreground else _out.status("Starting TorchServe ..."):
+    if options.foreground:
+        return _stay(settings, began)
+    with _out.status("Starting TorchServe ..."):
         state = server.start(settings)
+    _announce(state, began)
+    return 0
+
+
+def _announce(state: server.State, began: float) -> None:
     _out.print(
         f"[green]Ready[/green] after {time.monotonic() - began:.0f} s: {escape(', '.join(state.models))}"
     )
@@ -70,19 +77,26 @@ def _start(options: argparse.Namespace) -> int:
     _out.print(f"  metrics     {state.metrics_url}")
     _out.print(f"  logs        {escape(state.log_dir)}")
     _out.print(f"Try it:  curl -T clip.mp4 {state.predict_url()}")
-    return _stay(state, options.run_dir) if options.foreground else 0
 
 
-def _stay(state: server.State, run_dir: Path) -> int:
-    """Until a signal stops this process, and so the server, or the server ends by itself."""
+def _stay(settings: server.Settings, began: float) -> int:
+    """Until a signal stops this process, and so the server, or the server ends by itself.
+
+    The server's own log says what happens meanwhile. A signal before it is ready is an interrupted start.
+    """
+    state = None
     try:
+        state = server.start(settings)
+        _announce(state, began)
         while state.process.alive():
             time.sleep(0.5)
     except KeyboardInterrupt:
-        server.stop(run_dir)
+        if state is None:
+            raise
+        server.stop(settings.run_dir)
         _out.print("Stopped.")
         return 0
-    server.stop(run_dir)
+    server.stop(settings.run_dir)
     raise DeployError("TorchServe ended by itself", f"see {state.log_dir}")
 
 
