@@ -37,7 +37,7 @@ help:  ## list the targets
 	@echo 'archive: MODEL=auto NAME= WEIGHTS= WEIGHTS_SHA256= LABELS= RUNTIME=auto FALLBACK=1 PRECISION= DEVICE= CROP='
 	@echo 'serve:   MODEL=all PORT=8080 WORKERS= FOREGROUND=1      scale: WORKERS=2 MODEL=all'
 
-setup: $(STAMP)  ## make .venv with all dependencies, and install Java where that is possible
+setup: $(STAMP)  ## make .venv with all dependencies; install Java and g++ where that is possible
 	@:
 
 $(STAMP): pyproject.toml scripts/setup
@@ -89,7 +89,7 @@ lint: $(STAMP)  ## ruff and mypy
 	@$(PYTHON) -m ruff format --check $(SOURCES)
 	@$(PYTHON) -m mypy $(SOURCES)
 
-bench: $(STAMP)  ## measure decoding, the model and the whole job on this machine (20 minutes)
+bench: $(STAMP)  ## measure decoding, the model and the whole job on this machine (10 minutes on two cores)
 	@$(PYTHON) -W ignore -m benchmarks.decode
 	@$(PYTHON) -W ignore -m benchmarks.model
 	@$(PYTHON) -W ignore -m benchmarks.job

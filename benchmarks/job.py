@@ -15,11 +15,12 @@ from typing import Any
 import torch
 from actionrec.pipeline import Classifier
 from actionrec.request import ClipRequest
+from actionrec.spec import ClipSpec
 from rich.console import Console
 
 from benchmarks.measure import interleaved_ms, report
+from benchmarks.model import random_r50
 from benchmarks.videos import SIZES, video
-from export import calibrate, zoo
 from export.build import Order, build
 from tests.reference import reference_pathways
 
@@ -29,9 +30,7 @@ CLIPS = 4
 
 
 def main() -> None:
-    model = zoo.get("slowfast_r50")
-    net = model.build(model.spec, 400)
-    calibrate.randomise(net, 0)
+    spec, net = random_r50()
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "weights.pth"
         torch.save(net.state_dict(), weights)
@@ -43,7 +42,7 @@ def main() -> None:
             data = video(width, height)
             taken = interleaved_ms(
                 {
-                    "tutorial": partial(_tutorial, net, data),
+                    "tutorial": partial(_tutorial, net, spec, data),
                     "ours": partial(classifier.classify, [ClipRequest(data)]),
                     "ours, four": partial(classifier.classify, [ClipRequest(data)] * CLIPS),
                 },
@@ -63,8 +62,8 @@ def main() -> None:
 
 
 @torch.inference_mode()
-def _tutorial(net: torch.nn.Module, data: bytes) -> torch.Tensor:
-    pathways = reference_pathways(data, zoo.get("slowfast_r50").spec)
+def _tutorial(net: torch.nn.Module, spec: ClipSpec, data: bytes) -> torch.Tensor:
+    pathways = reference_pathways(data, spec)
     logits: torch.Tensor = net([pathway[None] for pathway in pathways])
     return logits.softmax(dim=1).topk(5).indices
 

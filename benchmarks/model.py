@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from actionrec.manifest import Form, Manifest
 from actionrec.runtime import Runtime
+from actionrec.spec import ClipSpec
 
 from benchmarks.measure import interleaved_ms, report
 from export import artifacts, calibrate, zoo
@@ -22,10 +23,7 @@ MATRIX = 4096
 
 
 def main() -> None:
-    model = zoo.get("slowfast_r50")
-    net = model.build(model.spec, 400)
-    calibrate.randomise(net, 0)
-    spec = model.spec
+    spec, net = random_r50()
     slow = torch.randn(1, 3, spec.slow_frames, spec.crop, spec.crop)
     fast = torch.randn(1, 3, spec.num_frames, spec.crop, spec.crop)
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
@@ -52,6 +50,14 @@ def main() -> None:
         for name, ms in taken.items()
     ]
     report("model", f"SlowFast R50, one clip; a matrix product runs at {product_gflops:.0f} GFLOP/s", rows)
+
+
+def random_r50() -> tuple[ClipSpec, torch.nn.Module]:
+    """The full-size network with random weights: speed does not depend on them."""
+    model = zoo.get("slowfast_r50")
+    net = model.build(model.spec, 400)
+    calibrate.randomise(net, 0)
+    return model.spec, net
 
 
 def _runtime(net: torch.nn.Module, runtime: str, folder: Path) -> Runtime:

@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from .zoo import HEAD
 
 CLIPS = 8
-"""Enough for the statistics, and a R50 is done in half a minute on two cores."""
+"""Enough for the statistics, and still quick."""
 BATCH = 4
 BRANCH_END = "norm_c"
 """Name of the last BatchNorm of a residual branch."""
 BRANCH_GAINS = (0.15, 0.35)
-"""Of those. Branches as strong as what they are added to make the network chaotic: each block doubles a
-rounding error, which then moves scores more than another clip does."""
+"""Of those. Branches as strong as what they are added to make the network chaotic: a rounding error
+grows from block to block until it changes labels."""
 LOGIT_STD = 2.5
 """Spread of a clip's logits: with 400 classes the best one then gets about a third of the score."""
 FLOOR = 0.3

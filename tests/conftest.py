@@ -108,14 +108,6 @@ def motion_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return store / "motion.mar"
 
 
-@pytest.fixture(scope="session")
-def shared_clips() -> Path:
-    """The directory of real and odd clips that are not part of the project."""
-    if not SHARED_DATA.is_dir():
-        pytest.skip("the clips of ../shared/data are not on this machine")
-    return SHARED_DATA
-
-
 def pack(name: str, handler: str, store: Path, config: str = "") -> Path:
     """Make a small archive from a handler's source code.
 

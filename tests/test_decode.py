@@ -12,10 +12,11 @@ from actionrec.errors import ClipError
 from actionrec.sampling import uniform_indices
 from actionrec.spec import ClipSpec
 
+from tests.conftest import SHARED_DATA
 from tests.media import encode, textured_frames, trimmed, turn, with_bad_metadata, with_more_streams
 
 SPEC = ClipSpec(short_side=64, crop=64)
-EDGE = Path(__file__).parents[2] / "shared" / "data" / "edge"
+EDGE = SHARED_DATA / "edge"
 FRAMES = textured_frames(160, 120, 120)
 QUIET = {"x265-params": "log-level=none"}
 

@@ -9,11 +9,11 @@ from actionrec.decode import decode
 from actionrec.spec import ClipSpec
 from actionrec.transform import pack
 
+from tests.conftest import SHARED_DATA
 from tests.media import encode, textured_frames
 from tests.reference import reference_pathways
 
-SHARED = Path(__file__).parents[2] / "shared" / "data" / "real"
-REAL = sorted(SHARED.glob("*.m*"))
+REAL = sorted((SHARED_DATA / "real").glob("*.m*"))
 GENERATED = {
     "320x240": (320, 240, {}),
     "1280x720": (1280, 720, {"g": "12", "bf": "2"}),

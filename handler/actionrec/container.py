@@ -92,7 +92,7 @@ class Source:
         options = {
             "format_whitelist": CONTAINERS,
             "protocol_whitelist": "none",
-            # Opening probes the stream by decoding its first frames, 40 ms of 1080p, and throws them away.
+            # Opening probes the stream by decoding its first frames, and throws them away.
             # Headers say all that is needed here, so the probe's decoder is told to skip every frame.
             "skip_frame": "all",
         }
