@@ -28,6 +28,8 @@ def main(arguments: list[str] | None = None) -> int:
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--threads", type=int, default=0, help="of torch; 0: all cores")
 
+    train.add_argument("--footage", type=Path, metavar="DIR", help="real videos for a share of the backgrounds")
+
     evaluate = commands.add_parser("evaluate", help="classify fresh clips; status 1 if too few are right")
     evaluate.add_argument("--count", type=int, default=800)
     evaluate.add_argument("--seed", type=int, default=1_000_000)
@@ -53,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
 
         if options.threads:
             torch.set_num_threads(options.threads)
-        run(options.out, options.work, options.seed)
+        run(options.out, options.work, options.seed, footage=options.footage)
     else:
         return _evaluate(options)
     return 0

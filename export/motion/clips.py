@@ -12,6 +12,7 @@ import av
 import numpy as np
 from av.video.stream import VideoStream
 
+from export.motion.backdrops import Backdrops
 from export.motion.recipe import WINDOW_SECONDS, random_scene
 from export.motion.scene import LABELS, OPPOSITE
 from export.motion.textures import Image
@@ -109,6 +110,7 @@ def random_clip(
     seconds: float | None = None,
     difficulty: float = ORDINARY,
     reverse: bool = False,
+    backdrops: Backdrops | None = None,
 ) -> MotionClip:
     """A clip that is the same for the same arguments.
 
@@ -121,6 +123,7 @@ def random_clip(
         seconds: the clip's length, at least a window's for a fair question.
         difficulty: 0 to 1, see `recipe`. Training goes up to 1.
         reverse: encode the same frames backwards; the clip's label is then the opposite one.
+        backdrops: real videos, for a share of the backgrounds.
     """
     rng = np.random.default_rng(seed)
     drawn_size = SIZES[rng.choice(len(SIZES), p=_SIZE_WEIGHTS)]
@@ -132,7 +135,7 @@ def random_clip(
     fps = fps or drawn_fps
     seconds = max(WINDOW_SECONDS, drawn_seconds) if seconds is None else seconds
     codec = codec or drawn_codec
-    scene = random_scene(rng, label, difficulty, seconds=seconds, fps=fps)
+    scene = random_scene(rng, label, difficulty, seconds=seconds, fps=fps, backdrops=backdrops)
     frames = scene.render(width, height, np.arange(round(seconds * fps)) / fps)
     shown = scene.label
     if reverse:

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from export.motion.backdrops import to_and_fro, video_files
 from export.motion.clips import MotionClip, encode
 from export.motion.scene import LABELS
 from export.motion.textures import Image
@@ -38,9 +39,7 @@ def footage_clip(seed: int, folder: Path) -> MotionClip:
     Raises:
         ValueError: the folder has no video.
     """
-    files = tuple(sorted(path for path in folder.iterdir() if path.suffix in (".mp4", ".mkv", ".mov", ".webm")))
-    if not files:
-        raise ValueError(f"{folder} has no video (.mp4, .mkv, .mov or .webm)")
+    files = video_files(folder)
     rng = np.random.default_rng([seed, 77])
     label = LABELS[seed % len(LABELS)]
     width, height = _SIZES[rng.integers(len(_SIZES))]
@@ -53,7 +52,7 @@ def footage_clip(seed: int, folder: Path) -> MotionClip:
     noise = float(rng.choice((0.0, 0.0, 0.0, 6.0)))
     frames = []
     for time in times:
-        picture = source[_to_and_fro(first + (0 if still else int(time * 30)), len(source))]
+        picture = source[to_and_fro(first + (0 if still else int(time * 30)), len(source))]
         frame = _draw(_fit(picture, width, height), sprite, pose(float(time)))
         frames.append(np.clip(frame + rng.normal(0, noise, frame.shape), 0, 255).astype(np.uint8))
     data = encode(np.stack(frames), fps, crf=int(rng.integers(18, 36)))
@@ -65,12 +64,6 @@ def _pictures(path: Path) -> list[Image]:
     with av.open(str(path), "r", metadata_errors="replace") as container:
         frames = (frame.to_ndarray(format="rgb24") for frame in container.decode(video=0))
         return [cast(Image, frame) for frame, _ in zip(frames, range(_MOST_FRAMES), strict=False)]
-
-
-def _to_and_fro(index: int, count: int) -> int:
-    """Endless footage without a cut: forwards, then backwards."""
-    index %= max(1, 2 * count - 2)
-    return index if index < count else 2 * count - 2 - index
 
 
 def _fit(picture: Image, width: int, height: int) -> Image:

@@ -13,6 +13,7 @@ from math import exp, pi
 import numpy as np
 
 from export.motion import sprites, textures
+from export.motion.backdrops import Backdrops
 from export.motion.clutter import distractor, limbs, log_uniform, ripple
 from export.motion.scene import LABELS, Floats, Layer, Light, Pose, Scene, Track
 from export.motion.sprites import ROUND
@@ -22,6 +23,9 @@ WINDOW_SECONDS = 64 / 30
 """The span that speeds are drawn for: what the model sees of a clip."""
 SAMPLES_PER_SECOND = 15.0
 """Frames that the model reads from a second of video; no turn between two may pass half a symmetry."""
+
+_FOOTAGE_SHARE = 0.4
+"""Of the backgrounds that are real video, where there is any."""
 
 Progress = Callable[[Floats], Floats]
 """Seconds (float64 [T]) -> how much of the motion is done, 0 to 1, never decreasing."""
@@ -34,6 +38,7 @@ def random_scene(
     *,
     seconds: float = WINDOW_SECONDS,
     fps: float = 30.0,
+    backdrops: Backdrops | None = None,
 ) -> Scene:
     """Draw a scene.
 
@@ -42,6 +47,7 @@ def random_scene(
         difficulty: 0 to 1.
         seconds: how long the motion lasts; it goes on through the whole clip.
         fps: the clip's frame rate, which limits how fast a symmetric shape may turn.
+        backdrops: real videos, for a share of the backgrounds.
 
     Raises:
         ValueError: an unknown label.
@@ -54,9 +60,12 @@ def random_scene(
     def hard(probability: float) -> bool:
         return bool(rng.random() < probability * difficulty)
 
+    footage, picture = None, None
+    if backdrops is not None and rng.random() < _FOOTAGE_SHARE:
+        footage, picture = backdrops.draw(rng), backdrops.picture(rng)
     texture = _texture(rng, hard)
-    mean = texture.mean((0, 1))
-    main, size = _main(rng, label, mean, difficulty, seconds, fps, hard)
+    mean = (texture if footage is None else footage(0.0, 32, 32)).mean((0, 1))
+    main, size = _main(rng, label, mean, difficulty, seconds, fps, hard, picture)
     ripples = tuple(ripple(rng) for _ in range(rng.integers(1, 5))) if hard(0.45) else ()
     below = limbs(rng) if hard(0.4) else ()
     if hard(0.5):
@@ -74,6 +83,7 @@ def random_scene(
         noise=float(rng.gamma(1.5, 3.5)) if hard(0.4) else 0.0,
         blur=float(rng.uniform(0.002, 0.012)) if hard(0.2) else 0.0,
         noise_seed=int(rng.integers(2**31)),
+        footage=footage,
     )
 
 
@@ -85,11 +95,12 @@ def _main(
     seconds: float,
     fps: float,
     hard: Callable[[float], bool],
+    picture: Image | None,
 ) -> tuple[Layer, float]:
     """The main object and its typical size (diameter in shorter sides)."""
-    sprite = sprites.sprite(rng, mean, plain=not hard(0.75))
+    sprite = sprites.sprite(rng, mean, plain=not hard(0.75), picture=picture)
     while label.startswith("rotating") and sprite.symmetry == ROUND:
-        sprite = sprites.sprite(rng, mean, plain=not hard(0.75))
+        sprite = sprites.sprite(rng, mean, plain=not hard(0.75), picture=picture)
     progress = _progress(rng, seconds, hard)
     x, y = rng.uniform(-0.36, 0.36, 2) * (0.4 + 0.6 * difficulty)
     angle = rng.uniform(0, 2 * pi) if rng.random() < 0.6 else float(rng.normal(0, 0.1))

@@ -12,6 +12,7 @@ import multiprocessing as mp
 from dataclasses import dataclass, replace
 from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Event
+from pathlib import Path
 from queue import Full
 
 import numpy as np
@@ -21,6 +22,7 @@ from actionrec.sampling import uniform_indices
 from actionrec.spec import ClipSpec
 from numpy.typing import NDArray
 
+from export.motion.backdrops import Backdrops
 from export.motion.clips import random_clip
 from export.motion.model import MOTION_SPEC
 from export.motion.recipe import WINDOW_SECONDS, random_scene
@@ -45,22 +47,26 @@ class Sample:
     label: int
 
 
-def rendered(rng: np.random.Generator, side: int, difficulty: float) -> Sample:
+def rendered(
+    rng: np.random.Generator, side: int, difficulty: float, backdrops: Backdrops | None = None
+) -> Sample:
     """A scene at the model's size, without a codec in between."""
     fps = float(rng.choice((10, 12, 15, 20, 24, 25, 30, 50, 60)))
     seconds = WINDOW_SECONDS if rng.random() < 0.7 else rng.uniform(WINDOW_SECONDS, 6.0)
-    scene = random_scene(rng, _label(rng), difficulty, seconds=seconds, fps=fps)
+    scene = random_scene(rng, _label(rng), difficulty, seconds=seconds, fps=fps, backdrops=backdrops)
     times = np.arange(np.ceil(WINDOW_SECONDS * fps)) / fps
     chosen = uniform_indices(len(times), MOTION_SPEC.num_frames)
     distinct, back = np.unique(chosen, return_inverse=True)
     return Sample(scene.render(side, side, times[distinct])[back], LABELS.index(scene.label))
 
 
-def filmed(rng: np.random.Generator, spec: ClipSpec, difficulty: float) -> Sample:
+def filmed(
+    rng: np.random.Generator, spec: ClipSpec, difficulty: float, backdrops: Backdrops | None = None
+) -> Sample:
     """A scene that went through a file: encoded, then decoded as a request is."""
     size = _SMALL_SIZES[rng.integers(len(_SMALL_SIZES))]
     seed = int(rng.integers(2**62))
-    clip = random_clip(seed, _label(rng), size=size, seconds=2.2, difficulty=difficulty)
+    clip = random_clip(seed, _label(rng), size=size, seconds=2.2, difficulty=difficulty, backdrops=backdrops)
     return Sample(decode(clip.data, spec).rounded(), LABELS.index(clip.label))
 
 
@@ -109,12 +115,14 @@ def pathways(frames: NDArray[np.uint8]) -> list[torch.Tensor]:
 class Studio:
     """A process that draws samples while the network trains."""
 
-    def __init__(self, seed: int, side: int, filmed_share: float, difficulty: float) -> None:
+    def __init__(
+        self, seed: int, side: int, filmed_share: float, difficulty: float, footage: Path | None = None
+    ) -> None:
         context = mp.get_context("spawn")
         self._queue: mp.Queue[Sample] = context.Queue(maxsize=32)
         self._difficulty: Synchronized[float] = context.Value("d", difficulty)
         self._stop = context.Event()
-        arguments = (self._queue, self._difficulty, self._stop, seed, side, filmed_share)
+        arguments = (self._queue, self._difficulty, self._stop, seed, side, filmed_share, footage)
         self._process = context.Process(target=_draw, args=arguments, daemon=True)
         self._process.start()
 
@@ -140,14 +148,19 @@ def _draw(
     seed: int,
     side: int,
     filmed_share: float,
+    footage: Path | None,
 ) -> None:
     torch.set_num_threads(1)
     rng = np.random.default_rng(seed)
+    backdrops = Backdrops(footage) if footage else None
     spec = replace(MOTION_SPEC, short_side=side, crop=side)
     trainer = mp.parent_process()
     while not stop.is_set() and trainer is not None and trainer.is_alive():
         # Mostly near the present difficulty, with easier ones among them.
         hardness = difficulty.value * float(rng.uniform(0.4, 1))
-        draw = filmed(rng, spec, hardness) if rng.random() < filmed_share else rendered(rng, side, hardness)
+        if rng.random() < filmed_share:
+            draw = filmed(rng, spec, hardness, backdrops)
+        else:
+            draw = rendered(rng, side, hardness, backdrops)
         with contextlib.suppress(Full):  # the trainer is busy, or gone: look again
             queue.put(draw, timeout=10)

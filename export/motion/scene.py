@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from export.motion.backdrops import Backdrop
 from export.motion.sprites import SHAPE_DIAMETER, SPRITE_SIDE, Sprite
 from export.motion.textures import Image
 
@@ -129,6 +130,8 @@ class Scene:
     blur: float = 0.0
     """Softness of the lens: Gaussian sigma in shorter sides."""
     noise_seed: int = 0
+    footage: Backdrop | None = None
+    """Real video in place of the texture."""
 
     def render(self, width: int, height: int, times_seconds: Floats) -> Image:
         """Draw the scene.
@@ -155,6 +158,8 @@ class Scene:
 
     def _backdrop(self, width: int, height: int, pose: Pose, i: int, seconds: float) -> Image:
         """The background alone: uint8 [height, width, 3]."""
+        if self.footage is not None:
+            return self.footage(seconds, width, height).copy()
         side = min(width, height)
         texels = self.texture.shape[0] / pose.size[i]
         c, s = np.cos(pose.angle[i]) * texels / side, np.sin(pose.angle[i]) * texels / side

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.motion.textures import (
-    TEXTURE_SIDE,
     Image,
     clouds,
     contrasting_colour,
@@ -47,17 +46,24 @@ class Sprite:
     """How many turns within 360 degrees look the same; 1 for none, `ROUND` for a plain disc."""
 
 
-def sprite(rng: np.random.Generator, against: NDArray[np.floating], *, plain: bool = False) -> Sprite:
+def sprite(
+    rng: np.random.Generator,
+    against: NDArray[np.floating],
+    *,
+    plain: bool = False,
+    picture: Image | None = None,
+) -> Sprite:
     """A random cut-out that stands out from the mean background colour `against` (float [3], 0..255).
 
     Args:
         plain: a filled shape without texture, outline or transparency.
+        picture: uint8 [H, W, 3], at least `SPRITE_SIDE` each way; pieces of it are used as paint now and then.
     """
     mask, symmetry = _text(rng) if rng.random() < 0.15 else _shape(rng)
     if plain:
         fill: Image = np.full((SPRITE_SIDE, SPRITE_SIDE, 3), contrasting_colour(rng, against, 120), np.uint8)
     else:
-        fill, fill_symmetry = _fill(rng, against)
+        fill, fill_symmetry = _fill(rng, against, picture)
         if fill_symmetry != ROUND:
             # A two-fold fill on a three-fold shape only repeats after a full turn.
             symmetry = fill_symmetry if symmetry == ROUND else int(np.gcd(symmetry, fill_symmetry))
@@ -76,7 +82,7 @@ def blurred(rgba: Image, sigma: float) -> Image:
     return u8(cv2.GaussianBlur(rgba, (0, 0), sigma))
 
 
-def _fill(rng: np.random.Generator, against: NDArray[np.floating]) -> tuple[Image, int]:
+def _fill(rng: np.random.Generator, against: NDArray[np.floating], picture: Image | None) -> tuple[Image, int]:
     """Paint for a sprite: uint8 [SPRITE_SIDE, SPRITE_SIDE, 3] and its rotational symmetry."""
     side = SPRITE_SIDE
     first = contrasting_colour(rng, against, 60)
@@ -103,8 +109,10 @@ def _fill(rng: np.random.Generator, against: NDArray[np.floating]) -> tuple[Imag
                 0.1, 0.35
             ) ** 2
     else:  # a piece of a picture
-        whole = (dead_leaves, clouds, pattern, dead_leaves)[rng.integers(4)](rng)
-        x0, y0 = rng.integers(0, TEXTURE_SIDE - side, 2)
+        whole = (
+            (dead_leaves, clouds, pattern, dead_leaves)[rng.integers(4)](rng) if picture is None else picture
+        )
+        y0, x0 = (int(rng.integers(0, length - side + 1)) for length in whole.shape[:2])
         return np.ascontiguousarray(whole[y0 : y0 + side, x0 : x0 + side]), 1
     mix = np.asarray(weight, np.float32)[..., None]
     return u8(mix * first + (1 - mix) * second), symmetry

@@ -28,6 +28,8 @@ HARDEST = 0.8
 """Difficulty that the training stops at. Beyond it lie scenes that hide the motion from a person too, and
 learning them costs accuracy on all others."""
 PEAK_RATE = 2e-3
+SECOND_PEAK_RATE = 1e-3
+"""The learning rate falls to nothing over the first stages, then once more over the last."""
 SMOOTHING = 0.05
 VALIDATE_EVERY = 200
 """Steps."""
@@ -52,8 +54,10 @@ STAGES = (
     Stage(64, 1100, PAIRS, 0.05),
     Stage(96, 500, PAIRS, 0.1),
     Stage(96, 250, PAIRS, 0.3),
+    Stage(96, 2400, PAIRS, 0.25),
 )
 """Small frames first: the plateau at chance is left sooner there, at less than half the cost a step."""
+FIRST_FALL = sum(stage.steps for stage in STAGES[:-1])
 
 
 @dataclass(slots=True)
@@ -111,12 +115,15 @@ class Run:
                     mine.kernel_size = new.kernel_size
 
 
-def train(out: Path, work: Path, seed: int = 0, stages: tuple[Stage, ...] = STAGES) -> None:
+def train(
+    out: Path, work: Path, seed: int = 0, stages: tuple[Stage, ...] = STAGES, footage: Path | None = None
+) -> None:
     """Train the network and write its weights.
 
     Args:
         out: where the weights go, a state_dict in float16.
         work: folder of the checkpoint; a run that was cut off goes on from there.
+        footage: folder of real videos, for a share of the backgrounds; None: generated ones only.
     """
     work.mkdir(parents=True, exist_ok=True)
     checkpoint = work / "checkpoint.pth"
@@ -128,7 +135,7 @@ def train(out: Path, work: Path, seed: int = 0, stages: tuple[Stage, ...] = STAG
     for number, stage in enumerate(stages):
         begun += stage.steps
         if run.progress.step < begun:
-            _stage(run, stage, begun, total, seed * 100 + number, checkpoint, out)
+            _stage(run, stage, begun, total, seed * 100 + number, checkpoint, out, footage)
     export(run.average, out)
     log.info(
         "done: %d steps, %d clips drawn, %.0f minutes",
@@ -144,13 +151,16 @@ def export(model: nn.Module, out: Path) -> None:
     _replace(out, state)
 
 
-def _stage(run: Run, stage: Stage, until: int, total: int, seed: int, checkpoint: Path, out: Path) -> None:
+def _stage(
+    run: Run, stage: Stage, until: int, total: int, seed: int, checkpoint: Path, out: Path, footage: Path | None
+) -> None:
     progress = run.progress
     run.resize(stage.side)
     rng = np.random.default_rng([seed, progress.step])
     fixed = np.random.default_rng(7_000_000)
     validation = [rendered(fixed, stage.side, HARDEST) for _ in range(128)]
-    studio = Studio(seed * 10_000 + progress.step, stage.side, stage.filmed_share, progress.difficulty)
+    drawn = seed * 10_000 + progress.step
+    studio = Studio(drawn, stage.side, stage.filmed_share, progress.difficulty, footage)
     memory: deque[Sample] = deque(studio.take(4 * PAIRS), maxlen=REMEMBERED)
     try:
         while progress.step < until:
@@ -190,9 +200,8 @@ def _stage(run: Run, stage: Stage, until: int, total: int, seed: int, checkpoint
 def _step(run: Run, frames: NDArray[np.uint8], labels: NDArray[np.int64], total: int) -> tuple[float, float]:
     """One step on a batch; returns its loss and accuracy."""
     step = run.progress.step
-    rate = PEAK_RATE * min(1.0, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / total)))
     for group in run.optimiser.param_groups:
-        group["lr"] = max(rate, PEAK_RATE / 200)
+        group["lr"] = _rate(step, total)
     run.model.train()
     target = torch.from_numpy(labels)
     logits = run.model(pathways(frames))
@@ -209,6 +218,15 @@ def _step(run: Run, frames: NDArray[np.uint8], labels: NDArray[np.int64], total:
             else:
                 mean.copy_(value)
     return float(loss.detach()), float((logits.argmax(1) == target).float().mean())
+
+
+def _rate(step: int, total: int) -> float:
+    """The learning rate: two warm-ups, each followed by half a cosine."""
+    peak, begin, end = (
+        (PEAK_RATE, 0, FIRST_FALL) if step < FIRST_FALL else (SECOND_PEAK_RATE, FIRST_FALL, total)
+    )
+    done = min(1.0, (step - begin) / max(1, end - begin))
+    return max(peak * min(1.0, (step - begin + 1) / 100) * 0.5 * (1 + math.cos(math.pi * done)), peak / 200)
 
 
 @torch.inference_mode()
