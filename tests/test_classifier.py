@@ -10,6 +10,7 @@ from actionrec.errors import ClipError
 from actionrec.pipeline import Classifier
 from actionrec.request import ClipRequest
 from actionrec.result import Prediction
+from actionrec.sampling import Selection
 
 from export.motion.clips import random_clip
 from export.motion.scene import LABELS
@@ -40,7 +41,7 @@ def test_a_bad_clip_costs_no_neighbour(classifier: Classifier) -> None:
     """Among good clips a broken one gets its own error, and the others what they get without it."""
     good = ClipRequest(random_clip(7).data)
     bad = ClipRequest(b"no video at all")
-    late = ClipRequest(good.video, start_seconds=1000)
+    late = ClipRequest(good.video, selection=Selection(1000))
     first, second, third, fourth = classifier.classify([good, bad, late, good])
     assert isinstance(first, Prediction)
     assert isinstance(fourth, Prediction)

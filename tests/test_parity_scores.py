@@ -8,6 +8,7 @@ import torch
 from actionrec.pipeline import Classifier
 from actionrec.request import ClipRequest
 from actionrec.result import Prediction
+from actionrec.sampling import Selection
 from rich.console import Console
 
 from export import build, calibrate, zoo
@@ -55,7 +56,7 @@ def test_scores_are_those_of_the_published_pipeline(
     labels = set()
     for name, video in clips().items():
         for start in STARTS_SECONDS[: 1 if name.startswith("generated") else 2]:
-            (answer,) = classifier.classify([ClipRequest(video, start_seconds=start)])
+            (answer,) = classifier.classify([ClipRequest(video, selection=Selection(start))])
             assert isinstance(answer, Prediction)
             pathways = [pathway[None] for pathway in reference_pathways(video, built.manifest.spec, start)]
             with torch.no_grad():

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from actionrec.errors import ClipError
 from actionrec.request import ClipRequest, parse_request
+from actionrec.sampling import Selection
 
 CLASSES = 8
 VIDEO = b"\x00\x00\x00\x18ftyp"
@@ -17,10 +18,13 @@ GOOD: dict[str, tuple[dict[str, Any], ClipRequest]] = {
     "form": ({"video": VIDEO, "top_k": b"3"}, ClipRequest(VIDEO, top_k=3)),
     "form, all options": (
         {"data": VIDEO, "top_k": "1", "start_seconds": b"0.5", "end_seconds": b"1e1"},
-        ClipRequest(VIDEO, 1, 0.5, 10.0),
+        ClipRequest(VIDEO, 1, Selection(0.5, 10.0)),
     ),
     "json": ({"body": {"video": BASE64, "top_k": 2}}, ClipRequest(VIDEO, top_k=2)),
-    "json with text numbers": ({"body": {"data": BASE64, "end_seconds": "2"}}, ClipRequest(VIDEO, 5, 0.0, 2.0)),
+    "json with text numbers": (
+        {"body": {"data": BASE64, "end_seconds": "2"}},
+        ClipRequest(VIDEO, 5, Selection(0.0, 2.0)),
+    ),
 }
 
 

@@ -31,7 +31,9 @@ from av.video.stream import VideoStream
 from . import sampling
 from .container import REENCODE, Source, unreadable
 from .errors import ClipError, ClipWarning
+from .limits import Limits
 from .resize import Pixels, Resizer
+from .sampling import Selection
 from .spec import STEPS_PER_LEVEL, ClipSpec
 
 
@@ -59,6 +61,26 @@ class Decoded:
         """The frames in whole levels, uint8 [T, H, W, 3]: for people, not for the model."""
         half = STEPS_PER_LEVEL // 2
         return ((self.frames + half) // STEPS_PER_LEVEL).astype(np.uint8)
+
+
+def windows(
+    data: bytes,
+    spec: ClipSpec,
+    selection: Selection,
+    limits: Limits,  # noqa: ARG001  # the sandbox and the timeline are next
+) -> Iterator[Decoded]:
+    """Decode the windows of a video that a request asks for, one after the other.
+
+    Args:
+        data: a whole video file.
+        spec: what the model eats.
+        selection: which windows.
+        limits: what it may cost.
+
+    Raises:
+        ClipError: the bytes are no video, hold no frame there, or cost too much.
+    """
+    yield decode(data, spec, selection.start_seconds, selection.end_seconds)
 
 
 def decode(

@@ -17,8 +17,9 @@ from typing import Any
 
 import torch
 
-from .decode import Decoded, decode
+from .decode import Decoded, windows
 from .errors import ClipError
+from .limits import Limits
 from .manifest import Manifest
 from .request import ClipRequest
 from .result import Prediction, Timings
@@ -105,7 +106,7 @@ class Classifier:
 
 def _decode_timed(request: ClipRequest, manifest: Manifest) -> tuple[Decoded, float]:
     start = time.perf_counter()
-    clip = decode(request.video, manifest.spec, request.start_seconds, request.end_seconds)
+    clip = next(windows(request.video, manifest.spec, request.selection, Limits()))
     return clip, (time.perf_counter() - start) * 1e3
 
 

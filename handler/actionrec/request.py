@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import ClipError
+from .sampling import FIRST_WINDOW, Selection
 
 VIDEO_FIELDS = ("video", "data", "body")
 """Names that carry the video, the first that is there counts."""
@@ -33,10 +34,8 @@ class ClipRequest:
     """A whole video file."""
     top_k: int = DEFAULT_TOP_K
     """How many labels to return, best first."""
-    start_seconds: float = 0.0
-    """Start of the range, from the clip's first frame."""
-    end_seconds: float | None = None
-    """End of the range; None: one window after the start."""
+    selection: Selection = FIRST_WINDOW
+    """Which part of it."""
 
 
 def parse_request(row: Mapping[str, Any], num_classes: int) -> ClipRequest:
@@ -73,7 +72,7 @@ def parse_request(row: Mapping[str, Any], num_classes: int) -> ClipRequest:
                 f"end_seconds is {end:g}, which is not after start_seconds={start:g}.",
                 f"Choose an end_seconds above {start:g}.",
             )
-    return ClipRequest(video, int(top_k), start, end)
+    return ClipRequest(video, int(top_k), Selection(start, end))
 
 
 def _from_json(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ window with fewer frames than the model eats repeats some of them.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
@@ -20,6 +21,19 @@ import numpy.typing as npt
 # A timestamp this much (in ticks) before a window's edge counts as on it: 2.1333 s in floating point is not
 # exactly tick 64 of 30, and must not decide whether frame 64 belongs to the window.
 _TICK_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which part of a video is asked for, in the words of a request."""
+
+    start_seconds: float = 0.0
+    """From the clip's first frame."""
+    end_seconds: float | None = None
+    """None: one window after the start."""
+
+
+FIRST_WINDOW = Selection()
 
 
 def uniform_indices(count: int, samples: int) -> npt.NDArray[np.int64]:
