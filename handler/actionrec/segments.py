@@ -12,9 +12,10 @@ The evidence of an instant is the mean score of the windows that see it, weighte
 from 1 for a window with the instant in its middle down to 0 at its ends.
 
 The labels of all instants are chosen together: those with the most evidence, less `CHANGE_COST` for every
-change (the Viterbi path, which is hysteresis that looks both ways). So where windows overlap by half or more, one
-that says something else does not split a segment, and a change is put where the evidence turns. The last window that ends before a change
-and the first that starts after it are less than a stride from it: where they are right, so is the edge.
+change (the Viterbi path, which is hysteresis that looks both ways). So where windows overlap by half or more,
+one that says something else does not split a segment, and a change is put where the evidence turns. The last
+window that ends before a change and the first that starts after it are less than a stride from it: where those
+two are right, and the ones between lean to neither side, so is the edge.
 """
 
 from __future__ import annotations
