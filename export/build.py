@@ -37,6 +37,8 @@ class Order:
     runtime: str = AUTO
     fallback: bool = True
     """Put the portable form beside one that is compiled for this kind of host."""
+    sandbox: bool = True
+    """Decode clips in child processes; what is served to strangers must."""
     precision: str = AUTO
     device: str = AUTO
     crop_pixels: int | None = None
@@ -116,7 +118,7 @@ def build(order: Order, console: Console) -> Built:
                 continue
             forms.append(replace(form, parity=report))
         manifest = replace(manifest, forms=tuple(forms))
-        path = archive.write(manifest, directory, order.store, directory)
+        path = archive.write(manifest, directory, order.store, directory, sandbox=order.sandbox)
     return Built(
         path=path,
         size_bytes=path.stat().st_size,

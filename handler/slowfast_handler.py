@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
@@ -28,14 +29,21 @@ class SlowFastHandler:
         """Load and warm up; the worker is READY only after this returns.
 
         Args:
-            context: TorchServe's, with ``system_properties["model_dir"]`` and ``["gpu_id"]``.
+            context: TorchServe's, with ``system_properties["model_dir"]`` and ``["gpu_id"]``, and the archive's
+                ``model-config.yaml``: ``handler.sandbox``, and ``batchSize``, more than which are never decoded
+                at once.
         """
         properties = context.system_properties
         gpu = properties.get("gpu_id")
         device = f"cuda:{gpu}" if gpu is not None and torch.cuda.is_available() else "cpu"
-        self.classifier = Classifier.load(Path(properties["model_dir"]), device)
+        config = context.model_yaml_config or {}
+        threads = min(os.cpu_count() or 1, int(config.get("batchSize", 1)))
+        sandbox = bool((config.get("handler") or {}).get("sandbox", True))
+        self.classifier = Classifier.load(Path(properties["model_dir"]), device, threads, sandbox=sandbox)
         manifest = self.classifier.manifest
-        logger.info("Loaded %s %s: %s", manifest.name, manifest.version, self.classifier.describe()["serving"])
+        described = self.classifier.describe()
+        logger.info("Loaded %s %s: %s", manifest.name, manifest.version, described["serving"])
+        logger.info("Decoding sandbox: %s", described["sandbox"])
 
     def handle(self, data: Sequence[Mapping[str, Any]], context: Context) -> list[bytes]:
         """One reply a row, each with its own status; nothing is raised, which would fail the whole batch."""
@@ -56,7 +64,8 @@ class SlowFastHandler:
 
     def _parse(self, row: Mapping[str, Any]) -> ClipRequest | ClipError:
         try:
-            return parse_request(row, len(self.classifier.manifest.labels))
+            manifest = self.classifier.manifest
+            return parse_request(row, len(manifest.labels), manifest.limits)
         except ClipError as error:
             return error
         except Exception:

@@ -18,6 +18,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from .errors import ClipError
+from .limits import DEFAULT_LIMITS, Limits
 
 # FFmpeg reorders by at most 16 frames (H.264 and HEVC), so this many packets past a window's end close it.
 _MAX_REORDER = 16
@@ -78,12 +79,17 @@ _VIDEO = (
 class Source:
     """The video stream of a file in memory. Close it, or use it in a ``with`` statement.
 
+    Args:
+        data: a whole video file.
+        limits: how many streams, pixels and packets it may have.
+
     Raises:
         ClipError: from the constructor: the bytes are no video, or one that is not let in.
     """
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, limits: Limits = DEFAULT_LIMITS) -> None:
         self._data = data
+        self._limits = limits
         self._open()
         self.origin = self._find_origin()
         """The stream's first timestamp, in ticks."""
@@ -95,14 +101,17 @@ class Source:
             # Opening probes the stream by decoding its first frames, and throws them away.
             # Headers say all that is needed here, so the probe's decoder is told to skip every frame.
             "skip_frame": "all",
+            # One more, so that it is this code that says what is wrong.
+            "max_streams": str(self._limits.streams + 1),
         }
         try:
             file = io.BytesIO(self._data)
             self.container = av.open(file, mode="r", metadata_errors="replace", options=options)
-        except (av.FFmpegError, ValueError, OSError) as error:
+        except (av.FFmpegError, ValueError, OSError, MemoryError) as error:
             raise unreadable(self._data, error) from error
         try:
-            self.stream = _video_stream(self.container)
+            self.stream = _video_stream(self.container, self._limits)
+            self._sized = bool(self.stream.codec_context.width)
         except ClipError:
             self.container.close()
             raise
@@ -141,8 +150,8 @@ class Source:
 
     def seconds(self) -> float:
         """Length of the clip by its packets' timestamps; what its header says plays no part."""
-        with Source(self._data) as other:
-            packets = (packet for packet in other.container.demux(other.stream) if packet.size)
+        with Source(self._data, self._limits) as other:
+            packets = (packet for packet in other._demux() if packet.size)
             if other.counted:
                 return float(sum(1 for _ in packets) * other.ticks_per_frame * other.time_base)
             ends = (stamp + (p.duration or 0) for p in packets if (stamp := _stamp(p)) is not None)
@@ -184,7 +193,7 @@ class Source:
 
     def _until(self, stop: int) -> Iterator[Packet[VideoStream]]:
         beyond = 0
-        for packet in self.container.demux(self.stream):
+        for packet in self._demux():
             if not packet.size:
                 continue
             stamp = packet.dts if packet.dts is not None else packet.pts
@@ -195,6 +204,38 @@ class Source:
                 if packet.dts is not None or beyond > _MAX_REORDER:
                     return
             yield packet
+
+    def _demux(self) -> Iterator[Packet[VideoStream]]:
+        """The stream's packets from where the container stands. They are counted: headers lie."""
+        for count, packet in enumerate(self.container.demux(self.stream)):
+            if count > self._limits.frames:
+                raise ClipError(
+                    "TOO_MANY_FRAMES",
+                    413,
+                    f"The part of the video that was asked for has more than {self._limits.frames:,} frames.",
+                    "Ask for less of it (start_seconds, end_seconds), or send it in pieces.",
+                )
+            yield packet
+
+    def check_size(self, width: int, height: int) -> None:
+        """Refuse frames that are larger than the limits allow, or of a shape that no camera has.
+
+        Args:
+            width, height: in pixels, from a header or of a decoded frame.
+
+        Raises:
+            ClipError: 413 or 422.
+        """
+        _check_size(self._limits, width, height)
+
+    def check_refusal(self) -> None:
+        """Call it when the decoder has failed: raises the ClipError where a frame's size was the reason."""
+        context = self.stream.codec_context
+        # Some decoders keep the size that they have refused, others forget it.
+        if context.width and context.height:
+            self.check_size(context.width, context.height)
+        elif self._sized:
+            raise _too_large(self._limits, "A frame in it is")
 
     def close(self) -> None:
         """Free the decoder and the demuxer."""
@@ -207,8 +248,15 @@ class Source:
         self.close()
 
 
-def _video_stream(container: InputContainer) -> VideoStream:
+def _video_stream(container: InputContainer, limits: Limits) -> VideoStream:
     """The first video stream that is not a cover picture, set up to decode on one thread."""
+    if len(container.streams) > limits.streams:
+        raise ClipError(
+            "TOO_MANY_STREAMS",
+            422,
+            f"The file has more than {limits.streams} streams.",
+            f"Keep the one that is to be classified: {FFMPEG_LINE}",
+        )
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not streams:
         kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
@@ -222,9 +270,36 @@ def _video_stream(container: InputContainer) -> VideoStream:
             f"The video is coded with {codec}, which this service does not decode.",
             f"Convert it first: {FFMPEG_LINE}",
         )
+    context = stream.codec_context
+    if context.width and context.height:
+        _check_size(limits, context.width, context.height)
+    # Sizes may change on the way, and a decoder takes the memory before a frame can be looked at. It counts
+    # the padding to whole blocks, so it has a little more than the limit, which is checked on each frame.
+    context.options = {"max_pixels": str(limits.pixels * 9 // 8)}
     # Clips are decoded side by side, so more threads in each would only contend.
-    stream.codec_context.thread_count = 1
+    context.thread_count = 1
     return stream
+
+
+def _check_size(limits: Limits, width: int, height: int) -> None:
+    if width * height > limits.pixels:
+        raise _too_large(limits, f"Its frames are {width:,} x {height:,}:")
+    if max(width, height) > limits.aspect * min(width, height):
+        raise ClipError(
+            "UNUSUAL_SHAPE",
+            422,
+            f"A frame of {width:,} x {height:,} is more than {limits.aspect} times as long in one direction.",
+            "Crop it to what is to be classified: ffmpeg -i input -vf crop=640:480 output.mp4",
+        )
+
+
+def _too_large(limits: Limits, what: str) -> ClipError:
+    return ClipError(
+        "TOO_MANY_PIXELS",
+        413,
+        f"{what} more than {limits.pixels:,} pixels.",
+        "Send a smaller one, the model sees it small anyway: ffmpeg -i input -vf scale=-2:480 output.mp4",
+    )
 
 
 def _stamp(packet: Packet[VideoStream]) -> int | None:

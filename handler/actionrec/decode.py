@@ -31,7 +31,7 @@ from av.video.stream import VideoStream
 from . import sampling
 from .container import REENCODE, Source, unreadable
 from .errors import ClipError, ClipWarning
-from .limits import Limits
+from .limits import DEFAULT_LIMITS, Limits
 from .resize import Pixels, Resizer
 from .sampling import Selection
 from .spec import STEPS_PER_LEVEL, ClipSpec
@@ -67,7 +67,7 @@ def windows(
     data: bytes,
     spec: ClipSpec,
     selection: Selection,
-    limits: Limits,  # noqa: ARG001  # the sandbox and the timeline are next
+    limits: Limits,
 ) -> Iterator[Decoded]:
     """Decode the windows of a video that a request asks for, one after the other.
 
@@ -80,11 +80,15 @@ def windows(
     Raises:
         ClipError: the bytes are no video, hold no frame there, or cost too much.
     """
-    yield decode(data, spec, selection.start_seconds, selection.end_seconds)
+    yield decode(data, spec, selection.start_seconds, selection.end_seconds, limits)
 
 
 def decode(
-    data: bytes, spec: ClipSpec, start_seconds: float = 0.0, end_seconds: float | None = None
+    data: bytes,
+    spec: ClipSpec,
+    start_seconds: float = 0.0,
+    end_seconds: float | None = None,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> Decoded:
     """Decode the window of a clip that stands for [start_seconds, end_seconds).
 
@@ -94,11 +98,12 @@ def decode(
         start_seconds: from the clip's first frame.
         end_seconds: default: one window after the start. Of a longer range the middle window is taken, of a
             shorter one all frames.
+        limits: what it may cost.
 
     Raises:
-        ClipError: the bytes are no video, or hold no frame there.
+        ClipError: the bytes are no video, hold no frame there, or cost too much.
     """
-    with Source(data) as source:
+    with Source(data, limits) as source:
         if end_seconds is None:
             end_seconds = start_seconds + spec.window_seconds
         elif end_seconds - start_seconds > spec.window_seconds:
@@ -178,9 +183,11 @@ class _Window:
             try:
                 frames = context.decode(packet)
             except av.FFmpegError:
+                self.source.check_refusal()
                 self.damaged += 1
                 continue
             for frame in frames:
+                self.source.check_size(frame.width, frame.height)
                 self.damaged += frame.is_corrupt
                 stamp = None if self.source.counted else frame.pts if frame.pts is not None else frame.dts
                 yield (count * self.source.ticks_per_frame if stamp is None else stamp), frame

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
 from pathlib import Path
@@ -24,27 +24,59 @@ from .manifest import Manifest
 from .request import ClipRequest
 from .result import Prediction, Timings
 from .runtime import Runtime
+from .sampling import Selection
+from .sandbox import Sandbox
+from .spec import ClipSpec
 
 logger = logging.getLogger(__name__)
 
+Decoder = Callable[[bytes, ClipSpec, Selection, Limits], Iterator[Decoded]]
+"""`decode.windows`, or `Sandbox.windows`, which gives the same from another process."""
+
 
 class Classifier:
-    """A loaded model that classifies clips.
+    """A loaded model that classifies clips. Close it where the program goes on without it.
 
     Args:
         manifest: what the archive says about itself.
         runtime: its model, on a device.
         decode_threads: clips decoded at once; default: one a core.
+        sandbox: decode in child processes, which is what clips of strangers need; else in this process.
+
+    Raises:
+        RuntimeError: no decoding child can be started.
     """
 
-    def __init__(self, manifest: Manifest, runtime: Runtime, decode_threads: int | None = None) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        runtime: Runtime,
+        decode_threads: int | None = None,
+        *,
+        sandbox: bool = False,
+    ) -> None:
         self.manifest = manifest
         self.runtime = runtime
-        self._pool = ThreadPoolExecutor(decode_threads or os.cpu_count() or 1, thread_name_prefix="decode")
+        threads = decode_threads or os.cpu_count() or 1
+        self.sandbox = Sandbox(manifest.spec, manifest.limits, threads) if sandbox else None
+        self._decoder: Decoder = self.sandbox.windows if self.sandbox else windows
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
     @classmethod
-    def load(cls, directory: Path, device: torch.device | str = "cpu") -> Classifier:
+    def load(
+        cls,
+        directory: Path,
+        device: torch.device | str = "cpu",
+        decode_threads: int | None = None,
+        *,
+        sandbox: bool = False,
+    ) -> Classifier:
         """From an unpacked archive, warmed up.
+
+        Args:
+            directory: of the archive.
+            device: where the model runs.
+            decode_threads, sandbox: see `Classifier`.
 
         Raises:
             FileNotFoundError, ValueError, RuntimeError: the archive is not whole, or not for this device.
@@ -52,7 +84,13 @@ class Classifier:
         manifest = Manifest.load(directory)
         runtime = Runtime(directory, manifest, device)
         runtime.warm_up()
-        return cls(manifest, runtime)
+        return cls(manifest, runtime, decode_threads, sandbox=sandbox)
+
+    def close(self) -> None:
+        """End the decoding threads, and the children where there are any."""
+        self._pool.shutdown(cancel_futures=True)
+        if self.sandbox:
+            self.sandbox.close()
 
     def reply(self, prediction: Prediction, top_k: int) -> dict[str, Any]:
         """The JSON object that answers a request."""
@@ -62,14 +100,17 @@ class Classifier:
         """What the archive is, and which of its forms is served here."""
         form = self.runtime.form
         serving = {"runtime": form.runtime, "precision": form.precision, "device": str(self.runtime.device)}
-        return {**self.manifest.describe(), "serving": {**serving, "passed_over": self.runtime.passed_over}}
+        return {
+            **self.manifest.describe(),
+            "serving": {**serving, "passed_over": self.runtime.passed_over},
+            "sandbox": self.sandbox.describe() if self.sandbox else "off",
+        }
 
     def classify(self, requests: Sequence[ClipRequest]) -> list[Prediction | ClipError]:
         """One result or error a request, in order. A bad clip costs no other clip its answer."""
         results: dict[int, Prediction | ClipError] = {}
         waiting: dict[Future[tuple[Decoded, float]], int] = {
-            self._pool.submit(_decode_timed, request, self.manifest): index
-            for index, request in enumerate(requests)
+            self._pool.submit(self._decode_timed, request): index for index, request in enumerate(requests)
         }
         while waiting:
             done, _ = wait(waiting, return_when=FIRST_COMPLETED)
@@ -87,6 +128,11 @@ class Classifier:
                 results.update(self._infer(batch))
         return [results[index] for index in range(len(requests))]
 
+    def _decode_timed(self, request: ClipRequest) -> tuple[Decoded, float]:
+        start = time.perf_counter()
+        found = self._decoder(request.video, self.manifest.spec, request.selection, self.manifest.limits)
+        return next(found), (time.perf_counter() - start) * 1e3
+
     def _infer(self, batch: dict[int, tuple[Decoded, float]]) -> dict[int, Prediction | ClipError]:
         try:
             start = time.perf_counter()
@@ -102,12 +148,6 @@ class Classifier:
             index: Prediction(row, clip, Timings(decode_ms, transform_ms, inference_ms))
             for (index, (clip, decode_ms)), row in zip(batch.items(), scores, strict=True)
         }
-
-
-def _decode_timed(request: ClipRequest, manifest: Manifest) -> tuple[Decoded, float]:
-    start = time.perf_counter()
-    clip = next(windows(request.video, manifest.spec, request.selection, Limits()))
-    return clip, (time.perf_counter() - start) * 1e3
 
 
 def _batches(ready: dict[int, tuple[Decoded, float]], size: int) -> Iterator[dict[int, tuple[Decoded, float]]]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import ClipError
+from .limits import DEFAULT_LIMITS, Limits
 from .sampling import FIRST_WINDOW, Selection
 
 VIDEO_FIELDS = ("video", "data", "body")
@@ -22,8 +23,6 @@ VIDEO_FIELDS = ("video", "data", "body")
 DEFAULT_TOP_K = 5
 _OPTIONS = ("top_k", "start_seconds", "end_seconds")
 _FUTURE_OPTIONS = ("views", "crops", "stride_seconds")
-# A day: beyond it a number is a mistake, and timestamps stay far from 64 bits.
-_MAX_SECONDS = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,21 +37,29 @@ class ClipRequest:
     """Which part of it."""
 
 
-def parse_request(row: Mapping[str, Any], num_classes: int) -> ClipRequest:
+def parse_request(row: Mapping[str, Any], num_classes: int, limits: Limits = DEFAULT_LIMITS) -> ClipRequest:
     """Turn a row into a request.
 
     Args:
         row: field name -> bytes, str, number, or a dict (a JSON body).
-        num_classes: the largest `top_k`.
+        num_classes: the largest `top_k`, where the limits allow so many.
+        limits: of options and of the video's size.
 
     Raises:
-        ClipError: 400, naming the field and what is allowed.
+        ClipError: 400, naming the field and what is allowed; 413 for a video that is too large.
     """
     fields = dict(row)
     for name in ("body", "data"):
         if isinstance(fields.get(name), Mapping):
             fields.update(_from_json(fields.pop(name)))
     video = _video(fields)
+    if len(video) > limits.body_bytes:
+        raise ClipError(
+            "BODY_TOO_LARGE",
+            413,
+            f"The video has {len(video):,} bytes; {limits.body_bytes:,} are allowed.",
+            "Send a shorter or smaller one: ffmpeg -i input -vf scale=-2:480 -c:v libx264 output.mp4",
+        )
     for name in fields:
         if name in _FUTURE_OPTIONS:
             raise _bad("UNSUPPORTED_OPTION", f"{name} is not supported by this version.", "Leave it out.")
@@ -61,11 +68,12 @@ def parse_request(row: Mapping[str, Any], num_classes: int) -> ClipRequest:
                 "UNKNOWN_OPTION", f"There is no option {_show(name)}.", f"Options: {', '.join(_OPTIONS)}."
             )
     # Without a cap of their own these would be the model's; 5 is more than a model of 3 classes has.
-    top_k = _number(fields, "top_k", min(DEFAULT_TOP_K, num_classes), 1, num_classes, whole=True)
-    start = _number(fields, "start_seconds", 0.0, 0.0, _MAX_SECONDS)
+    most = min(num_classes, limits.top_k)
+    top_k = _number(fields, "top_k", min(DEFAULT_TOP_K, most), 1, most, whole=True)
+    start = _number(fields, "start_seconds", 0.0, 0.0, limits.seconds)
     end = None
     if "end_seconds" in fields:
-        end = _number(fields, "end_seconds", 0.0, 0.0, _MAX_SECONDS)
+        end = _number(fields, "end_seconds", 0.0, 0.0, limits.seconds)
         if end <= start:
             raise _bad(
                 "OPTION_OUT_OF_RANGE",
