@@ -47,13 +47,16 @@ class SlowFastHandler:
 
     def handle(self, data: Sequence[Mapping[str, Any]], context: Context) -> list[bytes]:
         """One reply a row, each with its own status; nothing is raised, which would fail the whole batch."""
-        if context.get_request_header(0, "describe") == "True":
-            return [_json(self.classifier.describe())]
-        parsed = [self._parse(row) for row in data]
+        # TorchServe asks for a description by a header, which any client can send too: so row by row.
+        asked = [context.get_request_header(index, "describe") == "True" for index in range(len(data))]
+        parsed = [None if asked[index] else self._parse(row) for index, row in enumerate(data)]
         requests = [request for request in parsed if isinstance(request, ClipRequest)]
         answers = iter(self.classifier.classify(requests))
         replies = []
         for index, request in enumerate(parsed):
+            if request is None:
+                replies.append(_json(self.classifier.describe()))
+                continue
             answer = request if isinstance(request, ClipError) else next(answers)
             if isinstance(answer, ClipError):
                 replies.append(self._refuse(answer, context, index))

@@ -61,6 +61,7 @@ def _ptrace(parent: int) -> None:
         raise PermissionError
 
 
+_PARENT = os.getppid()
 _DEEDS: dict[str, Callable[[], object]] = {
     "open": lambda: Path("/etc/hostname").read_text(),
     "listdir": lambda: list(Path("/").iterdir()),
@@ -71,7 +72,6 @@ _DEEDS: dict[str, Callable[[], object]] = {
     "memory": lambda: np.ones(1 << 30, dtype=np.float64),
     "ptrace": lambda: _ptrace(_PARENT),
 }
-_PARENT = os.getppid()
 
 
 def _attempt(deed: str) -> None:
@@ -105,6 +105,5 @@ class _Connection(sandbox_child._Connection):
 
 
 if __name__ == "__main__":
-    sandbox_child.windows = troubled_windows
     sandbox_child._Connection = _Connection  # type: ignore[misc]
-    sandbox_child.main()
+    sandbox_child.main(troubled_windows)

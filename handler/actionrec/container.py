@@ -101,8 +101,6 @@ class Source:
             # Opening probes the stream by decoding its first frames, and throws them away.
             # Headers say all that is needed here, so the probe's decoder is told to skip every frame.
             "skip_frame": "all",
-            # One more, so that it is this code that says what is wrong.
-            "max_streams": str(self._limits.streams + 1),
         }
         try:
             file = io.BytesIO(self._data)

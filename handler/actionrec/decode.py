@@ -142,7 +142,9 @@ class _Window:
         frames = self._sampled(packets, stamps, skip=True) if stamps else None
         if frames is None:
             stamps = self._count(packets)
+            damaged = self.damaged
             frames = self._sampled(packets, stamps, skip=False) if stamps else None
+            self.damaged = damaged  # of the whole window; sampling may have ended before the damage
         if frames is None:
             raise self._nothing(packets)
         if self.damaged and len(stamps) * 2 < len(promised):

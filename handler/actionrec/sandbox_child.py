@@ -20,7 +20,7 @@ import mmap
 import os
 import signal
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from typing import Any
 
@@ -34,6 +34,8 @@ from .errors import ClipError
 from .limits import Limits
 from .sampling import Selection
 from .spec import ClipSpec
+
+Decoder = Callable[[bytes, ClipSpec, Selection, Limits], Iterator[Decoded]]
 
 
 class _Connection:
@@ -65,14 +67,14 @@ def described(clip: Decoded) -> dict[str, Any]:
     return {**values, "warnings": [warning.to_dict() for warning in clip.warnings]}
 
 
-def _serve(connection: _Connection, memory: mmap.mmap) -> None:
+def _serve(connection: _Connection, memory: mmap.mmap, decoder: Decoder) -> None:
     """Answer requests until the worker hangs up."""
     while True:
         request = connection.receive()
         data = connection.read(request["bytes"])
         connection.send({"started": True})
         try:
-            found = windows(
+            found = decoder(
                 data,
                 ClipSpec.from_dict(request["spec"]),
                 Selection(**request["selection"]),
@@ -123,7 +125,7 @@ def _rehearse() -> None:
         traceback.format_exc()
 
 
-def main() -> None:
+def main(decoder: Decoder = windows) -> None:
     """Get ready, say which defences hold, and serve."""
     parser = argparse.ArgumentParser(prog="python -m actionrec.sandbox_child")
     for name in ("socket", "memory", "memory-bytes", "parent", "address-space", "cpu-seconds"):
@@ -140,7 +142,7 @@ def main() -> None:
     _rehearse()
     connection.send({"ready": confine.confine(given.parent, given.address_space, given.cpu_seconds)})
     try:
-        _serve(connection, memory)
+        _serve(connection, memory, decoder)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the worker has hung up
 
