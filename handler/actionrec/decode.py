@@ -103,18 +103,18 @@ def decode(
     Raises:
         ClipError: the bytes are no video, hold no frame there, or cost too much.
     """
-    with Source(data, limits) as source:
-        if end_seconds is None:
-            end_seconds = start_seconds + spec.window_seconds
-        elif end_seconds - start_seconds > spec.window_seconds:
-            end_seconds = min(end_seconds, max(start_seconds, source.seconds()))
-            start_seconds, end_seconds = sampling.centred_window(
-                start_seconds, end_seconds, spec.window_seconds
-            )
-        try:
+    try:
+        with Source(data, limits) as source:
+            if end_seconds is None:
+                end_seconds = start_seconds + spec.window_seconds
+            elif end_seconds - start_seconds > spec.window_seconds:
+                end_seconds = min(end_seconds, max(start_seconds, source.seconds()))
+                start_seconds, end_seconds = sampling.centred_window(
+                    start_seconds, end_seconds, spec.window_seconds
+                )
             return _Window(source, spec, start_seconds, end_seconds).decode()
-        except (av.FFmpegError, MemoryError) as error:
-            raise unreadable(data, error) from error
+    except (av.FFmpegError, MemoryError) as error:
+        raise unreadable(data, error) from error
 
 
 # Decoders that look at `skip_frame` anew for each packet; libdav1d reads it once, when it is opened.

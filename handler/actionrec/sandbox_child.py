@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import importlib
 import io
 import mmap
 import os
+import pkgutil
 import signal
 import traceback
 from collections.abc import Callable, Iterator
@@ -104,7 +106,11 @@ def _answer(connection: _Connection, memory: mmap.mmap, found: Iterator[Decoded]
 
 
 def _rehearse() -> None:
-    """Decode a clip of its own making: what is loaded at first use is loaded while files can still be read."""
+    """Load what would be loaded at first use, while files can still be read: by importing it, and by use."""
+    # PyAV imports the modules of a kind of stream when it meets the first one.
+    for module in pkgutil.walk_packages(av.__path__, "av."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
     file = io.BytesIO()
     with av.open(file, "w", format="avi") as output:
         stream = output.add_stream("mpeg4", rate=30)
