@@ -13,6 +13,8 @@ DEVICE ?=
 FALLBACK ?=
 CROP ?=
 SANDBOX ?=
+N ?=
+SEED ?=
 WORKERS ?=
 PORT ?=
 FOREGROUND ?=
@@ -30,7 +32,7 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo archive serve stop status scale test lint bench clean train-motion evaluate-motion
+.PHONY: help setup demo archive serve stop status scale test fuzz lint bench clean train-motion evaluate-motion
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -91,10 +93,14 @@ lint: $(STAMP)  ## ruff and mypy
 	@$(PYTHON) -m ruff format --check $(SOURCES)
 	@$(PYTHON) -m mypy $(SOURCES)
 
+fuzz: $(STAMP)  ## N=10000 broken files of SEED=0 against the decoding sandbox; goes on where it was stopped
+	@$(PYTHON) -m tests.fuzz $(if $(N),--count '$(N)') $(if $(SEED),--seed '$(SEED)')
+
 bench: $(STAMP)  ## measure decoding, the model and the whole job on this machine (10 minutes on two cores)
 	@$(PYTHON) -W ignore -m benchmarks.decode
 	@$(PYTHON) -W ignore -m benchmarks.model
 	@$(PYTHON) -W ignore -m benchmarks.job
+	@$(PYTHON) -W ignore -m benchmarks.sandbox
 
 train-motion: $(STAMP)  ## train the small model anew (hours)
 	@$(PYTHON) -m export.motion train

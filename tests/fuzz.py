@@ -32,6 +32,8 @@ from tests.media import encode, textured_frames
 SPEC = ClipSpec(short_side=64, crop=64)
 LIMITS = Limits()
 STATE = Path("build")
+REGRESSIONS = ((0, 60), (0, 134), (0, 272), (0, 895))
+"""(seed, number) of files that did harm once: by a module that was loaded too late, an error let through."""
 _FRAMES = 36
 _PATIENCE_SECONDS = 60.0
 """Beyond the limits, for a machine that has other things to do."""

@@ -303,7 +303,7 @@ REFUSED_BY_SERVER = (
     ),
     Refused(
         "a video that calls itself urlencoded",
-        _post("application/x-www-form-urlencoded", NOISE),
+        _post("application/x-www-form-urlencoded", b"a=1\rb"),
         500,
         "ErrorDataDecoder",
     ),
