@@ -13,6 +13,7 @@ DEVICE ?=
 FALLBACK ?=
 CROP ?=
 SANDBOX ?=
+LIMITS ?=
 N ?=
 SEED ?=
 WORKERS ?=
@@ -37,7 +38,7 @@ MAKEFLAGS += --no-print-directory
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
 	@echo
-	@echo 'archive: MODEL=auto NAME= WEIGHTS= WEIGHTS_SHA256= LABELS= RUNTIME=auto FALLBACK=1 PRECISION= DEVICE= CROP= SANDBOX=1'
+	@echo 'archive: MODEL=auto NAME= WEIGHTS= WEIGHTS_SHA256= LABELS= RUNTIME=auto FALLBACK=1 PRECISION= DEVICE= CROP= SANDBOX=1 LIMITS='
 	@echo 'serve:   MODEL=all PORT=8080 WORKERS= FOREGROUND=1      scale: WORKERS=2 MODEL=all'
 
 setup: $(STAMP)  ## make .venv with all dependencies; install Java and g++ where that is possible
@@ -67,7 +68,7 @@ archive: $(STAMP)  ## build model_store/<name>.mar from a model and its weights
 	@$(PYTHON) -m export $(if $(MODEL),--model '$(MODEL)') --name '$(NAME)' --weights '$(WEIGHTS)' \
 		--weights-sha256 '$(WEIGHTS_SHA256)' --labels '$(LABELS)' $(if $(RUNTIME),--runtime '$(RUNTIME)') \
 		$(if $(PRECISION),--precision '$(PRECISION)') $(if $(DEVICE),--device '$(DEVICE)') --fallback '$(FALLBACK)' --crop '$(CROP)' \
-		--sandbox '$(SANDBOX)' \
+		--sandbox '$(SANDBOX)' --limits '$(LIMITS)' \
 		--store model_store
 
 serve: $(STAMP)  ## serve what is in model_store; returns when it is ready (FOREGROUND=1 stays)

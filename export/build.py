@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import yaml
+from actionrec.limits import Limits
 from actionrec.manifest import Manifest, read_labels
 from actionrec.runtime import Runtime
 from rich.console import Console
@@ -39,6 +41,8 @@ class Order:
     """Put the portable form beside one that is compiled for this kind of host."""
     sandbox: bool = True
     """Decode clips in child processes; what is served to strangers must."""
+    limits: str = ""
+    """Those that are not the default: ``pixels=33177600 decode_seconds=20``."""
     precision: str = AUTO
     device: str = AUTO
     crop_pixels: int | None = None
@@ -78,6 +82,7 @@ def build(order: Order, console: Console) -> Built:
     if order.name:
         archive.check_name("NAME", order.name)
     own_labels = _read_labels(order.labels)
+    limits = _read_limits(order.limits)
     sha256 = weights.parse_sha256(order.weights_sha256) if order.weights_sha256 else None
     if order.weights == RANDOM and sha256:
         raise ExportError(
@@ -102,6 +107,7 @@ def build(order: Order, console: Console) -> Built:
             forms=(),
             labels=labels,
             built_with=archive.built_with(),
+            limits=limits,
         )
         clips = sample_clips(model.spec, parity.CLIPS, parity.SEED)
         forms = []
@@ -181,6 +187,17 @@ def _read_labels(path: Path | None) -> tuple[str, ...] | None:
     except (OSError, ValueError) as error:
         raise ExportError(
             f"LABELS={path} cannot be used: {error}", "One label a line, in class order."
+        ) from error
+
+
+def _read_limits(text: str) -> Limits:
+    """The user's limits, the others at their defaults."""
+    try:
+        pairs = [pair.split("=") for pair in text.split()]
+        return Limits.from_dict({name: yaml.safe_load(value) for name, value in pairs})
+    except (ValueError, yaml.YAMLError) as error:
+        raise ExportError(
+            f"LIMITS={text!r} cannot be used: {error}", "As in: LIMITS='pixels=33177600 decode_seconds=20'"
         ) from error
 
 

@@ -273,7 +273,7 @@ def _video_stream(container: InputContainer, limits: Limits) -> VideoStream:
         _check_size(limits, context.width, context.height)
     # Sizes may change on the way, and a decoder takes the memory before a frame can be looked at. It counts
     # the padding to whole blocks, so it has a little more than the limit, which is checked on each frame.
-    context.options = {"max_pixels": str(limits.pixels * 9 // 8)}
+    context.options = {"max_pixels": str(limits.pixels * 9 // 8 + 65_536)}
     # Clips are decoded side by side, so more threads in each would only contend.
     context.thread_count = 1
     return stream
