@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from actionrec.crashes import CrashRecord
 from actionrec.decode import windows
 from actionrec.errors import ClipError
 from actionrec.limits import Limits
@@ -286,3 +287,23 @@ def test_children_that_cannot_start() -> None:
     """A child that dies at its start is an error that says so, not a server that waits for ever."""
     with pytest.raises(RuntimeError, match="cannot be started: a child ended with exit code 1"):
         Sandbox(SPEC, LIMITS, 1, "actionrec.no_such_module")
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    """A flood of different files that crash decoders does not make the memory of them grow for ever."""
+    record = CrashRecord()
+    for number in range(1500):
+        record.add(str(number).encode())
+        record.add(str(number).encode())
+    assert len(record._counts) == 1000
+    record.check(b"0")  # forgotten
+    with pytest.raises(ClipError, match="not tried again"):
+        record.check(b"1499")
+
+
+def test_the_largest_frames_fit(sandbox: Sandbox) -> None:
+    """A 4K clip with as many reference frames as its level allows is decoded within a child's memory."""
+    video = encode(
+        np.repeat(textured_frames(3840, 2160, 1), 8, axis=0), options={"preset": "ultrafast", "refs": "6"}
+    )
+    assert ask(sandbox, video).shape == (32, 64, 64, 3)

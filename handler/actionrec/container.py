@@ -89,7 +89,7 @@ class Source:
 
     def __init__(self, data: bytes, limits: Limits = DEFAULT_LIMITS) -> None:
         self._data = data
-        self._limits = limits
+        self.limits = limits
         self._open()
         self.origin = self._find_origin()
         """The stream's first timestamp, in ticks."""
@@ -108,7 +108,7 @@ class Source:
         except (av.FFmpegError, ValueError, OSError, MemoryError) as error:
             raise unreadable(self._data, error) from error
         try:
-            self.stream = _video_stream(self.container, self._limits)
+            self.stream = _video_stream(self.container, self.limits)
             self._sized = bool(self.stream.codec_context.width)
         except ClipError:
             self.container.close()
@@ -148,7 +148,7 @@ class Source:
 
     def seconds(self) -> float:
         """Length of the clip by its packets' timestamps; what its header says plays no part."""
-        with Source(self._data, self._limits) as other:
+        with Source(self._data, self.limits) as other:
             packets = (packet for packet in other._demux() if packet.size)
             if other.counted:
                 return float(sum(1 for _ in packets) * other.ticks_per_frame * other.time_base)
@@ -206,34 +206,23 @@ class Source:
     def _demux(self) -> Iterator[Packet[VideoStream]]:
         """The stream's packets from where the container stands. They are counted: headers lie."""
         for count, packet in enumerate(self.container.demux(self.stream)):
-            if count > self._limits.frames:
+            if count > self.limits.frames:
                 raise ClipError(
                     "TOO_MANY_FRAMES",
                     413,
-                    f"The part of the video that was asked for has more than {self._limits.frames:,} frames.",
+                    f"The part of the video that was asked for has more than {self.limits.frames:,} frames.",
                     "Ask for less of it (start_seconds, end_seconds), or send it in pieces.",
                 )
             yield packet
-
-    def check_size(self, width: int, height: int) -> None:
-        """Refuse frames that are larger than the limits allow, or of a shape that no camera has.
-
-        Args:
-            width, height: in pixels, from a header or of a decoded frame.
-
-        Raises:
-            ClipError: 413 or 422.
-        """
-        _check_size(self._limits, width, height)
 
     def check_refusal(self) -> None:
         """Call it when the decoder has failed: raises the ClipError where a frame's size was the reason."""
         context = self.stream.codec_context
         # Some decoders keep the size that they have refused, others forget it.
         if context.width and context.height:
-            self.check_size(context.width, context.height)
+            self.limits.check_size(context.width, context.height)
         elif self._sized:
-            raise _too_large(self._limits, "A frame in it is")
+            raise self.limits.too_large("A frame in it is")
 
     def close(self) -> None:
         """Free the decoder and the demuxer."""
@@ -270,34 +259,13 @@ def _video_stream(container: InputContainer, limits: Limits) -> VideoStream:
         )
     context = stream.codec_context
     if context.width and context.height:
-        _check_size(limits, context.width, context.height)
+        limits.check_size(context.width, context.height)
     # Sizes may change on the way, and a decoder takes the memory before a frame can be looked at. It counts
     # the padding to whole blocks, so it has a little more than the limit, which is checked on each frame.
     context.options = {"max_pixels": str(limits.pixels * 9 // 8 + 65_536)}
     # Clips are decoded side by side, so more threads in each would only contend.
     context.thread_count = 1
     return stream
-
-
-def _check_size(limits: Limits, width: int, height: int) -> None:
-    if width * height > limits.pixels:
-        raise _too_large(limits, f"Its frames are {width:,} x {height:,}:")
-    if max(width, height) > limits.aspect * min(width, height):
-        raise ClipError(
-            "UNUSUAL_SHAPE",
-            422,
-            f"A frame of {width:,} x {height:,} is more than {limits.aspect} times as long in one direction.",
-            "Crop it to what is to be classified: ffmpeg -i input -vf crop=640:480 output.mp4",
-        )
-
-
-def _too_large(limits: Limits, what: str) -> ClipError:
-    return ClipError(
-        "TOO_MANY_PIXELS",
-        413,
-        f"{what} more than {limits.pixels:,} pixels.",
-        "Send a smaller one, the model sees it small anyway: ffmpeg -i input -vf scale=-2:480 output.mp4",
-    )
 
 
 def _stamp(packet: Packet[VideoStream]) -> int | None:

@@ -189,7 +189,7 @@ class _Window:
                 self.damaged += 1
                 continue
             for frame in frames:
-                self.source.check_size(frame.width, frame.height)
+                self.source.limits.check_size(frame.width, frame.height)
                 self.damaged += frame.is_corrupt
                 stamp = None if self.source.counted else frame.pts if frame.pts is not None else frame.dts
                 yield (count * self.source.ticks_per_frame if stamp is None else stamp), frame

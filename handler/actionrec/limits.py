@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from .errors import ClipError
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -54,6 +56,38 @@ class Limits:
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain numbers, for YAML and JSON."""
         return asdict(self)
+
+    def check_size(self, width: int, height: int) -> None:
+        """Refuse frames that are too large, or of a shape that no camera has.
+
+        Args:
+            width, height: in pixels, from a header or of a decoded frame.
+
+        Raises:
+            ClipError: 413 or 422.
+        """
+        if width * height > self.pixels:
+            raise self.too_large(f"Its frames are {width:,} x {height:,}:")
+        if max(width, height) > self.aspect * min(width, height):
+            raise ClipError(
+                "UNUSUAL_SHAPE",
+                422,
+                f"A frame of {width:,} x {height:,} is more than {self.aspect} times as long in one direction.",
+                "Crop it to what is to be classified: ffmpeg -i input -vf crop=640:480 output.mp4",
+            )
+
+    def too_large(self, what: str) -> ClipError:
+        """The error for frames with too many pixels.
+
+        Args:
+            what: the message's beginning.
+        """
+        return ClipError(
+            "TOO_MANY_PIXELS",
+            413,
+            f"{what} more than {self.pixels:,} pixels.",
+            "Send a smaller one, the model sees it small anyway: ffmpeg -i input -vf scale=-2:480 output.mp4",
+        )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Limits:

@@ -104,9 +104,7 @@ def _video(fields: dict[str, Any]) -> bytes:
     if not names:
         raise _bad(
             "NO_VIDEO",
-            f"The request has no video; its fields are: {', '.join(map(_show, sorted(fields)[:3]))}."
-            if fields
-            else "The request has no video and no field: an empty form, or one that is cut short.",
+            f"The request has no video; its fields are: {', '.join(map(_show, sorted(fields)[:3])) or 'none'}.",
             "Send the file as the body (curl -T clip.mp4 URL) or as a form (curl -F video=@clip.mp4 URL); "
             "with curl --data-binary add -H 'Content-Type: application/octet-stream'.",
         )

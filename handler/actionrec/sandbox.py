@@ -9,18 +9,17 @@ on. What a child may do beyond decoding, which is nothing, stands in `confine`; 
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
+from .crashes import CRASH_HINT, CrashRecord
 from .decode import Decoded
 from .errors import ClipError
 from .limits import Limits
@@ -45,10 +44,6 @@ _LIFE_SECONDS = 600.0
 """Of work, then a child is replaced by a fresh one."""
 _RETRY_SECONDS = 5.0
 """Until the keeper tries again after children that could not be started."""
-_REMEMBERED = 1_000
-"""Files that have crashed a child."""
-_CRASHES = 2
-"""Times that a file may crash a child before it is refused without another try."""
 
 
 class Sandbox:
@@ -71,7 +66,7 @@ class Sandbox:
         self._limits = limits
         self._module = module
         self._window_bytes = spec.num_frames * spec.crop * spec.crop * 3 * np.dtype(np.int16).itemsize
-        self._crashes = _Crashes()
+        self._crashes = CrashRecord()
         self._changed = threading.Condition()
         self._idle: list[Child] = []
         self._busy: set[Child] = set()
@@ -240,7 +235,7 @@ class Sandbox:
             "DECODER_CRASHED",
             422,
             f"The video of {len(data):,} bytes ended the process that decoded it ({how}).",
-            _CRASH_HINT,
+            CRASH_HINT,
         )
 
     def _keep(self) -> None:
@@ -289,40 +284,6 @@ class Sandbox:
         if problem:
             logger.error("Decoding children cannot be started: %s", problem)
         return problem
-
-
-class _Crashes:
-    """The files that have crashed a child, by their sha256."""
-
-    def __init__(self) -> None:
-        self._counts: OrderedDict[bytes, int] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def check(self, data: bytes) -> None:
-        """Raises ClipError for a file that has crashed a child too often."""
-        if not self._counts:  # nearly always: then there is nothing to compute a hash for
-            return
-        key = hashlib.sha256(data).digest()
-        with self._lock:
-            count = self._counts.get(key, 0)
-        if count >= _CRASHES:
-            raise ClipError(
-                "DECODER_CRASHED",
-                422,
-                f"This video of {len(data):,} bytes has ended {count} processes that decoded it, "
-                "and is not tried again.",
-                _CRASH_HINT,
-            )
-
-    def add(self, data: bytes) -> None:
-        key = hashlib.sha256(data).digest()
-        with self._lock:
-            self._counts[key] = self._counts.pop(key, 0) + 1
-            while len(self._counts) > _REMEMBERED:
-                self._counts.popitem(last=False)
-
-
-_CRASH_HINT = "It is damaged, or made to do harm. Re-encode it: ffmpeg -i input -c:v libx264 output.mp4"
 
 
 def _timeout(limits: Limits, left: float) -> ClipError:
