@@ -1,5 +1,6 @@
 """Promise: decoding in children gives what decoding here gives, and a child that is lost costs one request."""
 
+import json
 import os
 import signal
 import subprocess
@@ -307,3 +308,21 @@ def test_the_largest_frames_fit(sandbox: Sandbox) -> None:
         np.repeat(textured_frames(3840, 2160, 1), 8, axis=0), options={"preset": "ultrafast", "refs": "6"}
     )
     assert ask(sandbox, video).shape == (32, 64, 64, 3)
+
+
+def test_a_defence_that_is_refused_is_told_and_the_others_stand() -> None:
+    """Where a kernel or a container refuses a defence, the description has its reason, and the others hold."""
+    code = (
+        "import errno, json, os\n"
+        "from actionrec import confine\n"
+        "def refuse(): raise OSError(errno.EPERM, os.strerror(errno.EPERM))\n"
+        "confine._leave_network = confine._no_files = refuse\n"
+        "print(json.dumps(confine.confine(os.getppid(), 1 << 30, 60)), flush=True)\n"
+        "os.write(1, b'open' if os.system('true') == 0 else b'shut')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    told, _, found = done.stdout.partition("\n")
+    defences = json.loads(told)
+    assert defences.pop("network_namespace") == defences.pop("landlock") == "Operation not permitted"
+    assert set(defences.values()) == {"on"}
+    assert found == "shut"
