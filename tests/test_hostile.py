@@ -140,6 +140,27 @@ def test_broken_requests(case: Refused, steady: RunningServer) -> None:
     assert case.says in reply.text
 
 
+def test_a_full_queue(steady: RunningServer) -> None:
+    """More requests than the queue holds are told at once to come again, and those in it are answered."""
+    (worker,) = worker_pids(steady)
+    url = steady.state.predict_url()
+    with ThreadPoolExecutor(150) as pool:
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            sent = [pool.submit(requests.put, url, data=b"x", timeout=100) for _ in range(150)]
+            deadline = time.monotonic() + 60
+            while not any(reply.done() for reply in sent):
+                assert time.monotonic() < deadline, "150 requests were let in"
+                time.sleep(0.05)
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        replies = [reply.result() for reply in sent]
+    assert {reply.status_code for reply in replies} == {415, 503}
+    for reply in replies:
+        if reply.status_code == 503:
+            assert reply.json()["type"] == "ServiceUnavailableException"
+
+
 def test_describe_cannot_be_smuggled_into_a_batch(steady: RunningServer) -> None:
     """A prediction with TorchServe's own header `describe` gets a description, its neighbours their labels."""
     clip = random_clip(72, "shrinking").data
