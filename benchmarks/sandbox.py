@@ -1,8 +1,8 @@
 """What decoding in a child costs beyond decoding in the process itself: one window, 32 frames at 256x256.
 
 Both ways take turns clip by clip. The wall clock wants a quiet machine, since two processes hand the work to
-each other; the CPU time, of both together, is hardly touched by neighbours. Last row: a body of 50 MB, whose bytes have
-to get there.
+each other; the CPU time, of both together, is hardly touched by neighbours. Last row: a body of 50 MB, whose
+bytes have to get there.
 """
 
 from __future__ import annotations
