@@ -119,9 +119,15 @@ def _rehearse() -> None:
             output.mux(stream.encode(av.VideoFrame(64, 48, "yuv420p")))
         output.mux(stream.encode(None))
     spec = ClipSpec(short_side=32, crop=32)
-    for data in (file.getvalue(), file.getvalue()[:200], b"no video"):
+    importlib.import_module("numpy.ma")  # np.unique's, at its first use
+    for data, selection in (
+        (file.getvalue(), Selection()),
+        (file.getvalue(), Selection(stride_seconds=0.1)),
+        (file.getvalue()[:200], Selection()),
+        (b"no video", Selection()),
+    ):
         try:
-            for clip in windows(data, spec, Selection(), Limits()):
+            for clip in windows(data, spec, selection, Limits()):
                 wire.frame(described(clip))
         except ClipError as error:
             wire.frame(error.to_dict())
