@@ -23,6 +23,7 @@ from actionrec.sampling import FIRST_WINDOW, Selection
 from actionrec.sandbox import Sandbox
 from actionrec.spec import ClipSpec
 
+from tests.conftest import PROJECT
 from tests.media import encode, textured_frames
 from tests.test_decode import FORMATS
 
@@ -255,13 +256,15 @@ def test_stopped_in_the_middle(troubled: Sandbox) -> None:
 def test_no_child_outlives_its_worker(busy: bool) -> None:
     """kill -9 of the worker ends its children, idle or at work."""
     code = (
+        # A child looks for modules where its worker does, but never in the current directory.
+        f"import sys; sys.path.insert(0, {str(PROJECT)!r})\n"
         "from tests.test_sandbox import *\n"
         "s = Sandbox(SPEC, LIMITS, 1, TROUBLE)\n"
         "until(lambda: len(s.pids()) == 2)\n"
         "print(*s.pids(), flush=True)\n" + ("ask(s, b'BREAK hang')" if busy else "time.sleep(60)")
     )
     with subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=PROJECT
     ) as worker:
         try:
             assert worker.stdout
