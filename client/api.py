@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from urllib.parse import quote, urlsplit
 
 from . import video
@@ -119,7 +119,12 @@ class ActionClient:
         return reply
 
     def classify_many(
-        self, clips: Iterable[Item], in_flight: int = 8, **options: Option
+        self,
+        clips: Iterable[Item],
+        in_flight: int = 8,
+        *,
+        video_of: Callable[[Item], video.Video] = lambda item: cast(video.Video, item),
+        **options: Option,
     ) -> Iterator[tuple[Item, Result | ServerError]]:
         """Classify clips, several at a time; each comes back with its result or error as soon as it has it.
 
@@ -129,6 +134,7 @@ class ActionClient:
         Args:
             clips: as `classify` takes them.
             in_flight: requests at a time, at least 1.
+            video_of: what to send of an item; default: the item itself.
             options: as of `classify`, the same for all.
         """
         if in_flight < 1:
@@ -136,7 +142,7 @@ class ActionClient:
 
         def one(clip: Item) -> Result | ServerError:
             try:
-                return self.classify(clip, **options)  # type: ignore[arg-type]
+                return Result.from_dict(self.post(video.read(video_of(clip)), options))
             except ServerError as error:
                 return error
 
@@ -186,6 +192,19 @@ class ActionClient:
             ServerError: the server does not answer, or the model is not there.
         """
         return self._served(self.model).ready
+
+    def reach(self, timeout: float = _MANAGEMENT_SECONDS) -> None:
+        """Try once whether anything answers at the address, whatever it says.
+
+        Raises:
+            Unreachable, NoReply: nothing does.
+        """
+        try:
+            self._transport.once("GET", f"{self._place.inference}/ping", timeout_seconds=timeout)
+        except (Unreachable, NoReply):
+            raise
+        except ServerError:
+            return
 
     def scale(self, workers: int, *, timeout: float | None = None) -> None:
         """Set the number of worker processes; returns when so many are READY.
