@@ -37,12 +37,12 @@ Confusion = Annotated[Path | None, typer.Option(help="Draw which label is taken 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(
-        epilog=console.epilog(
-            "actionrec evaluate kinetics_val.csv --videos val/ --views 10 --crops 3 --confusion val.png",
-            "actionrec evaluate my_list.txt --resume",
-        )
-    )(evaluate)
+    console.add(
+        app,
+        evaluate,
+        "actionrec evaluate kinetics_val.csv --videos val/ --views 10 --crops 3 --confusion val.png",
+        "actionrec evaluate my_list.txt --resume",
+    )
 
 
 def evaluate(

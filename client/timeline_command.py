@@ -28,12 +28,12 @@ Annotated_ = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(
-        epilog=console.epilog(
-            "actionrec timeline match.mp4 --plot match.png --srt match.srt",
-            "actionrec timeline camera.mkv --stride 0.5 --annotate labelled.mp4",
-        )
-    )(timeline)
+    console.add(
+        app,
+        timeline,
+        "actionrec timeline match.mp4 --plot match.png --srt match.srt",
+        "actionrec timeline camera.mkv --stride 0.5 --annotate labelled.mp4",
+    )
 
 
 def timeline(

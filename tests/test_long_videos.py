@@ -195,7 +195,7 @@ def test_what_is_not_cut(data: bytes) -> None:
 
 
 def test_the_command(motion_server: RunningServer, motions: bytes, tmp_path: Path) -> None:
-    """Spans as a table, CSV, subtitles, a picture, and a video with labels whose sound is copied bit for bit."""
+    """Spans as a table, CSV, subtitles, a picture and a labelled video, its sound bit for bit."""
     (tmp_path / "m.mp4").write_bytes(motions)
     outputs = {name: tmp_path / f"out.{name}" for name in ("csv", "srt", "png", "mp4")}
     done = actionrec(
