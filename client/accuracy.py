@@ -73,7 +73,7 @@ class Accuracy:
     def confused(self) -> list[tuple[str, str, int]]:
         """(true label, wrong label, how often), most often first."""
         wrong = [(true, said, count) for (true, said), count in self.taken_for.items() if true != said]
-        return sorted(wrong, key=lambda entry: -entry[2])
+        return sorted(wrong, key=lambda entry: (-entry[2], entry))
 
     def to_dict(self) -> dict[str, Any]:
         """For ``--json``."""

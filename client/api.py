@@ -5,36 +5,28 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar, cast
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from actionrec.sampling import Selection
 
 from . import video
+from .address import parse
 from .errors import BadReply, NoReply, Refused, ServerError, Unreachable
-from .longvideo import STRIDE_SECONDS, TIMELINE_TIMEOUT_SECONDS, LongVideo, Progress
+from .longvideo import STRIDE_SECONDS, LongVideo, Progress
 from .results import Result, ServedModel, Timeline
 from .transport import Body, Transport
 
 TIMEOUT_SECONDS = 120.0
-"""For a request with all its retries."""
+"""For a request of one window, with all its retries."""
+LONG_TIMEOUT_SECONDS = 300.0
+"""For one of several: two tries, each longer than a worker may take (``responseTimeout``, 120 s)."""
 _MANAGEMENT_SECONDS = 10.0
 _POLL_SECONDS = 0.2
 
 Option = str | int | float | None
 Item = TypeVar("Item")
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a server is."""
-
-    inference: str
-    """``http://host:8080``"""
-    management: str | None
-    model: str | None
 
 
 class ActionClient:
@@ -51,7 +43,8 @@ class ActionClient:
         url: ``http://host:8080``, or with the model: ``http://host:8080/predictions/motion``.
         model: which one; default: the only one that is served.
         token: sent as ``Authorization: Bearer``.
-        timeout: seconds for a request with all its retries.
+        timeout: seconds for a request with all its retries; default: 120, or 300 where it asks for several
+            windows.
         attempt_timeout: seconds for one try of them; default: half of `timeout`.
         management_url: default: the next port of the same host. Only `models`, `describe`, `scale` and
             `ready` need it, and finding out the model's name.
@@ -66,13 +59,14 @@ class ActionClient:
         *,
         model: str | None = None,
         token: str | None = None,
-        timeout: float = TIMEOUT_SECONDS,
+        timeout: float | None = None,
         attempt_timeout: float | None = None,
         management_url: str | None = None,
     ) -> None:
-        self._place = _parse(url, management_url)
+        self._place = parse(url, management_url)
         self._model = model or self._place.model
-        self._transport = Transport(token, timeout, attempt_timeout)
+        self._timeout = timeout
+        self._transport = Transport(token, TIMEOUT_SECONDS if timeout is None else timeout, attempt_timeout)
 
     @property
     def model(self) -> str:
@@ -122,7 +116,7 @@ class ActionClient:
         end_seconds: float | None = None,
         crops: int = 1,
         top_k: int | None = None,
-        timeout: float = TIMELINE_TIMEOUT_SECONDS,
+        timeout: float | None = None,
         in_flight: int = 2,
         on_progress: Progress | None = None,
     ) -> Timeline:
@@ -138,7 +132,7 @@ class ActionClient:
             start_seconds, end_seconds: from the first frame; default: all of it.
             crops: 1 or 3 a window.
             top_k: labels of each window; default: 5.
-            timeout: seconds for each request with its retries.
+            timeout: seconds for each request with its retries, in the place of the client's.
             in_flight: parts at a time.
             on_progress: called with the windows that are done and those that there are, of a video in parts.
 
@@ -151,10 +145,17 @@ class ActionClient:
     def post(self, data: bytes, options: Mapping[str, Option], timeout: float | None = None) -> dict[str, Any]:
         """Send a file and return the reply's JSON as it is."""
         form = {name: str(value) for name, value in options.items() if value is not None}
-        reply = self._transport.call("POST", self.url, Body(form, data), timeout)
+        limit = self._deadline(options) if timeout is None else timeout
+        reply = self._transport.call("POST", self.url, Body(form, data), limit)
         if not isinstance(reply, dict):
             raise BadReply("BAD_REPLY", 200, f"The reply is of another kind of server: {str(reply)[:200]}.")
         return reply
+
+    def _deadline(self, options: Mapping[str, Option]) -> float:
+        if self._timeout is not None:
+            return self._timeout
+        several = options.get("stride_seconds") or windows_of(options) > 1
+        return LONG_TIMEOUT_SECONDS if several else TIMEOUT_SECONDS
 
     def classify_many(
         self,
@@ -294,27 +295,6 @@ class ActionClient:
             raise Unreachable(error.code, error.status, error.message, hint) from error
 
 
-def _parse(url: str, management_url: str | None) -> _Place:
-    text = url if "://" in url else f"http://{url}"
-    try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError as error:
-        raise _bad_url(url) from error
-    path = [part for part in parts.path.split("/") if part]
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
-        raise _bad_url(url)
-    model = None
-    if len(path) >= 2 and path[-2] == "predictions":
-        model = path[-1]
-        path = path[:-2]
-    inference = "/".join([f"{parts.scheme}://{parts.netloc}", *path])
-    if management_url is None and port is not None:
-        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-        management_url = f"{parts.scheme}://{host}:{port + 1}"
-    return _Place(inference, management_url.rstrip("/") if management_url else None, model)
-
-
-def _bad_url(url: str) -> Refused:
-    hint = "Use http://host:8080 or http://host:8080/predictions/model."
-    return Refused("BAD_URL", 0, f"{url!r} is no address of a server.", hint)
+def windows_of(options: Mapping[str, Option]) -> int:
+    """How many windows each request makes the model look at: views x crops."""
+    return int(options.get("views") or 1) * int(options.get("crops") or 1)

@@ -54,8 +54,8 @@ def batch(
     model: console.Model = None,
     token: console.Token = None,
     management_url: console.ManagementUrl = None,
-    timeout: console.Timeout = console.DEFAULT_TIMEOUT,
-    in_flight: console.InFlight = 8,
+    timeout: console.Timeout = None,
+    in_flight: console.InFlight = None,
 ) -> None:
     """Name the action in each of many videos.
 
@@ -77,13 +77,14 @@ def batch(
     }
     client = console.connect(url, model, token, management_url, timeout)
     request = {"model": client.model, **{k: v for k, v in options.items() if v is not None}}
+    at_a_time = console.requests_at_a_time(in_flight, options)
     try:
         total = sum(1 for _ in find(inputs))
         if not total:
             console.fail(f"There is no video in {' '.join(inputs)}.")
         with Journal(journal_path, request, resume=resume) as journal:
             before = len(journal.done)
-            outcome = work.run(client, _jobs(inputs), total, journal, options, in_flight, _reply)
+            outcome = work.run(client, _jobs(inputs), total, journal, options, at_a_time, _reply)
         if outcome.stopped is None and suffix in tables.WRITERS:
             tables.convert(journal_path, output, tables.most_predictions(journal_path))
         failed = work.list_failures(records(journal_path))

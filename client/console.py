@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, NoReturn
 
 import typer
+from actionrec.limits import DEFAULT_LIMITS
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .api import TIMEOUT_SECONDS, ActionClient
+from .api import ActionClient, Option, windows_of
 from .errors import Busy, NoReply, ServerError, Unreachable
 from .results import Result
 
@@ -49,7 +50,12 @@ ManagementUrl = Annotated[
     str | None, typer.Option(help="Default: the next port of the same host.", rich_help_panel=_SERVER)
 ]
 Timeout = Annotated[
-    float, typer.Option(min=0.1, help="Seconds for a request with all its retries.", rich_help_panel=_SERVER)
+    float | None,
+    typer.Option(
+        min=0.1,
+        help="Seconds for a request with all its retries; default: 120, 300 for one of several windows.",
+        rich_help_panel=_SERVER,
+    ),
 ]
 TopK = Annotated[
     int | None,
@@ -70,10 +76,18 @@ Crops = Annotated[
     int | None, typer.Option(min=1, help="1 or 3 a window, scores averaged.", rich_help_panel=_REQUEST)
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout in the place of a table.")]
-InFlight = Annotated[int, typer.Option(min=1, max=256, help="Requests at a time.", rich_help_panel=_SERVER)]
+InFlight = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=256,
+        help="Requests at a time; default: 8, fewer where each asks for many windows.",
+        rich_help_panel=_SERVER,
+    ),
+]
 
 DEFAULT_URL = "http://127.0.0.1:8080"
-DEFAULT_TIMEOUT = TIMEOUT_SECONDS
+_IN_FLIGHT = 8
 
 
 def add(app: typer.Typer, command: Callable[..., None], *examples: str) -> None:
@@ -91,7 +105,7 @@ def epilog(*examples: str) -> str:
 
 
 def connect(
-    url: str, model: str | None, token: str | None, management_url: str | None, timeout: float
+    url: str, model: str | None, token: str | None, management_url: str | None, timeout: float | None
 ) -> ActionClient:
     """A client for a server that is there: a command should not wait for a deadline to say that it is not.
 
@@ -102,6 +116,12 @@ def connect(
     client.reach()
     _ = client.model
     return client
+
+
+def requests_at_a_time(asked: int | None, options: Mapping[str, Option]) -> int:
+    """As many as asked for; else no more windows on their way than one request may have, which a server gets
+    done in its time."""
+    return asked or max(1, min(_IN_FLIGHT, DEFAULT_LIMITS.windows // windows_of(options)))
 
 
 def exit_code(error: ServerError) -> int:

@@ -58,8 +58,8 @@ def evaluate(
     model: console.Model = None,
     token: console.Token = None,
     management_url: console.ManagementUrl = None,
-    timeout: console.Timeout = console.DEFAULT_TIMEOUT,
-    in_flight: console.InFlight = 8,
+    timeout: console.Timeout = None,
+    in_flight: console.InFlight = None,
 ) -> None:
     """Count how often the model is right: top-1, top-5, by class, and what is taken for what.
 
@@ -71,13 +71,14 @@ def evaluate(
     # The whole video: for one view that is its middle window, for more they are spread over it.
     options: dict[str, Option] = {"end_seconds": DEFAULT_LIMITS.seconds, "views": views, "crops": crops}
     request = {"model": client.model, "views": views, "crops": crops}
+    at_a_time = console.requests_at_a_time(in_flight, options)
     try:
         jobs = {
             name_of(entry.path): work.Job(name_of(entry.path), entry.path, {"label": entry.label})
             for entry in read_list(list_path, videos)
         }
         with Journal(journal_path, request, resume=resume) as journal:
-            outcome = work.run(client, jobs.values(), len(jobs), journal, options, in_flight, _record)
+            outcome = work.run(client, jobs.values(), len(jobs), journal, options, at_a_time, _record)
         mine = [record for record in records(journal_path) if record["file"] in jobs]
     except (ListError, JournalError, OSError, UnicodeDecodeError) as error:
         console.fail(str(error))

@@ -20,8 +20,8 @@ from actionrec.limits import DEFAULT_LIMITS, Limits
 from actionrec.sampling import Selection, Windows, spread
 
 from . import video
-from .cut import NotCuttable, VideoFile
-from .errors import Refused, Unreachable
+from .cut import NotCuttable, Part, VideoFile
+from .errors import Refused, ServerError
 from .merge import TOP_K, Piece, merged, span
 from .results import Timeline
 
@@ -30,9 +30,7 @@ if TYPE_CHECKING:
 
 STRIDE_SECONDS = 1.0
 """From one window to the next, where nothing else is asked for."""
-TIMELINE_TIMEOUT_SECONDS = 300.0
-"""For a request of many windows: two tries, each longer than a worker may take (``responseTimeout``, 120 s)."""
-_SPARE_BYTES = 1 << 20  # of a request, for what is not the video's packets
+_FORM_BYTES = 4096  # of a request, for what is not the video
 # A part without one good window is refused as a request; in the whole video it is a gap.
 _GAPS = frozenset({"NO_FRAMES", "CORRUPT_VIDEO", "START_BEYOND_END"})
 
@@ -57,7 +55,7 @@ class LongVideo:
     selection: Selection
     """With ``stride_seconds``."""
     top_k: int | None
-    timeout: float
+    timeout: float | None
     """Seconds for each request."""
     in_flight: int
     on_progress: Progress | None
@@ -75,7 +73,9 @@ class LongVideo:
         fits = (size or len(data or b"")) <= self.limits.body_bytes
         try:
             file = VideoFile(path or data or b"")
-        except NotCuttable:
+        except NotCuttable as error:
+            if not fits:
+                raise self._too_large(str(error)) from error
             file = None
         # Most videos are short: those need no question to the server first.
         if fits and (file is None or self._most_windows(file.seconds) <= self._windows):
@@ -89,11 +89,17 @@ class LongVideo:
             chosen = spread(self.selection, recipe.window_seconds, file.seconds)
             try:
                 return self._together(self._cut(file, chosen), chosen, recipe)
-            except NotCuttable:
-                pass
+            except NotCuttable as error:
+                if not fits:
+                    raise self._too_large(str(error)) from error
         whole = data or video.read(source)
         chosen = spread(self.selection, recipe.window_seconds, _seconds(whole))
         return self._together(self._whole(whole, chosen), chosen, recipe)
+
+    def _too_large(self, reason: str) -> Refused:
+        message = f"The file has more than the {self.limits.body_bytes:,} bytes of a request, and {reason}."
+        hint = "Put it into another container first: ffmpeg -i input -c copy output.mkv"
+        return Refused("TOO_LARGE", 413, message, hint)
 
     @property
     def _windows(self) -> int:
@@ -123,7 +129,7 @@ class LongVideo:
             described = self.client.describe()
             spec = described["spec"]
             return _Recipe(spec["num_frames"] * spec["sampling_rate"] / spec["fps"], int(described["labels"]))
-        except (Unreachable, Refused):
+        except ServerError:
             # From another host the management address cannot be asked; a window's length shows in a reply.
             start = self.selection.start_seconds
             data = whole or (file.part(start, start + 10.0).data if file else b"")
@@ -134,17 +140,24 @@ class LongVideo:
         first = 0
         while first < chosen.count:
             count = min(self._windows, chosen.count - first)
-            while file.size(*span(chosen, first, count)) > self.limits.body_bytes - _SPARE_BYTES:
+            while (part := self._part(file, chosen, first, count)) is None:
                 if count == 1:
                     hint = "Re-encode the video at a lower bit rate."
                     raise Refused("TOO_LARGE", 413, "One window of it is larger than a request may be.", hint)
                 count = -(-count // 2)
-            start, end = span(chosen, first, count)
-            last = first + count == chosen.count
-            until = (self.selection.end_seconds or file.seconds) if last else end
-            part = file.part(start, max(end, until) + self._stride)
-            yield Piece(first, count, part.data, part.offset_seconds, last)
+            yield Piece(first, count, part.data, part.offset_seconds, first + count == chosen.count)
             first += count
+
+    def _part(self, file: VideoFile, chosen: Windows, first: int, count: int) -> Part | None:
+        """The part for a run of windows; None where it is too large for a request."""
+        start, end = span(chosen, first, count)
+        most = self.limits.body_bytes - _FORM_BYTES
+        if file.size(start, end) > most:
+            return None
+        if first + count == chosen.count:  # what lies behind the last window may yet be part of it
+            end = max(end, self.selection.end_seconds or file.seconds)
+        part = file.part(start, end + self._stride)
+        return part if len(part.data) <= most else None
 
     def _whole(self, data: bytes, chosen: Windows) -> Iterator[Piece]:
         for first in range(0, chosen.count, self._windows):

@@ -89,7 +89,9 @@ def ready(
 
 def scale(
     workers: Annotated[int, typer.Argument(min=0, help="Processes that run the model.")],
-    timeout: console.Timeout = console.DEFAULT_TIMEOUT,
+    timeout: Annotated[
+        float | None, typer.Option(min=0.1, help="Seconds until they must be READY; default: 120.")
+    ] = None,
     as_json: console.AsJson = False,
     url: console.Url = console.DEFAULT_URL,
     model: console.Model = None,

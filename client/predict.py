@@ -34,8 +34,8 @@ def predict(
     model: console.Model = None,
     token: console.Token = None,
     management_url: console.ManagementUrl = None,
-    timeout: console.Timeout = console.DEFAULT_TIMEOUT,
-    in_flight: console.InFlight = 4,
+    timeout: console.Timeout = None,
+    in_flight: console.InFlight = None,
 ) -> None:
     """Name the action in each clip.
 
@@ -50,9 +50,10 @@ def predict(
         "views": views,
         "crops": crops,
     }
+    at_a_time = console.requests_at_a_time(in_flight, options)
     # By number, since a file may be named twice.
     for (number, _), answer in client.classify_many(
-        enumerate(files), in_flight, video_of=lambda item: item[1], **options
+        enumerate(files), at_a_time, video_of=lambda item: item[1], **options
     ):
         answers[number] = answer
     results = []

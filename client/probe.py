@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from .api import ActionClient
-from .errors import ServerError, Unreachable
+from .errors import NoReply, ServerError, Unreachable
 from .video import Frames
 
 LABEL = "moving right"
@@ -62,7 +62,7 @@ def probe(client: ActionClient, timeout_seconds: float, *, named: bool) -> Readi
         try:
             if not client.ready():
                 return state(False, f"{client.model} has no READY worker, or not all that it should have")
-        except Unreachable as error:
+        except (Unreachable, NoReply) as error:
             if not named:
                 return state(False, str(error))
             workers = "its workers were not asked"

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from . import console
 from .console import err, out
-from .longvideo import STRIDE_SECONDS, TIMELINE_TIMEOUT_SECONDS
+from .longvideo import STRIDE_SECONDS
 from .results import Timeline
 from .subtitles import clock, segments_csv, srt
 
@@ -52,7 +52,7 @@ def timeline(
     model: console.Model = None,
     token: console.Token = None,
     management_url: console.ManagementUrl = None,
-    timeout: console.Timeout = TIMELINE_TIMEOUT_SECONDS,
+    timeout: console.Timeout = None,
 ) -> None:
     """Say what happens when in a video of any length, as spans of one label each.
 
@@ -69,7 +69,6 @@ def timeline(
             end_seconds=end,
             crops=crops or 1,
             top_k=top_k,
-            timeout=timeout,
             on_progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
         if annotate:

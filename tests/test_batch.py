@@ -21,10 +21,11 @@ def make_folder(root: Path, files: int, broken: int) -> dict[str, str | None]:
     """A tree of clips under different names, some broken: path -> label, None for a broken one."""
     clips = [random_clip(300 + number, label, "libx264", difficulty=0.3) for number, label in enumerate(LABELS)]
     wanted: dict[str, str | None] = {}
+    step = files // broken
     for number in range(files):
         path = root / f"{number % 5}" / f"clip {number:03d}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
-        if number % (files // broken) == 3:
+        if number % step == min(3, step - 1):
             path.write_bytes((b"", b"not a video", clips[0].data[:2000])[number % 3])
             wanted[str(path)] = None
         else:

@@ -19,7 +19,7 @@ from export.motion.scene import LABELS
 from tests.conftest import RunningServer
 from tests.helpers_cli import actionrec
 
-CLIPS = 24
+CLIPS = 16
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_the_count_is_exact(
     assert {name: entry["top5"] for name, entry in said["classes"].items()} == right5
     assert sum(entry["videos"] for entry in said["confused"]) == CLIPS - sum(right.values())
     # The wrong labels of the list alone make some answers wrong, and the model is right about most others.
-    assert CLIPS // 2 < sum(right.values()) <= CLIPS - 4 or views == 3
+    assert CLIPS // 2 < sum(right.values()) < CLIPS
     picture = cv2.imread(str(tmp_path / "c.png"))
     assert picture is not None
     assert picture.shape[0] > 300
