@@ -23,7 +23,7 @@ app = typer.Typer(
 for module in (predict, timeline_command, batch, evaluate, manage):
     module.register(app)
 
-_INTERRUPTED = 130
+_INTERRUPTED = 130  # what typer makes of Ctrl-C
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -36,7 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if "--json" in words:
             console.print_json({"error": error.to_dict()}, indent=None)
         sys.exit(console.exit_code(error))
-    except KeyboardInterrupt:
+    except SystemExit as ended:
+        if ended.code != _INTERRUPTED:
+            raise
         console.err.print("Stopped.")
         sys.stdout.flush()
         # Threads that wait for replies would keep the process for as long as their requests may take.

@@ -91,9 +91,11 @@ def run(
         task = progress.add_task("", total=total)
 
         def waiting() -> Iterable[Job]:
+            left = total
             for job in jobs:
                 if job.name in journal.done:
-                    progress.advance(task)
+                    left -= 1  # and not "done", which would make the rate that of reading the journal
+                    progress.update(task, total=left)
                 else:
                     yield job
 

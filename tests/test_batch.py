@@ -13,6 +13,7 @@ from export.motion.clips import random_clip
 from export.motion.scene import LABELS
 from tests.conftest import RunningServer
 from tests.helpers_cli import actionrec, start
+from tests.helpers_misbehave import RESET, Answer, misbehaving
 
 REQUEST = {"model": "motion"}
 
@@ -201,3 +202,35 @@ def test_what_is_found(tmp_path: Path) -> None:
     assert names("1.mp4", "", "b/picture.png") == ["1.mp4", "b/2.MP4", "b/c/3.mkv", "b/picture.png"]
     with pytest.raises(FileNotFoundError):
         names("nothing")
+
+
+def test_the_server_goes_away_in_the_middle(tmp_path: Path) -> None:
+    """A server that is gone for the whole deadline ends the run with 3; files without an answer get no line."""
+    for number in range(6):
+        (tmp_path / f"{number}.mp4").write_bytes(b"file")
+    output = tmp_path / "r.jsonl"
+    command = (
+        "batch",
+        tmp_path,
+        "-o",
+        output,
+        "--model",
+        "m",
+        "--timeout",
+        "2",
+        "--in-flight",
+        "1",
+        "--resume",
+    )
+    # The first is the question whether anything is there.
+    with misbehaving([Answer(), Answer(), Answer(), RESET]) as server:
+        stopped = actionrec(*command, "--url", server.url)
+    assert stopped.returncode == 3, stopped.stderr
+    assert "--resume goes on" in stopped.stderr
+    assert len(list(records(output))) == 2
+    with misbehaving([Answer()]) as server:
+        done = actionrec(*command, "--url", server.url)
+    assert done.returncode == 0, done.stderr
+    lines = list(records(output))
+    assert sorted(Path(line["file"]).name for line in lines) == [f"{number}.mp4" for number in range(6)]
+    assert not any("error" in line for line in lines)
