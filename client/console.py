@@ -162,16 +162,19 @@ def print_json(value: Mapping[str, Any] | Sequence[Any], *, indent: int | None =
     sys.stdout.flush()
 
 
-def scores_table(results: Sequence[tuple[str, Result]]) -> Table:
-    """Labels and scores, a group of rows for each file."""
-    table = Table("label", "score", "", box=None, pad_edge=False)
-    if len(results) > 1:
-        table = Table("file", "label", "score", "", box=None, pad_edge=False)
+def scores_table(results: Sequence[tuple[str, Result]], *, named: bool) -> Table:
+    """Labels and scores.
+
+    Args:
+        results: of each file, with its name.
+        named: whether the names are shown, a group of rows for each.
+    """
+    columns = ["file"] * named + ["label", "score", ""]
+    table = Table(*columns, box=None, pad_edge=False)
     for name, result in results:
         for number, prediction in enumerate(result.predictions):
-            cells = [escape(prediction.label), f"{prediction.score:.3f}", bar(prediction.score)]
-            if len(results) > 1:
-                cells.insert(0, escape(name) if number == 0 else "")
+            cells = [escape(name) if number == 0 else ""] * named
+            cells += [escape(prediction.label), f"{prediction.score:.3f}", bar(prediction.score)]
             table.add_row(*cells, style=None if number == 0 else "dim")
     return table
 

@@ -65,7 +65,7 @@ def predict(
         elif isinstance(answer, Result):
             results.append((name_of(path), answer))
     if results:
-        out.print(console.scores_table(results))
+        out.print(console.scores_table(results, named=len(files) > 1))
     if not as_json:
         for number, path in enumerate(files):
             console.remark(name_of(path), answers[number])
