@@ -85,8 +85,12 @@ class Gap:
     """Time without frames. No window spans it."""
 
     reason: str
+    start_seconds: float
+    """Of the last frame before it, in the stream's time."""
+    end_seconds: float
+    """Of the first frame after it, in the stream's time."""
     seconds: float
-    """From the last frame before to the first one after."""
+    """Between the arrivals of the two, on the wall clock."""
     at: float
     """When it was over, `time.time` seconds."""
     attempts: int
@@ -94,8 +98,15 @@ class Gap:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON line."""
-        numbers = {"seconds": round(self.seconds, 3), "attempts": self.attempts}
-        return {"type": "gap", "at": iso(self.at), **numbers, "reason": self.reason}
+        return {
+            "type": "gap",
+            "at": iso(self.at),
+            "start_seconds": round(self.start_seconds, 3),
+            "end_seconds": round(self.end_seconds, 3),
+            "seconds": round(self.seconds, 3),
+            "attempts": self.attempts,
+            "reason": self.reason,
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,18 +170,18 @@ class Reader:
 
     def _begin(self, connection: Connection, arrival: Arrival, reason: str, attempts: int) -> RollingWindow:
         """Start an unbroken piece of the stream, after a gap unless it is the first one."""
-        if self._began is None:
-            self._began = arrival.arrived
+        if self._began is None or self._piece is None:
+            self._began, offset = arrival.arrived, 0.0
         else:
+            # The stream's time goes on as the wall clock did, and never back.
+            before = self._piece.end_seconds
+            offset = max(arrival.arrived - self._began, before)
             silent = arrival.arrived - self._last_arrived
-            self._say(Gap(arrival.gap or reason, silent, time.time(), 0 if arrival.gap else attempts))
+            tries = 0 if arrival.gap else attempts
+            self._say(Gap(arrival.gap or reason, before, offset, silent, time.time(), tries))
         if arrival.gap is None:
             frame = arrival.frame
             self._say(Opened(self._source.shown, frame.width, frame.height, time.time()))
-        # The stream's time goes on as the wall clock did, and never back.
-        offset = arrival.arrived - self._began
-        if self._piece is not None:
-            offset = max(offset, self._piece.end_seconds)
         self._piece = RollingWindow(self._spec, self._interval, connection.time_base, offset)
         return self._piece
 
