@@ -1,7 +1,8 @@
-"""``python -m client stream SOURCE``: the actions in a live stream, a result every interval.
+"""``actionrec stream``: what is done in this live stream?
 
-Exit codes: 0 it ended as it was to (the source ended, ``--count``, ``--max-seconds``, Ctrl-C, SIGTERM); 2 the
-command line is wrong; 3 the server answered no window; 4 the source cannot be opened, or was given up.
+Exit codes: 0 it ended as it was to (the source ended, ``--count``, ``--max-seconds``, Ctrl-C, SIGTERM); 1 the
+server answered no window; 2 wrong usage; 3 the server cannot be reached; 4 the source cannot be opened, or
+stayed away for ``--give-up`` seconds.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from typing import Annotated
 
 import typer
 from actionrec.spec import ClipSpec
-from rich.console import Console
 from rich.markup import escape
 
-from .api import ServerError
+from . import console
+from .api import ActionClient
+from .errors import ServerError
 from .live.clip import EXACT, SMALL
 from .live.events import Event, Result
 from .live.page import Page
@@ -31,7 +33,15 @@ from .live.screen import JsonLines, LiveTable, PlainLines
 from .live.server import Description, Server
 from .live.source import MAX_LAG_SECONDS, TIMEOUT_SECONDS, Source, SourceError
 
-SERVER_FAILED, SOURCE_FAILED = 3, 4
+SOURCE_FAILED = 4
+EXIT_CODES = (
+    "Exit codes: 0 ended as it was to, also with Ctrl-C; 1 the server answered no window; 2 wrong usage; "
+    "3 the server cannot be reached; 4 the source cannot be opened, or was given up."
+)
+# What is answered later than this is of no use any more.
+_ANSWER_SECONDS = 10.0
+
+_SOURCE, _OUTPUT, _UNKNOWN = "Source", "What comes out", "Where the server does not describe its model"
 
 
 class Transport(StrEnum):
@@ -48,107 +58,163 @@ class Coding(StrEnum):
     SMALL = "small"
 
 
+_CODINGS = {Coding.EXACT: EXACT, Coding.SMALL: SMALL}
+
+SourceText = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE", help="0 or /dev/video0, rtsp://..., http://..., or a file, played at its own speed."
+    ),
+]
+Interval = Annotated[float, typer.Option(min=0.05, help="Seconds from one window to the next.")]
+TopK = Annotated[int, typer.Option("--top-k", "-k", min=1, help="Labels a result, best first.")]
+Smooth = Annotated[
+    float | None,
+    typer.Option(min=0.01, help="Exponential mean over the results, with this time constant in seconds."),
+]
+Count = Annotated[int | None, typer.Option(min=1, help="End after so many results.")]
+MaxSeconds = Annotated[float | None, typer.Option(min=0.1, help="End after so long.")]
+Jsonl = Annotated[
+    Path | None, typer.Option(help="Append JSON lines to this file as well.", rich_help_panel=_OUTPUT)
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="JSON lines on stdout in the place of a table.", rich_help_panel=_OUTPUT)
+]
+Show = Annotated[
+    bool,
+    typer.Option("--show", help="The picture with its labels, for a browser here.", rich_help_panel=_OUTPUT),
+]
+ShowPort = Annotated[
+    int, typer.Option(min=0, max=65535, help="Of --show; 0: a free one.", rich_help_panel=_OUTPUT)
+]
+Output = Annotated[
+    Path | None, typer.Option(help="Write the picture with its labels as MP4.", rich_help_panel=_OUTPUT)
+]
+RtspTransport = Annotated[Transport, typer.Option(help="Of RTSP.", rich_help_panel=_SOURCE)]
+SourceTimeout = Annotated[
+    float,
+    typer.Option(
+        min=0.1, help="Seconds without a sign until the source is tried again.", rich_help_panel=_SOURCE
+    ),
+]
+GiveUp = Annotated[
+    float | None,
+    typer.Option(
+        min=0, help="End when the source is away for so many seconds; default: never.", rich_help_panel=_SOURCE
+    ),
+]
+MaxLag = Annotated[
+    float,
+    typer.Option(min=0.05, help="Drop frames that come later by so many seconds.", rich_help_panel=_SOURCE),
+]
+CodingOption = Annotated[
+    Coding, typer.Option(help="exact is lossless; small is less than half the bytes, for slow lines.")
+]
+WindowSeconds = Annotated[
+    float | None, typer.Option(min=0.05, help="Seconds of video it sees.", rich_help_panel=_UNKNOWN)
+]
+Frames = Annotated[int | None, typer.Option(min=4, help="Frames it sees.", rich_help_panel=_UNKNOWN)]
+Size = Annotated[int | None, typer.Option(min=16, help="Edge of a frame, pixels.", rich_help_panel=_UNKNOWN)]
+AnswerTimeout = Annotated[
+    float, typer.Option(min=0.1, help="Seconds for the answer to a window.", rich_help_panel="Server")
+]
+
+
 def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command("stream")(stream)
+    """Add the command."""
+    examples = ("actionrec stream rtsp://camera/live", "actionrec stream 0 --interval 0.5 --smooth 2 --show")
+    # Its exit codes are not those of the other commands: it has a source that can fail as well.
+    app.command(epilog=console.epilog(*examples).replace(console.EXIT_CODES, EXIT_CODES))(stream)
 
 
 def stream(
-    source: Annotated[
-        str, typer.Argument(help="0 or /dev/video0, rtsp://..., http://..., or a file, played at its own speed")
-    ],
-    url: Annotated[str, typer.Option(help="of the served model")] = "http://127.0.0.1:8080/predictions/motion",
-    interval: Annotated[float, typer.Option(min=0.05, help="seconds from one window to the next")] = 1.0,
-    top_k: Annotated[int, typer.Option(min=1, help="labels a result")] = 5,
-    smooth: Annotated[
-        float | None, typer.Option(min=0.01, help="exponential mean over the results, time constant in seconds")
-    ] = None,
-    coding: Annotated[
-        Coding,
-        typer.Option(help="exact: lossless; small: less than half the bytes, scores differ by up to 0.01"),
-    ] = Coding.EXACT,
-    count: Annotated[int | None, typer.Option(min=1, help="end after so many results")] = None,
-    max_seconds: Annotated[float | None, typer.Option(min=0.1, help="end after so long")] = None,
-    json_lines: Annotated[bool, typer.Option("--json", help="JSON lines on stdout")] = False,
-    jsonl: Annotated[Path | None, typer.Option(help="append JSON lines to this file as well")] = None,
-    show: Annotated[
-        bool, typer.Option("--show", help="serve the picture with its labels to a browser on this machine")
-    ] = False,
-    show_port: Annotated[int, typer.Option(min=0, max=65535, help="of --show; 0: a free one")] = 0,
-    output: Annotated[Path | None, typer.Option(help="write the picture with its labels to this MP4")] = None,
-    transport: Annotated[Transport, typer.Option(help="of RTSP")] = Transport.TCP,
-    timeout: Annotated[
-        float, typer.Option(min=0.1, help="seconds without a sign of the source until it is tried again")
-    ] = TIMEOUT_SECONDS,
-    give_up: Annotated[
-        float | None, typer.Option(min=0.0, help="end when a source that broke is away for so many seconds")
-    ] = None,
-    server_timeout: Annotated[float, typer.Option(min=0.1, help="seconds for the answer to a window")] = 10.0,
-    max_lag: Annotated[
-        float, typer.Option(min=0.05, help="drop frames that come later than this many seconds")
-    ] = MAX_LAG_SECONDS,
-    window_seconds: Annotated[
-        float | None, typer.Option(min=0.05, help="of the model, where the server does not describe it")
-    ] = None,
-    frames: Annotated[int | None, typer.Option(min=1, help="of the model, in the same case")] = None,
-    size: Annotated[int | None, typer.Option(min=16, help="of the model in pixels, in the same case")] = None,
+    source: SourceText,
+    interval: Interval = 1.0,
+    top_k: TopK = 5,
+    smooth: Smooth = None,
+    coding: CodingOption = Coding.EXACT,
+    count: Count = None,
+    max_seconds: MaxSeconds = None,
+    as_json: AsJson = False,
+    jsonl: Jsonl = None,
+    show: Show = False,
+    show_port: ShowPort = 0,
+    output: Output = None,
+    transport: RtspTransport = Transport.TCP,
+    source_timeout: SourceTimeout = TIMEOUT_SECONDS,
+    give_up: GiveUp = None,
+    max_lag: MaxLag = MAX_LAG_SECONDS,
+    window_seconds: WindowSeconds = None,
+    frames: Frames = None,
+    size: Size = None,
+    url: console.Url = console.DEFAULT_URL,
+    model: console.Model = None,
+    token: console.Token = None,
+    management_url: console.ManagementUrl = None,
+    timeout: AnswerTimeout = _ANSWER_SECONDS,
 ) -> None:
     """Name the actions in a live stream, a result every interval.
 
-    The server must be up (make serve). What it does not get done in time is skipped and counted, so results are
-    never late. A source that breaks is tried again, and the gap is reported.
+    What the server cannot get done in time is skipped and counted, so results never fall behind. A source that
+    breaks off is taken up again, and the gap is told.
     """
-    err = Console(stderr=True, highlight=False, soft_wrap=True)
-    server = Server(url, server_timeout)
     try:
-        named = Source(source, timeout, transport.value, max_lag)
-        description = _describe(server, window_seconds, frames, size, err)
-        with ExitStack() as stack:
-            painter = _painter(stack, show, show_port, output, err)
-            emits = _emits(stack, json_lines, jsonl, f"{named.shown} -> {url}, every {interval:g} s")
-            plan = Plan(
-                spec=description.spec,
-                labels=description.labels,
-                top_k=top_k,
-                coding={Coding.EXACT: EXACT, Coding.SMALL: SMALL}[coding],
-                smooth_seconds=smooth,
-                count=count,
-                max_seconds=max_seconds,
-            )
-
-            def emit(event: Event) -> None:
-                if painter is not None and isinstance(event, Result):
-                    painter.label(event.predictions)
-                for one in emits:
-                    one(event)
-
-            reader = Reader(named, plan.spec, interval, give_up, painter.add if painter else None)
-            run = LiveRun(stack.enter_context(reader), server, plan, emit)
-            code = _run(run, reader, emit)
-        if reader.error is not None:
-            raise reader.error
+        named = Source(source, source_timeout, transport.value, max_lag)
     except SourceError as error:
-        err.print(f"[red]error:[/] {escape(error.message)} {escape(error.hint)}")
-        raise typer.Exit(SOURCE_FAILED) from error
-    except OSError as error:
-        err.print(f"[red]error:[/] {escape(str(error))}")
-        raise typer.Exit(2) from error
-    raise typer.Exit(code)
+        console.fail(error.message, error.hint, SOURCE_FAILED)
+    server = _server(url, model, token, management_url, timeout)
+    described = _describe(server, window_seconds, frames, size)
+    plan = Plan(described.spec, described.labels, top_k, _CODINGS[coding], smooth, count, max_seconds)
+    with ExitStack() as stack:
+        emits = _emits(stack, as_json, jsonl, f"{named.shown} -> {server.url}, every {interval:g} s")
+        painter = _painter(stack, show, show_port, output)
+
+        def emit(event: Event) -> None:
+            if painter is not None and isinstance(event, Result):
+                painter.label(event.predictions)
+            for one in emits:
+                one(event)
+
+        reader = Reader(named, plan.spec, interval, give_up, painter.add if painter else None)
+        run = LiveRun(stack.enter_context(reader), server, plan, emit)
+        _run(run, emit)
+    if painter is not None and painter.error is not None:
+        console.err.print(f"[yellow]note:[/] pictures ended early: {escape(str(painter.error))}")
+    if reader.error is not None:
+        console.fail(reader.error.message, reader.error.hint, SOURCE_FAILED)
+    if run.last_error is not None and not run.results:
+        console.complain(run.last_error)
+        raise typer.Exit(console.exit_code(run.last_error))
 
 
-def _run(run: LiveRun, reader: Reader, emit: Emit) -> int:
+def _run(run: LiveRun, emit: Emit) -> None:
     try:
         with _signals():
             reason = run.run()
     except KeyboardInterrupt as interrupt:
         reason = str(interrupt) or "Ctrl-C"
-    if reader.error is None or run.results or run.errors:
-        emit(run.summary(reason))
-    return SERVER_FAILED if run.errors and not run.results else 0
+    emit(run.summary(reason))
+
+
+def _server(
+    url: str, model: str | None, token: str | None, management_url: str | None, timeout: float
+) -> Server:
+    console.connect(url, model, token, management_url, timeout)
+    # One attempt may take all the time: a second one would be for a window that is old by then.
+    return Server(
+        ActionClient(
+            url,
+            model=model,
+            token=token,
+            timeout=timeout,
+            attempt_timeout=timeout,
+            management_url=management_url,
+        )
+    )
 
 
 def _describe(
-    server: Server, window_seconds: float | None, frames: int | None, size: int | None, err: Console
+    server: Server, window_seconds: float | None, frames: int | None, size: int | None
 ) -> Description:
     """What the server says its model eats; else what the options say, and SlowFast R50's recipe."""
     try:
@@ -156,50 +222,56 @@ def _describe(
     except ServerError as error:
         spec = ClipSpec()
         count = frames or spec.num_frames
-        spec = ClipSpec(
-            num_frames=count,
-            sampling_rate=1,
-            fps=count / (window_seconds or spec.window_seconds),
-            short_side=size or spec.short_side,
-            crop=size or spec.crop,
-        )
-        err.print(
-            f"[yellow]note:[/] {escape(error.message)} Taken for granted: {spec.num_frames} frames of "
-            f"{spec.window_seconds:.3f} s, {spec.crop} x {spec.crop} (--frames, --window-seconds, --size)."
+        side = size or spec.crop
+        rate = count / (window_seconds or spec.window_seconds)
+        if count % spec.alpha:
+            console.fail(f"--frames is {count}.", f"Choose a multiple of {spec.alpha}.")
+        spec = ClipSpec(num_frames=count, sampling_rate=1, fps=rate, short_side=side, crop=side)
+        console.err.print(
+            f"[yellow]note:[/] {escape(error.message)} Taken for granted: {count} frames of "
+            f"{spec.window_seconds:.3f} s, {side} x {side} (--frames, --window-seconds, --size)."
         )
         return Description(spec, None)
     if window_seconds or frames or size:
-        err.print(
-            "[yellow]note:[/] the server describes its model; --window-seconds, --frames, --size are not used."
+        console.err.print(
+            "[yellow]note:[/] the server describes its model: no need of --window-seconds, --frames, --size."
         )
     return described
 
 
-def _painter(stack: ExitStack, show: bool, show_port: int, output: Path | None, err: Console) -> Painter | None:
-    sinks: list[Sink] = []
-    if show:
-        page = Page(show_port)
-        sinks.append(page)
-        err.print(f"The picture is at {page.url} (on this machine; from another: ssh -L)")
-    if output is not None:
-        sinks.append(VideoFile(output))
-    return stack.enter_context(Painter(sinks)) if sinks else None
-
-
-def _emits(stack: ExitStack, json_lines: bool, jsonl: Path | None, title: str) -> Sequence[Emit]:
+def _emits(stack: ExitStack, as_json: bool, jsonl: Path | None, title: str) -> Sequence[Emit]:
     emits: list[Emit] = []
     if jsonl is not None:
-        lines = JsonLines.append(jsonl)
+        try:
+            lines = JsonLines.append(jsonl)
+        except OSError as error:
+            console.fail(f"{jsonl} cannot be written: {error.strerror}.")
         stack.callback(lines.close)
         emits.append(lines)
-    console = Console(highlight=False)
-    if json_lines:
+    if as_json:
         emits.append(JsonLines(sys.stdout))
-    elif console.is_terminal:
-        emits.append(stack.enter_context(LiveTable(console, title)))
+    elif console.out.is_terminal:
+        emits.append(stack.enter_context(LiveTable(console.out, title)))
     else:
-        emits.append(PlainLines(console))
+        emits.append(PlainLines(console.out))
     return emits
+
+
+def _painter(stack: ExitStack, show: bool, show_port: int, output: Path | None) -> Painter | None:
+    sinks: list[Sink] = []
+    if show:
+        try:
+            page = Page(show_port)
+        except OSError as error:
+            console.fail(f"Port {show_port} cannot be used: {error.strerror}.", "Choose another --show-port.")
+        sinks.append(page)
+        console.err.print(f"The picture is at {page.url} (on this machine; from another: ssh -L)")
+    if output is not None:
+        try:
+            sinks.append(VideoFile(output))
+        except OSError as error:
+            console.fail(f"{output} cannot be written: {error.strerror}.")
+    return stack.enter_context(Painter(sinks)) if sinks else None
 
 
 @contextmanager

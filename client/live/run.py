@@ -9,7 +9,7 @@ from typing import Any
 
 from actionrec.spec import ClipSpec
 
-from client.api import ServerError
+from client.errors import ServerError
 
 from . import clip
 from .events import Event, Failed, Gap, Result, Summary
@@ -58,6 +58,7 @@ class LiveRun:
         self._began = time.monotonic()
         self.results = 0
         self.errors = 0
+        self.last_error: ServerError | None = None
         self._gaps = 0
 
     def run(self) -> str:
@@ -107,6 +108,7 @@ class LiveRun:
             reply = self._server.classify(data, top_k)
         except ServerError as error:
             self.errors += 1
+            self.last_error = error
             span = window.start_seconds, window.end_seconds
             return Failed(*span, error.code, error.status, error.message, error.hint, time.time())
         answered = time.monotonic()

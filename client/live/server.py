@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
-import requests
 from actionrec.spec import ClipSpec
 
-from client.api import ServerError, classify
-
-_DESCRIBE_SECONDS = 10.0
+from client.api import ActionClient
+from client.errors import BadReply
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +24,16 @@ class Server:
     """A model that is served somewhere.
 
     Args:
-        url: ``http://host:8080/predictions/motion``.
-        timeout_seconds: for the answer to one window.
+        client: of the server; its time limit is that of one window.
     """
 
-    def __init__(self, url: str, timeout_seconds: float) -> None:
-        self.url = url
-        self._timeout_seconds = timeout_seconds
+    def __init__(self, client: ActionClient) -> None:
+        self._client = client
+
+    @property
+    def url(self) -> str:
+        """Where windows are sent."""
+        return self._client.url
 
     def describe(self) -> Description:
         """Ask the management API what the model eats.
@@ -41,17 +41,14 @@ class Server:
         Raises:
             ServerError: it does not answer, or not with a description.
         """
-        parts = urlsplit(self.url)
-        model = parts.path.rsplit("/", 1)[-1]
-        url = f"{parts.scheme}://{parts.hostname}:{(parts.port or 80) + 1}/models/{model}?customized=true"
+        metadata = self._client.describe()
         try:
-            reply = requests.get(url, timeout=_DESCRIBE_SECONDS)
-            reply.raise_for_status()
-            return _description(reply.json()[0]["customizedMetadata"])
-        except requests.RequestException as error:
-            raise ServerError("UNREACHABLE", 0, f"No description from {url}: {error}.") from error
-        except (ValueError, KeyError, TypeError, IndexError) as error:
-            raise ServerError("BAD_REPLY", 200, f"No description from {url}: {error!r}.") from error
+            # The description adds what follows from the fields.
+            spec = {name: value for name, value in metadata["spec"].items() if name != "window_seconds"}
+            return Description(ClipSpec.from_dict(spec), int(metadata["labels"]))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            message = f"{self._client.model} describes itself in another way: {error}."
+            raise BadReply("BAD_REPLY", 200, message, "Is it of another version of this project?") from error
 
     def classify(self, data: bytes, top_k: int) -> dict[str, Any]:
         """The reply to one clip.
@@ -59,9 +56,7 @@ class Server:
         Raises:
             ServerError: there is none, and why.
         """
-        return classify(self.url, data, deadline_seconds=self._timeout_seconds, top_k=top_k)
-
-
-def _description(metadata: dict[str, Any]) -> Description:
-    spec = {name: value for name, value in metadata["spec"].items() if name != "window_seconds"}
-    return Description(ClipSpec.from_dict(spec), int(metadata["labels"]))
+        reply = self._client.post(data, {"top_k": top_k})
+        if not reply.get("predictions"):
+            raise BadReply("BAD_REPLY", 200, f"The reply has no predictions: {str(reply)[:200]}.")
+        return reply

@@ -7,7 +7,6 @@ decoding cannot keep up, frames are dropped until it has.
 from __future__ import annotations
 
 import re
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -92,9 +91,9 @@ class Source:
         self.max_lag_seconds = max_lag_seconds
         self._transport = transport
         scheme = urlsplit(self.text).scheme.lower() if "://" in self.text else ""
-        if re.fullmatch(r"/dev/video\d+", self.text):
+        if Path(self.text).is_char_device() or re.fullmatch(r"/dev/video\d+", self.text):
             self.kind = "camera"
-            if sys.platform == "linux" and not Path(self.text).exists():
+            if not Path(self.text).exists():
                 raise SourceError(f"There is no camera {self.text}.", _cameras())
         elif scheme:
             self.kind = {"rtsps": "rtsp", "https": "http", "file": "file"}.get(scheme, scheme)

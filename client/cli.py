@@ -1,0 +1,43 @@
+"""The command line: ``actionrec``, or ``python -m client``. Each command is in a module of its own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from . import console, manage, predict, stream
+from .errors import ServerError
+
+app = typer.Typer(
+    name="actionrec",
+    help="Action recognition in videos, by a server.",
+    epilog=console.EXIT_CODES,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+for module in (predict, stream, manage):
+    module.register(app)
+
+_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and exit with its code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        app(args=words, prog_name="actionrec")
+    except ServerError as error:
+        console.complain(error)
+        if "--json" in words:
+            console.print_json({"error": error.to_dict()}, indent=None)
+        sys.exit(console.exit_code(error))
+    except KeyboardInterrupt:
+        console.err.print("Stopped.")
+        sys.stdout.flush()
+        # Threads that wait for replies would keep the process for as long as their requests may take.
+        os._exit(_INTERRUPTED)
