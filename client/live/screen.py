@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TextIO
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
@@ -18,7 +19,7 @@ from rich.text import Text
 from .events import Event, Failed, Gap, Label, Lost, Opened, Result, Summary
 
 _ROWS = 12
-_BAR = 20
+_BAR = 10
 
 
 class JsonLines:
@@ -99,12 +100,19 @@ class LiveTable:
         self._live.stop()
 
     def _render(self) -> Group:
-        table = Table(title=escape(self._title), title_justify="left", expand=True, pad_edge=False)
+        table = Table(
+            title=escape(self._title),
+            title_justify="left",
+            expand=True,
+            box=SIMPLE_HEAD,
+            pad_edge=False,
+            padding=0,
+        )
         table.add_column("time", no_wrap=True)
         table.add_column("window, s", justify="right", no_wrap=True)
-        table.add_column("action", ratio=1, no_wrap=True)
+        table.add_column("action", ratio=3, no_wrap=True)
         table.add_column("score", no_wrap=True)
-        table.add_column("next", ratio=1, no_wrap=True, style="dim")
+        table.add_column("next", ratio=2, no_wrap=True, style="dim")
         table.add_column("age", justify="right", no_wrap=True)
         for result in reversed(self._results):
             best = result.predictions[0]
@@ -113,7 +121,7 @@ class LiveTable:
                 f"{result.start_seconds:.1f}-{result.end_seconds:.1f}",
                 escape(str(best["label"])),
                 _bar(float(best["score"])),
-                escape(_labels(result.predictions[1:3])),
+                escape(_labels(result.predictions[1:2])),
                 f"{result.age_seconds:.2f} s",
             )
         return Group(table, Text(self._counts(), style="dim"))
@@ -122,8 +130,8 @@ class LiveTable:
         parts = [self._state]
         if self._results:
             last = self._results[-1]
-            parts += [f"{last.windows_skipped} windows skipped", f"{last.frames_dropped} frames dropped"]
-        parts += [f"{self._gaps} gaps", f"{self._errors} errors", "Ctrl-C ends"]
+            parts += [f"windows skipped: {last.windows_skipped}", f"frames dropped: {last.frames_dropped}"]
+        parts += [f"gaps: {self._gaps}", f"errors: {self._errors}", "Ctrl-C ends"]
         return " | ".join(parts)
 
 

@@ -290,7 +290,7 @@ class _Clock:
 
 def hide_password(text: str) -> str:
     """An address without user name and password."""
-    return re.sub(r"(?<=://)[^/@\s]*@", "***@", text)
+    return re.sub(r"(?<=://)[^/\s]*@", "***@", text)
 
 
 def _cameras() -> str:
