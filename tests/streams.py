@@ -145,7 +145,8 @@ class StreamCommand:
         )
         self.events: list[dict[str, Any]] = []
         """All lines up to now."""
-        self.errors = ""
+        self.error_lines: list[str] = []
+        """Of stderr, up to now."""
         self._changed = threading.Condition()
         self._threads = [threading.Thread(target=read, daemon=True) for read in (self._read, self._read_errors)]
 
@@ -165,6 +166,11 @@ class StreamCommand:
                 assert not gone, f"no {kind} {number}: {self.events[-5:]} {self.errors}"
                 self._changed.wait(min(left, 1.0))
             return found[number - 1]
+
+    @property
+    def errors(self) -> str:
+        """What stands on stderr up to now, as one line."""
+        return " ".join("".join(self.error_lines).split())
 
     def finish(self) -> int:
         """Wait for its end; returns the exit code."""
@@ -187,7 +193,8 @@ class StreamCommand:
 
     def _read_errors(self) -> None:
         assert self.process.stderr is not None
-        self.errors = self.process.stderr.read()
+        for line in self.process.stderr:
+            self.error_lines.append(line)
 
     def __enter__(self) -> StreamCommand:
         for thread in self._threads:

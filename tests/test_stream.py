@@ -15,7 +15,7 @@ from actionrec.spec import STEPS_PER_LEVEL, ClipSpec
 from rich.console import Console
 
 from client.live.clip import EXACT, SMALL, Frame, encode, rounded
-from client.live.events import Failed, Gap, Lost, Opened, Result, Summary
+from client.live.events import Event, Failed, Gap, Lost, Opened, Result, Summary
 from client.live.screen import LiveTable, PlainLines
 from client.live.smooth import Smoother
 from client.live.source import Source, SourceError
@@ -29,7 +29,7 @@ def _stream(video: bytes, spec: ClipSpec, interval: float) -> list[Window]:
     """All windows of a file that is fed as a stream."""
     windows: list[Window] = []
     resize = Resizer(spec)
-    with av.open(io.BytesIO(video)) as container:
+    with av.open(io.BytesIO(video), "r") as container:
         stream = container.streams.video[0]
         rolling = RollingWindow(spec, interval, stream.time_base or Fraction(1))
         for frame in container.decode(stream):
@@ -186,7 +186,7 @@ RESULT = Result(
     sent_bytes=1,
     warnings=[{"code": "LOW_FRAME_RATE", "message": "few"}],
 )
-EVENTS = [
+EVENTS: list[Event] = [
     Opened("rtsp://***@camera/live", 1280, 720, 1.7e9),
     RESULT,
     Lost("rtsp://***@camera/live broke off", 1.7e9),
