@@ -29,7 +29,7 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo archive serve stop status scale test lint bench clean train-motion evaluate-motion
+.PHONY: help setup demo archive serve stop status scale test stream-soak lint bench clean train-motion evaluate-motion
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -81,8 +81,13 @@ scale: $(STAMP)  ## WORKERS=n processes for each model, or for MODEL
 	@[ -n '$(WORKERS)' ] || { echo 'error: how many workers? make scale WORKERS=2' >&2; exit 1; }
 	@$(PYTHON) -m deploy scale --workers '$(WORKERS)' $(addprefix --model ,$(filter-out all auto,$(MODEL)))
 
-test: $(STAMP)  ## run all tests
-	@$(PYTHON) -m pytest -q
+test: $(STAMP)  ## run all tests but those that take minutes each
+	@scripts/setup-tests
+	@$(PYTHON) -m pytest -q -m 'not slow'
+
+stream-soak: $(STAMP)  ## watch memory and lag of a live stream for MINUTES=10
+	@scripts/setup-tests
+	@MINUTES='$(or $(MINUTES),10)' $(PYTHON) -m pytest -q -s -m slow tests/test_stream_rtsp.py
 
 lint: $(STAMP)  ## ruff and mypy
 	@$(PYTHON) -m ruff check -q $(SOURCES)
@@ -93,6 +98,7 @@ bench: $(STAMP)  ## measure decoding, the model and the whole job on this machin
 	@$(PYTHON) -W ignore -m benchmarks.decode
 	@$(PYTHON) -W ignore -m benchmarks.model
 	@$(PYTHON) -W ignore -m benchmarks.job
+	@$(PYTHON) -W ignore -m benchmarks.stream_encoding
 
 train-motion: $(STAMP)  ## train the small model anew (hours)
 	@$(PYTHON) -m export.motion train

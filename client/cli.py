@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import typer
 
-from . import console, manage, predict, stream
+from . import batch, console, manage, predict, stream
 from .errors import ServerError
 
 app = typer.Typer(
@@ -20,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for module in (predict, stream, manage):
+for module in (predict, batch, stream, manage):
     module.register(app)
 
 _INTERRUPTED = 130

@@ -11,6 +11,7 @@ from . import console
 from .api import Option
 from .console import out
 from .errors import ServerError
+from .find import name_of
 from .results import Result
 
 Files = Annotated[list[Path], typer.Argument(metavar="FILE", help="Video files.")]
@@ -59,14 +60,14 @@ def predict(
         answer = answers[number]
         if as_json:
             reply = {"error": answer.to_dict()} if isinstance(answer, ServerError) else answer.to_dict()
-            console.print_json({"file": str(path), **reply}, indent=None)
+            console.print_json({"file": name_of(path), **reply}, indent=None)
         elif isinstance(answer, Result):
-            results.append((str(path), answer))
+            results.append((name_of(path), answer))
     if results:
         out.print(console.scores_table(results))
     if not as_json:
         for number, path in enumerate(files):
-            console.remark(str(path), answers[number])
+            console.remark(name_of(path), answers[number])
     errors = [answer for answer in answers.values() if isinstance(answer, ServerError)]
     if errors:
         codes = {console.exit_code(error) for error in errors}

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_RESPONSE_TIMEOUT_SECONDS = 120
+"""``default_response_timeout`` of config.properties, for archives that do not say it themselves."""
+_SHARE_OF_TIMEOUT = 0.9
+
 
 class SlowFastHandler:
     """One worker's model. TorchServe calls `initialize` once and `handle` a batch at a time."""
@@ -28,12 +32,20 @@ class SlowFastHandler:
         """Load and warm up; the worker is READY only after this returns.
 
         Args:
-            context: TorchServe's, with ``system_properties["model_dir"]`` and ``["gpu_id"]``.
+            context: TorchServe's, with ``system_properties["model_dir"]`` and ``["gpu_id"]``, and the archive's
+                ``model-config.yaml``.
         """
         properties = context.system_properties
         gpu = properties.get("gpu_id")
         device = f"cuda:{gpu}" if gpu is not None and torch.cuda.is_available() else "cpu"
-        self.classifier = Classifier.load(Path(properties["model_dir"]), device)
+        config = context.model_yaml_config or {}
+        self.classifier = Classifier.load(
+            Path(properties["model_dir"]),
+            device,
+            open_clips=config.get("batchSize"),
+            # TorchServe kills a worker at its timeout; before that, what is not done is answered with an error.
+            answer_seconds=config.get("responseTimeout", _RESPONSE_TIMEOUT_SECONDS) * _SHARE_OF_TIMEOUT,
+        )
         manifest = self.classifier.manifest
         logger.info("Loaded %s %s: %s", manifest.name, manifest.version, self.classifier.describe()["serving"])
 

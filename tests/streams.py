@@ -25,7 +25,7 @@ SECONDS_EACH = 3.0
 SYSTEM_PYTHON = "/usr/bin/python3"
 GSTREAMER_PACKAGES = (
     "python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good "
-    "gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly"
+    "gstreamer1.0-plugins-ugly"
 )
 
 
@@ -119,7 +119,7 @@ class RtspServer:
 
 
 def require_gstreamer() -> None:
-    """Skip where there is no GStreamer RTSP server; fail where `scripts/setup` could have installed it."""
+    """Skip where there is no GStreamer RTSP server; fail where `scripts/setup-tests` could install it."""
     probe = 'import gi; gi.require_version("GstRtspServer", "1.0"); gi.require_version("Gst", "1.0"); '
     probe += "from gi.repository import Gst, GstRtspServer; Gst.init(None); "
     probe += 'assert all(map(Gst.ElementFactory.find, ("x264enc", "rtph264pay", "videotestsrc")))'

@@ -70,6 +70,7 @@ def test_options(motion_server: RunningServer) -> None:
         "source_fps": 30.0,
         "width": 160,
         "height": 120,
+        "views": {"windows": 1, "crops": 1},
     }
     short = motion_server.predict(video, start_seconds=1, end_seconds=2).json()
     assert short["clip"]["source_frames"] == 30
@@ -79,9 +80,10 @@ def test_options(motion_server: RunningServer) -> None:
 @pytest.mark.parametrize(
     ("options", "status", "code"),
     [
-        ({"views": 10}, 400, "UNSUPPORTED_OPTION"),
-        ({"crops": 3}, 400, "UNSUPPORTED_OPTION"),
-        ({"stride_seconds": 1}, 400, "UNSUPPORTED_OPTION"),
+        ({"views": 65}, 400, "OPTION_OUT_OF_RANGE"),
+        ({"crops": 2}, 400, "OPTION_OUT_OF_RANGE"),
+        ({"stride_seconds": 0}, 400, "OPTION_OUT_OF_RANGE"),
+        ({"views": 2, "stride_seconds": 1}, 400, "CONFLICTING_OPTIONS"),
         ({"topk": 3}, 400, "UNKNOWN_OPTION"),
         ({"top_k": 99}, 400, "OPTION_OUT_OF_RANGE"),
         ({"top_k": "x"}, 400, "BAD_OPTION"),
@@ -91,7 +93,7 @@ def test_options(motion_server: RunningServer) -> None:
 def test_bad_options(
     motion_server: RunningServer, options: dict[str, str | float], status: int, code: str
 ) -> None:
-    """An option that is unknown, not supported or out of range is refused with its name and a hint."""
+    """An option that is unknown or out of range is refused with its name and a hint."""
     reply = motion_server.predict(CLIP, **options)
     error = reply.json()["error"]
     assert (reply.status_code, error["status"], error["code"]) == (status, status, code)

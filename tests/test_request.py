@@ -25,6 +25,18 @@ GOOD: dict[str, tuple[dict[str, Any], ClipRequest]] = {
         {"body": {"data": BASE64, "end_seconds": "2"}},
         ClipRequest(VIDEO, 5, Selection(0.0, 2.0)),
     ),
+    "views": (
+        {"body": VIDEO, "views": b"10", "crops": b"3"},
+        ClipRequest(VIDEO, selection=Selection(0, None, 10, 3)),
+    ),
+    "timeline": (
+        {"body": {"video": BASE64, "stride_seconds": 0.5, "crops": 3, "start_seconds": 1}},
+        ClipRequest(VIDEO, selection=Selection(1.0, crops=3, stride_seconds=0.5)),
+    ),
+    "one view is a timeline's default": (
+        {"body": VIDEO, "views": b"1", "stride_seconds": b"2"},
+        ClipRequest(VIDEO, selection=Selection(stride_seconds=2.0)),
+    ),
 }
 
 
@@ -50,9 +62,20 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     "json with a number": ({"body": {"video": 7}}, "BAD_BASE64", "a int"),
     "not base64": ({"body": {"video": "@@@"}}, "BAD_BASE64", "not base64"),
     "unknown": ({"body": VIDEO, "topk": b"3"}, "UNKNOWN_OPTION", "topk"),
-    "future": ({"body": VIDEO, "views": b"10"}, "UNSUPPORTED_OPTION", "views"),
-    "future crops": ({"body": VIDEO, "crops": b"3"}, "UNSUPPORTED_OPTION", "crops"),
-    "future stride": ({"body": VIDEO, "stride_seconds": b"1"}, "UNSUPPORTED_OPTION", "stride_seconds"),
+    "views none": ({"body": VIDEO, "views": b"0"}, "OPTION_OUT_OF_RANGE", "views"),
+    "views half": ({"body": VIDEO, "views": b"1.5"}, "BAD_OPTION", "views"),
+    "views too many": ({"body": VIDEO, "views": b"65"}, "OPTION_OUT_OF_RANGE", "65"),
+    "views x crops too many": ({"body": VIDEO, "views": b"22", "crops": b"3"}, "OPTION_OUT_OF_RANGE", "22"),
+    "crops two": ({"body": VIDEO, "crops": b"2"}, "OPTION_OUT_OF_RANGE", "crops is 2"),
+    "crops four": ({"body": VIDEO, "crops": b"4"}, "OPTION_OUT_OF_RANGE", "crops"),
+    "stride none": ({"body": VIDEO, "stride_seconds": b"0"}, "OPTION_OUT_OF_RANGE", "stride_seconds"),
+    "stride tiny": ({"body": VIDEO, "stride_seconds": b"0.01"}, "OPTION_OUT_OF_RANGE", "0.01"),
+    "stride text": ({"body": VIDEO, "stride_seconds": b"often"}, "BAD_OPTION", "stride_seconds"),
+    "views and stride": (
+        {"body": VIDEO, "stride_seconds": b"1", "views": b"2"},
+        "CONFLICTING_OPTIONS",
+        "views=2 and stride_seconds=1",
+    ),
     "top_k text": ({"body": VIDEO, "top_k": b"many"}, "BAD_OPTION", "'many'"),
     "top_k fraction": ({"body": VIDEO, "top_k": b"2.5"}, "BAD_OPTION", "2.5"),
     "top_k zero": ({"body": VIDEO, "top_k": b"0"}, "OPTION_OUT_OF_RANGE", "top_k"),

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 import torch
-from actionrec.sampling import centred_window, uniform_indices, window_ticks
+from actionrec.sampling import uniform_indices, window_ticks
 from actionrec.spec import ClipSpec
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,12 +48,6 @@ def test_windows_share_no_frame() -> None:
     first, second = (window_ticks(k * 64 / 30, (k + 1) * 64 / 30, Fraction(1, 30), 7) for k in (0, 1))
     assert first == (7, 71)
     assert second == (71, 135)
-
-
-def test_centred_window() -> None:
-    """One window of a longer range is its middle; of a shorter range, all of it."""
-    assert centred_window(1.0, 5.0, 2.0) == (2.0, 4.0)
-    assert centred_window(1.0, 2.0, 2.0) == (1.0, 2.0)
 
 
 def test_spec_survives_the_archive() -> None:

@@ -19,8 +19,9 @@ from av.video.stream import VideoStream
 
 from .errors import ClipError
 
-# FFmpeg reorders by at most 16 frames (H.264 and HEVC), so this many packets past a window's end close it.
-_MAX_REORDER = 16
+MAX_REORDER = 16
+"""FFmpeg reorders by at most 16 frames (H.264 and HEVC), so this many packets past a window's end close it."""
+
 # How far before a window the first search for its key frame starts, in seconds; doubled until one is found.
 _SEEK_MARGIN_SECONDS = 1.0
 
@@ -134,15 +135,15 @@ class Source:
         if self.stream.start_time is not None:
             return self.stream.start_time
         # Matroska with B-frames: the first frame shown is among the first packets, in any place.
-        first = islice(self.container.demux(self.stream), _MAX_REORDER + 1)
+        first = islice(self.container.demux(self.stream), MAX_REORDER + 1)
         stamps = [packet.pts for packet in first if packet.pts is not None]
-        self._reopen()
+        self.rewind()
         return min(stamps, default=0)
 
     def seconds(self) -> float:
         """Length of the clip by its packets' timestamps; what its header says plays no part."""
         with Source(self._data) as other:
-            packets = (packet for packet in other.container.demux(other.stream) if packet.size)
+            packets = other.demux()
             if other.counted:
                 return float(sum(1 for _ in packets) * other.ticks_per_frame * other.time_base)
             ends = (stamp + (p.duration or 0) for p in packets if (stamp := _stamp(p)) is not None)
@@ -157,7 +158,7 @@ class Source:
         """
         margin = _SEEK_MARGIN_SECONDS
         if self.counted:
-            return list(islice(self._until(stop), stop // self.ticks_per_frame + _MAX_REORDER))
+            return list(islice(self._until(stop), stop // self.ticks_per_frame + MAX_REORDER))
         # A file that was just opened stands at its start already, and some formats cannot seek at all.
         while (target := first - int(margin / self.time_base)) > self.origin and self._seek(target):
             packets = list(self._until(stop))
@@ -166,7 +167,7 @@ class Source:
                 return packets
             margin *= 2
         if margin > _SEEK_MARGIN_SECONDS:
-            self._reopen()
+            self.rewind()
         return list(self._until(stop))
 
     def _seek(self, ticks: int) -> bool:
@@ -174,25 +175,28 @@ class Source:
         try:
             self.container.seek(ticks, stream=self.stream)
         except av.FFmpegError:
-            self._reopen()
+            self.rewind()
             return False
         return True
 
-    def _reopen(self) -> None:
+    def demux(self) -> Iterator[Packet[VideoStream]]:
+        """The packets from where the file stands to its end, in decoding order."""
+        return (packet for packet in self.container.demux(self.stream) if packet.size)
+
+    def rewind(self) -> None:
+        """Open the file anew, with a new decoder, to read it from its start."""
         self.close()
         self._open()
 
     def _until(self, stop: int) -> Iterator[Packet[VideoStream]]:
         beyond = 0
-        for packet in self.container.demux(self.stream):
-            if not packet.size:
-                continue
+        for packet in self.demux():
             stamp = packet.dts if packet.dts is not None else packet.pts
             if stamp is not None and stamp >= stop and not self.counted:
                 # No frame is shown before it is decoded, so nothing before `stop` can follow this; packets
                 # without a decoding time may be out of order.
                 beyond += 1
-                if packet.dts is not None or beyond > _MAX_REORDER:
+                if packet.dts is not None or beyond > MAX_REORDER:
                     return
             yield packet
 

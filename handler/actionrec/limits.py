@@ -25,4 +25,10 @@ class Limits:
     decode_seconds: float = 10.0
     """Wall clock of decoding for a request of one window."""
     windows: int = 64
-    """Windows (views x crops, or of a timeline) of one request."""
+    """Views of one request: windows x crops."""
+    stride_seconds: float = 0.1
+    """The smallest stride of a timeline: the frames that windows share are kept until the last one has them.
+    A client that wants no two windows of one frame each needs no less."""
+
+
+DEFAULT_LIMITS = Limits()

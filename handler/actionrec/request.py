@@ -14,16 +14,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import ClipError
+from .limits import DEFAULT_LIMITS, Limits
 from .sampling import FIRST_WINDOW, Selection
 
 VIDEO_FIELDS = ("video", "data", "body")
 """Names that carry the video, the first that is there counts."""
 
 DEFAULT_TOP_K = 5
-_OPTIONS = ("top_k", "start_seconds", "end_seconds")
-_FUTURE_OPTIONS = ("views", "crops", "stride_seconds")
-# A day: beyond it a number is a mistake, and timestamps stay far from 64 bits.
-_MAX_SECONDS = 86_400.0
+_OPTIONS = ("top_k", "start_seconds", "end_seconds", "views", "crops", "stride_seconds")
+_CROPS = (1, 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +37,13 @@ class ClipRequest:
     """Which part of it."""
 
 
-def parse_request(row: Mapping[str, Any], num_classes: int) -> ClipRequest:
+def parse_request(row: Mapping[str, Any], num_classes: int, limits: Limits = DEFAULT_LIMITS) -> ClipRequest:
     """Turn a row into a request.
 
     Args:
         row: field name -> bytes, str, number, or a dict (a JSON body).
         num_classes: the largest `top_k`.
+        limits: of the other options.
 
     Raises:
         ClipError: 400, naming the field and what is allowed.
@@ -54,25 +54,40 @@ def parse_request(row: Mapping[str, Any], num_classes: int) -> ClipRequest:
             fields.update(_from_json(fields.pop(name)))
     video = _video(fields)
     for name in fields:
-        if name in _FUTURE_OPTIONS:
-            raise _bad("UNSUPPORTED_OPTION", f"{name} is not supported by this version.", "Leave it out.")
         if name not in _OPTIONS:
             raise _bad(
                 "UNKNOWN_OPTION", f"There is no option {_show(name)}.", f"Options: {', '.join(_OPTIONS)}."
             )
     # Without a cap of their own these would be the model's; 5 is more than a model of 3 classes has.
     top_k = _number(fields, "top_k", min(DEFAULT_TOP_K, num_classes), 1, num_classes, whole=True)
-    start = _number(fields, "start_seconds", 0.0, 0.0, _MAX_SECONDS)
+    return ClipRequest(video, int(top_k), _selection(fields, limits))
+
+
+def _selection(fields: Mapping[str, Any], limits: Limits) -> Selection:
+    start = _number(fields, "start_seconds", 0.0, 0.0, limits.seconds)
     end = None
     if "end_seconds" in fields:
-        end = _number(fields, "end_seconds", 0.0, 0.0, _MAX_SECONDS)
+        end = _number(fields, "end_seconds", 0.0, 0.0, limits.seconds)
         if end <= start:
             raise _bad(
                 "OPTION_OUT_OF_RANGE",
                 f"end_seconds is {end:g}, which is not after start_seconds={start:g}.",
                 f"Choose an end_seconds above {start:g}.",
             )
-    return ClipRequest(video, int(top_k), Selection(start, end))
+    crops = int(_number(fields, "crops", 1, _CROPS[0], _CROPS[-1], whole=True))
+    if crops not in _CROPS:
+        raise _bad("OPTION_OUT_OF_RANGE", f"crops is {crops}.", "Choose 1 (the centre) or 3 (and both ends).")
+    views = int(_number(fields, "views", 1, 1, limits.windows // crops, whole=True))
+    stride = None
+    if "stride_seconds" in fields:
+        stride = _number(fields, "stride_seconds", 0.0, limits.stride_seconds, limits.seconds)
+        if views > 1:
+            raise _bad(
+                "CONFLICTING_OPTIONS",
+                f"The request has both views={views} and stride_seconds={stride:g}.",
+                "Choose views for one answer about a range, stride_seconds for an answer a window.",
+            )
+    return Selection(start, end, views, crops, stride)
 
 
 def _from_json(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
+from .sampling import crop_corners
 from .spec import STEPS_PER_LEVEL, ClipSpec
 
 Pixels = npt.NDArray[np.int16]
@@ -24,10 +25,12 @@ class Resizer:
 
     Args:
         spec: short side and crop.
+        crops: 1: the centre; 3: both ends of the longer side and the middle.
     """
 
-    def __init__(self, spec: ClipSpec) -> None:
+    def __init__(self, spec: ClipSpec, crops: int = 1) -> None:
         self._spec = spec
+        self._crops = crops
         # One for the whole clip: each new one costs a scaler set-up per frame.
         self._reformatter = VideoReformatter()
         self._wide = np.empty((0, 0, 3), dtype=np.int16)
@@ -38,7 +41,7 @@ class Resizer:
         """Convert one frame.
 
         Returns:
-            int16 [crop, crop, 3], RGB, upright; a view, to be copied where it is kept.
+            int16 [crops, crop, crop, 3], RGB, upright; may be a view, to be copied where it is kept.
         """
         plane = self._reformatter.reformat(frame, format="rgb24", threads=1).planes[0]
         height, width = plane.height, plane.width
@@ -47,10 +50,9 @@ class Resizer:
         self.shown = (width, height) if frame.rotation % 180 == 0 else (height, width)
         turned = np.rot90(self._resize(rgb), k=frame.rotation // 90)
         crop = self._spec.crop
-        # Rounded half to even, as torchvision's centre crop does.
-        top = round((turned.shape[0] - crop) / 2)
-        left = round((turned.shape[1] - crop) / 2)
-        return turned[top : top + crop, left : left + crop]
+        corners = crop_corners(turned.shape[0], turned.shape[1], crop, self._crops)
+        cut = [turned[top : top + crop, left : left + crop] for top, left in corners]
+        return cut[0][None] if len(cut) == 1 else np.stack(cut)
 
     def _resize(self, rgb: npt.NDArray[np.uint8]) -> Pixels:
         """uint8 [H, W, 3] -> int16 with the short side that the model wants; right where the crop will be."""
@@ -69,7 +71,9 @@ class Resizer:
         return cast(Pixels, cv2.resize(self._wide, size, interpolation=cv2.INTER_LINEAR))
 
     def _used(self, source: int, target: int) -> slice:
-        """Which of `source` pixels along one axis the centre crop of the `target` resized ones reads."""
+        """Which of `source` pixels along one axis the crops of the `target` resized ones read."""
+        if self._crops > 1:
+            return slice(0, source)
         scale = source / target
         spare = (target - self._spec.crop) / 2
         # One target pixel more at either end: the crop starts at a whole pixel.

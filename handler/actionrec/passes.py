@@ -1,0 +1,274 @@
+"""One decoding pass over the windows of a request: each packet is decoded and each frame converted once.
+
+    packets -> decoder -> frames -> the window that is being filled    straight into their places
+                                 -> kept for windows that overlap it   until the last one has them
+
+Which frames a window samples is known before they are decoded, from the packets' timestamps. Where those
+cannot be trusted (missing, or a frame that they promise does not come out) the rest is decoded once more to
+count what is really there. Memory holds a window and what the next ones share with it, however long the clip.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+
+import av
+import numpy as np
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+
+from . import sampling
+from .container import MAX_REORDER, REENCODE, Source
+from .decoded import Decoded, gap, warnings_of
+from .errors import ClipError
+from .packets import Span, Ticks, Track
+from .resize import Pixels, Resizer
+from .spec import ClipSpec
+
+# Decoders that look at `skip_frame` anew for each packet; libdav1d reads it once, when it is opened.
+_SKIPS_PER_PACKET = frozenset({"h264", "hevc"})
+
+# Packets after a window's last one by which all its frames have come out of any decoder.
+_DECODER_DELAY = 2 * MAX_REORDER
+
+
+@dataclass(slots=True)
+class Window:
+    """One window on its way."""
+
+    number: int
+    start_seconds: float
+    end_seconds: float
+    first: int
+    """Its first tick."""
+    stop: int
+    """The tick after its last."""
+    span: Span
+    promised: int = 0
+    """Frames inside by the packets' timestamps."""
+    stamps: Ticks = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    """Timestamps of its frames as far as they are known now, sorted."""
+    positions: dict[int, list[int]] = field(default_factory=dict)
+    """Timestamp of a frame that is sampled -> its places among the model's frames."""
+
+
+class Pass:
+    """The windows of one open file, in order.
+
+    Args:
+        source: the file.
+        track: its packets.
+        spec: what the model eats.
+        windows: (start, end) of each, in seconds, by their starts.
+        crops: views of each window.
+    """
+
+    def __init__(
+        self, source: Source, track: Track, spec: ClipSpec, windows: sampling.Windows, crops: int = 1
+    ) -> None:
+        self.source = source
+        self.track = track
+        self.spec = spec
+        self.crops = crops
+        self.resize = Resizer(spec, crops)
+        self.damage: list[int] = []
+        """Numbers of the packets at which something was damaged."""
+        self.problem: ClipError | None = None
+        """Why the first of the windows that could not be decoded could not."""
+        self.windows = [self._window(number, *window) for number, window in enumerate(windows)]
+
+    def _window(self, number: int, start_seconds: float, end_seconds: float) -> Window:
+        first, stop = sampling.window_ticks(
+            start_seconds, end_seconds, self.source.time_base, self.source.origin
+        )
+        return Window(number, start_seconds, end_seconds, first, stop, self.track.span(first, stop))
+
+    def decode(self) -> Iterator[Decoded]:
+        """Each window's views; one that says why for a window that has no frames."""
+        waiting = deque(self.windows)
+        self._sample(waiting, self.track.stamps)
+        counted = not any(window.positions for window in waiting)
+        if not counted:
+            for window in waiting:
+                window.promised = len(window.stamps)
+            yield from self._run(waiting, skip=True)
+        if waiting:
+            self._sample(waiting, self._count(waiting))
+            yield from self._run(waiting, skip=False)
+        for window in waiting:
+            yield self._gap(window, self._nothing(window))
+
+    def _sample(self, windows: Iterable[Window], stamps: Ticks) -> None:
+        """Tell each window its frames, and which of them it samples, out of all timestamps of the track."""
+        for window in windows:
+            window.stamps = stamps[slice(*np.searchsorted(stamps, (window.first, window.stop)))]
+            window.positions = {}
+            if not window.stamps.size:
+                continue
+            indices = sampling.uniform_indices(len(window.stamps), self.spec.num_frames)
+            for position, stamp in enumerate(window.stamps[indices].tolist()):
+                window.positions.setdefault(stamp, []).append(position)
+
+    def _run(self, waiting: deque[Window], *, skip: bool) -> Iterator[Decoded]:
+        """The views of the first windows of `waiting`, which are taken off it; ends where a frame is missing.
+
+        Args:
+            skip: whether frames that nothing refers to and that are not sampled need no decoding.
+        """
+        last_use = {stamp: window.number for window in waiting for stamp in window.positions}
+        spans = [window.span for window in waiting if window.positions]
+        frames = self._decoded(spans, frozenset(last_use) if skip else None)
+        kept: dict[int, Pixels] = {}
+        while waiting:
+            window = waiting[0]
+            if window.positions:
+                filled = self._fill(window, frames, kept, last_use)
+                if filled is None:
+                    return
+                yield from self._views(window, filled)
+            else:
+                yield self._gap(window, self._nothing(window))
+            waiting.popleft()
+            for stamp in [stamp for stamp in kept if last_use[stamp] <= window.number]:
+                del kept[stamp]
+
+    def _fill(
+        self,
+        window: Window,
+        frames: Iterator[tuple[int, int, VideoFrame]],
+        kept: dict[int, Pixels],
+        last_use: dict[int, int],
+    ) -> Pixels | None:
+        """The sampled frames of a window, int16 [crops, T, H, W, 3]; None where one does not come out.
+
+        Args:
+            frames: what the decoder gives, of which no more than needed is taken.
+            kept: timestamp -> converted frame [crops, H, W, 3], for this and later windows; those are added.
+            last_use: timestamp of a sampled frame -> number of the last window that samples it.
+        """
+        side = self.spec.crop
+        out = np.empty((self.crops, self.spec.num_frames, side, side, 3), dtype=np.int16)
+        missing = set(window.positions)
+        for stamp in missing & kept.keys():
+            out[:, window.positions[stamp]] = kept[stamp][:, None]
+        missing -= kept.keys()
+        while missing:
+            number, stamp, frame = next(frames, (None, 0, None))
+            if number is None or frame is None or number > window.span.last + _DECODER_DELAY:
+                return None
+            if stamp in last_use and stamp not in kept:
+                pixels = self.resize(frame)
+                if stamp in missing:
+                    out[:, window.positions[stamp]] = pixels[:, None]
+                    missing.discard(stamp)
+                if last_use[stamp] > window.number:
+                    kept[stamp] = pixels.copy()
+        return out
+
+    def _decoded(
+        self, spans: Sequence[Span], wanted: frozenset[int] | None
+    ) -> Iterator[tuple[int, int, VideoFrame]]:
+        """(number of the packet that brought it out, timestamp, frame) of every frame; damage is passed over.
+
+        Args:
+            spans: what to decode.
+            wanted: timestamps to decode; others are skipped where nothing refers to them. None: all.
+        """
+        self.damage = []
+        count = number = 0
+        context: VideoCodecContext | None = None
+        for place, packet in chain(self.track.read(spans), [(0, None)]):
+            if context is None:
+                # Only now: reading may open the file anew.
+                context = self.source.stream.codec_context
+                context.flush_buffers()
+                context.skip_frame = "DEFAULT"
+                if context.name not in _SKIPS_PER_PACKET:
+                    wanted = None
+            if packet is not None:
+                number = place
+                if wanted is not None:
+                    context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
+            try:
+                frames = context.decode(packet)
+            except av.FFmpegError:
+                self.damage.append(number)
+                frames = []
+            for frame in frames:
+                if frame.is_corrupt:
+                    self.damage.append(number)
+                stamp = None if self.source.counted else frame.pts if frame.pts is not None else frame.dts
+                yield number, count * self.source.ticks_per_frame if stamp is None else stamp, frame
+                count += 1
+            if packet is None:
+                context.flush_buffers()
+
+    def _count(self, windows: Sequence[Window]) -> Ticks:
+        """Timestamps of the windows' frames as they come out of the decoder."""
+        first, stop = min(w.first for w in windows), max(w.stop for w in windows)
+        frames = self._decoded([window.span for window in windows], None)
+        return np.unique(
+            np.fromiter((stamp for _, stamp, _ in frames if first <= stamp < stop), dtype=np.int64)
+        )
+
+    def _views(self, window: Window, frames: Pixels) -> Iterator[Decoded]:
+        """The views of a window, or why its frames are too few.
+
+        Args:
+            frames: int16 [crops, T, H, W, 3].
+        """
+        damaged = sum(number >= window.span.first for number in self.damage)
+        if damaged and len(window.stamps) * 2 < window.promised:
+            found = f"Only {len(window.stamps)} of the {window.promised} frames asked for could be decoded."
+            yield self._gap(window, ClipError("CORRUPT_VIDEO", 422, found, REENCODE))
+            return
+        seconds = [float((int(s) - self.source.origin) * self.source.time_base) for s in window.stamps[[0, -1]]]
+        several = len(window.stamps) > 1
+        if several:
+            frame_seconds = (seconds[1] - seconds[0]) / (len(window.stamps) - 1)
+        else:
+            frame_seconds = float(self.source.ticks_per_frame * self.source.time_base)
+        end_seconds = min(window.end_seconds, seconds[1] + frame_seconds)
+        covered = end_seconds - window.start_seconds
+        warnings = tuple(warnings_of(self.spec, covered, len(window.stamps), frame_seconds, damaged))
+        for crop, pixels in enumerate(frames):
+            yield Decoded(
+                frames=pixels,
+                start_seconds=window.start_seconds,
+                end_seconds=end_seconds,
+                source_frames=len(window.stamps),
+                source_fps=1 / frame_seconds if several else 0.0,
+                width=self.resize.shown[0],
+                height=self.resize.shown[1],
+                warnings=warnings,
+                window=window.number,
+                crop=crop,
+            )
+
+    def _gap(self, window: Window, reason: ClipError) -> Decoded:
+        self.problem = self.problem or reason
+        return gap(self.spec, window.number, window.start_seconds, window.end_seconds, reason.message)
+
+    def _nothing(self, window: Window) -> ClipError:
+        """Why a window has no frames."""
+        length = self.track.seconds()
+        if window.start_seconds < length:
+            return ClipError(
+                "NO_FRAMES",
+                422,
+                f"No frame could be decoded between {window.start_seconds:g} s and {window.end_seconds:g} s.",
+                REENCODE,
+            )
+        if length == 0:
+            return ClipError(
+                "NO_FRAMES", 422, "The video stream has no frames.", "The file is cut short; send it again."
+            )
+        return ClipError(
+            "START_BEYOND_END",
+            400,
+            f"start_seconds is {window.start_seconds:g}, but the clip lasts {length:.3f} s.",
+            f"Choose a start_seconds from 0 up to {length:.3f}.",
+        )

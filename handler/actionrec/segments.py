@@ -1,0 +1,138 @@
+"""Scores of a timeline's windows -> spans of one label each. Pure; numpy alone, so that clients can use it too.
+
+    windows      [---- A ----)
+                    [---- A ----)
+                       [-- A or B --)                  straddles the change, so it may say anything
+                          [---- B ----)
+                             [---- B ----)
+    evidence     A  A  A  A A A/B B  B  B  B  B        of an instant: mean score of the windows that see it
+    segments     [------ A ------)[----- B -----)
+
+The labels of all instants are chosen together: those with the most evidence, less `CHANGE_COST` for every
+change (the Viterbi path, which is hysteresis that looks both ways). So a window or two that say something else
+do not split a segment, and a change is put where the evidence turns. The last window that ends before a change
+and the first that starts after it are less than a stride from it: where they are right, so is the edge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.floating]
+
+CHANGE_COST = 1.5
+"""What a change of label has to gain, in nats. A window that stands alone weighs its log score once."""
+
+SCORE_FLOOR = 0.02
+"""Lower scores count as this one: no window may rule a label out for its neighbours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of video with one label."""
+
+    class_index: int
+    start_seconds: float
+    end_seconds: float
+    score: float
+    """Mean of the label's score over the segment's instants, 0 to 1."""
+
+
+def segments(windows: Sequence[tuple[float, float]], scores: Floats) -> list[Segment]:
+    """Merge windows into segments.
+
+    Instants that no window sees belong to a segment only where the stretch is no longer than the timeline's
+    stride and the label is the same on both sides; so a segment ends where windows are missing.
+
+    Args:
+        windows: (start, end) of each in seconds, ends after starts; in any order, from any number of requests
+            for the same video. Those that could not be decoded are left out.
+        scores: [windows, classes], probabilities; 0 for classes whose score is not known.
+
+    Returns:
+        Segments in order, none overlapping another, no two neighbours that touch with one label.
+
+    Raises:
+        ValueError: the shapes do not fit, or a window ends before it starts.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    spans = np.asarray(windows, dtype=np.float64).reshape(-1, 2)
+    if values.ndim != 2 or len(values) != len(spans):
+        raise ValueError(f"scores must be [{len(spans)}, classes] for {len(spans)} windows, got {values.shape}")
+    if (spans[:, 1] <= spans[:, 0]).any():
+        raise ValueError(f"windows must end after they start, got {windows}")
+    if not len(spans):
+        return []
+    starts = np.unique(spans[:, 0])
+    stride = float(np.median(np.diff(starts))) if len(starts) > 1 else 0.0
+    edges, seen, evidence = _evidence(spans, values)
+    weights = np.diff(edges) / np.median(spans[:, 1] - spans[:, 0])
+    found: list[Segment] = []
+    for first, stop in _stretches(edges, seen, stride):
+        part = slice(first, stop)
+        labels = _best_path(evidence[part], weights[part] * seen[part])
+        found += _merge(labels, edges[first : stop + 1], seen[part], evidence[part])
+    return found
+
+
+def _evidence(spans: Floats, scores: Floats) -> tuple[Floats, npt.NDArray[np.bool_], Floats]:
+    """The pieces between the windows' edges, in which nothing changes.
+
+    Returns:
+        edges [pieces + 1] in seconds, whether any window sees a piece [pieces], mean scores [pieces, classes].
+    """
+    edges = np.unique(spans)
+    first, stop = np.searchsorted(edges, spans[:, 0]), np.searchsorted(edges, spans[:, 1])
+    sums = np.zeros((len(edges) - 1, scores.shape[1]))
+    counts = np.zeros(len(edges) - 1)
+    for begin, end, row in zip(first, stop, scores, strict=True):
+        sums[begin:end] += row
+        counts[begin:end] += 1
+    return edges, counts > 0, sums / np.maximum(counts, 1)[:, None]
+
+
+def _stretches(edges: Floats, seen: npt.NDArray[np.bool_], stride: float) -> list[tuple[int, int]]:
+    """Runs of pieces (first, stop) that are parted by unseen ones longer than the stride."""
+    holes = [i for i in range(len(seen)) if not seen[i] and edges[i + 1] - edges[i] > stride]
+    bounds = [-1, *holes, len(seen)]
+    return [(before + 1, hole) for before, hole in pairwise(bounds) if before + 1 < hole]
+
+
+def _best_path(evidence: Floats, weights: Floats) -> npt.NDArray[np.int64]:
+    """The label of each piece [pieces] that together have the most evidence, less the cost of changes."""
+    gains = np.log(np.maximum(evidence, SCORE_FLOOR)) * weights[:, None]
+    total = gains[0]
+    came_from = np.empty(gains.shape, dtype=np.int64)
+    own = np.arange(gains.shape[1])
+    for piece in range(1, len(gains)):
+        best = int(total.argmax())
+        change = total[best] - CHANGE_COST > total
+        came_from[piece] = np.where(change, best, own)
+        total = np.where(change, total[best] - CHANGE_COST, total) + gains[piece]
+    labels = np.empty(len(gains), dtype=np.int64)
+    labels[-1] = total.argmax()
+    for piece in range(len(gains) - 1, 0, -1):
+        labels[piece - 1] = came_from[piece, labels[piece]]
+    return labels
+
+
+def _merge(
+    labels: npt.NDArray[np.int64], edges: Floats, seen: npt.NDArray[np.bool_], evidence: Floats
+) -> list[Segment]:
+    """Neighbouring pieces with one label -> segments, which begin and end with a piece that is seen."""
+    found = []
+    changes = [0, *(np.flatnonzero(np.diff(labels)) + 1).tolist(), len(labels)]
+    for first, stop in pairwise(changes):
+        pieces = np.flatnonzero(seen[first:stop]) + first
+        if not pieces.size:
+            continue
+        label = int(labels[first])
+        lengths = edges[pieces + 1] - edges[pieces]
+        score = float(np.average(evidence[pieces, label], weights=lengths))
+        found.append(Segment(label, float(edges[pieces[0]]), float(edges[pieces[-1] + 1]), score))
+    return found
