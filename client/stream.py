@@ -7,6 +7,7 @@ stayed away for ``--give-up`` seconds.
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -177,7 +178,14 @@ def stream(
 
         reader = Reader(named, plan.spec, interval, give_up, painter.add if painter else None)
         run = LiveRun(stack.enter_context(reader), server, plan, emit)
-        _run(run, emit)
+        try:
+            _run(run, emit)
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise  # whoever read stdout has left; no cause for words
+            console.fail(
+                f"{error.filename or 'The output'} cannot be written: {error.strerror}.", code=console.FAILED
+            )
     if painter is not None and painter.error is not None:
         console.err.print(f"[yellow]note:[/] pictures ended early: {escape(str(painter.error))}")
     if reader.error is not None:
@@ -193,7 +201,8 @@ def _run(run: LiveRun, emit: Emit) -> None:
             reason = run.run()
     except KeyboardInterrupt as interrupt:
         reason = str(interrupt) or "Ctrl-C"
-    emit(run.summary(reason))
+    if run.started:
+        emit(run.summary(reason))
 
 
 def _server(

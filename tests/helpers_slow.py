@@ -58,12 +58,13 @@ def proxy(state: Proxy) -> Iterator[Proxy]:
 
 
 @contextmanager
-def live_http(video: bytes, seconds: float) -> Iterator[str]:
+def live_http(video: bytes, seconds: float, delay_seconds: float = 0.0) -> Iterator[str]:
     """Sends an MPEG-TS at its own speed and without a length, as cameras do, then hangs up. Yields its address.
 
     Args:
         video: the file.
         seconds: how long it plays.
+        delay_seconds: by which all after the first third comes late.
     """
     chunk = 188 * 7
 
@@ -76,6 +77,7 @@ def live_http(video: bytes, seconds: float) -> Iterator[str]:
             try:
                 for start in range(0, len(video), chunk):
                     due = began + seconds * start / len(video)
+                    due += delay_seconds if start > len(video) / 3 else 0.0
                     time.sleep(max(0.0, due - time.monotonic()))
                     self.wfile.write(video[start : start + chunk])
             except OSError:
@@ -86,6 +88,35 @@ def live_http(video: bytes, seconds: float) -> Iterator[str]:
 
     with _serving(Handler) as url:
         yield f"{url}/live.ts"
+
+
+@contextmanager
+def jpeg_camera(pictures: list[bytes], seconds_each: float) -> Iterator[str]:
+    """A camera that sends one JPEG after the other (``multipart/x-mixed-replace``). Yields its address.
+
+    Args:
+        pictures: JPEG files.
+        seconds_each: from one to the next.
+    """
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=picture")
+            self.end_headers()
+            try:
+                for picture in pictures:
+                    head = f"--picture\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
+                    self.wfile.write(head.encode() + picture + b"\r\n")
+                    time.sleep(seconds_each)
+            except OSError:
+                return
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Quiet."""
+
+    with _serving(Handler) as url:
+        yield f"{url}/video.mjpg"
 
 
 @contextmanager

@@ -34,7 +34,7 @@ def _stream(video: bytes, spec: ClipSpec, interval: float) -> list[Window]:
         rolling = RollingWindow(spec, interval, stream.time_base or Fraction(1))
         for frame in container.decode(stream):
             assert frame.pts is not None
-            windows += rolling.add(frame.pts, rounded(resize(frame)), 0.0, 0.0)
+            windows += rolling.add(frame.pts, rounded(resize(frame)[0]), 0.0, 0.0)
         return [*windows, *rolling.finish()]
 
 
@@ -132,6 +132,15 @@ def test_a_silent_second_costs_no_windows_of_other_frames() -> None:
     windows = [w for ticks in [*range(90), *range(900, 990)] for w in rolling.add(ticks, pixels, 0.0, 0.0)]
     assert windows
     assert all(window.source_frames for window in windows)
+
+
+def test_a_leap_of_centuries_takes_no_time() -> None:
+    """Windows that would be empty are not even counted through, however far a timestamp leaps."""
+    rolling = RollingWindow(SMALL_SPEC, 0.05, Fraction(1, 30))
+    pixels = np.zeros((64, 64, 3), dtype=np.uint8)
+    windows = [w for ticks in (0, 10**12, 10**12 + 90) for w in rolling.add(ticks, pixels, 0.0, 0.0)]
+    assert len(windows) > 10
+    assert all(window.source_frames == 1 for window in windows)
 
 
 def test_smoothing() -> None:

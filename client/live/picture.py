@@ -82,8 +82,14 @@ class Painter:
             self._closed = True
             self._changed.notify()
         self._thread.join(timeout=5.0)
-        for sink in self._sinks:
-            sink.close()
+        if self._thread.is_alive():
+            self.error = TimeoutError("the last pictures are not written")
+            return
+        try:
+            for sink in self._sinks:
+                sink.close()
+        except (av.FFmpegError, OSError) as error:
+            self.error = self.error or error
 
     def _run(self) -> None:
         try:

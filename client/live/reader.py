@@ -157,7 +157,7 @@ class Reader:
             if not piece.wants(arrival.ticks):
                 connection.dropped += 1
                 continue
-            pixels = rounded(self._resize(arrival.frame))
+            pixels = rounded(self._resize(arrival.frame)[0])
             for window in piece.add(arrival.ticks, pixels, arrival.arrived, arrival.lag_seconds):
                 self._offer(window)
             self.frames += 1

@@ -77,6 +77,11 @@ class LiveRun:
             elif self._reader.finished:
                 return "the source broke" if self._reader.error else "the source ended"
 
+    @property
+    def started(self) -> bool:
+        """Whether the source was ever open."""
+        return self._reader.frames > 0
+
     def summary(self, reason: str) -> Summary:
         """What came of it, up to now."""
         return Summary(

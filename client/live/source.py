@@ -20,17 +20,23 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from .clock import Clock
+
 TIMEOUT_SECONDS = 10.0
 MAX_LAG_SECONDS = 0.5
 """A frame that comes later than this is decoded and dropped; decoders and networks jitter by less."""
 # Behind by so many times the largest lag, frames are not even decoded until the next key frame.
 _HOPELESS = 4
-# A hole in the timestamps longer than this is a gap, and so is a step back.
+# What is late for longer than this does not catch up: the way has become longer, and that is how it is now.
+_CATCH_UP_SECONDS = 5.0
+# A hole in a live stream's timestamps longer than this is a gap, and so is a step back.
 _HOLE_SECONDS = 1.0
-# Two clocks differ by less than this; without it a slow camera's frames would seem later every hour.
-_DRIFT = 0.002
-# These have no timestamps worth the name; `actionrec.container` counts their frames as well.
-_COUNTED = frozenset({"avi", "h264", "hevc", "m4v", "mpegvideo"})
+# A file may show one picture for long, but nobody waits for a minute.
+_FILE_HOLE_SECONDS = 60.0
+# These have no timestamps worth the name. Those of a file are counted, as `actionrec.container` does; a live
+# one's times are those of arrival (cameras that send JPEGs do so at any rate).
+_COUNTED = frozenset({"avi", "h264", "hevc", "m4v", "mpegvideo", "mjpeg", "mpjpeg"})
+_CLOCK = Fraction(1, 90_000)
 
 
 class SourceError(Exception):
@@ -164,16 +170,18 @@ class Connection:
         self._stream: VideoStream = streams[0]
         # Slices, and not frames, side by side: those would come out several frames late.
         self._stream.codec_context.thread_type = "SLICE"
-        self.time_base = self._stream.time_base or Fraction(1, 1000)
         self.finite = source.kind == "file" or (
             source.kind == "http" and (container.duration is not None or container.size > 0)
         )
         """Whether it has an end: then it is played at its own speed, and over when it ends."""
         # The segments of HLS arrive faster than they play, so these are played at their own speed too.
         self._paced = self.finite or "hls" in container.format.name
+        self._counted = container.format.name in _COUNTED
+        self._by_arrival = self._counted and not self.finite
+        self.time_base = (None if self._by_arrival else self._stream.time_base) or _CLOCK
+        """Seconds per tick of the frames' timestamps."""
         rate = self._stream.guessed_rate or self._stream.average_rate or Fraction(25)
         self._ticks_per_frame = max(1, round(1 / (rate * self.time_base)))
-        self._counted = container.format.name in _COUNTED
         self.dropped = 0
         """Frames that came and were not given out, up to now."""
 
@@ -183,30 +191,36 @@ class Connection:
         Raises:
             SourceError: the source broke, or was silent for too long.
         """
-        clock = _Clock(float(self.time_base), 0.0 if self._paced else _DRIFT)
+        clock = Clock(float(self.time_base), played=self._paced)
         last: int | None = None
+        late_since: float | None = None
         dropped = count = 0
         try:
             for frame in self._decoded(clock):
-                stamp = frame.pts if frame.pts is not None else frame.dts
-                ticks = count * self._ticks_per_frame if stamp is None or self._counted else stamp
+                ticks = self._ticks(frame, count)
                 count += 1
                 back = last is not None and ticks <= last
                 if back and not self._is_hole(last, ticks):
                     self.dropped += 1  # a frame that came twice, or out of order
                     continue
-                if back:
+                leap = back or self._is_hole(last, ticks, _FILE_HOLE_SECONDS)
+                if leap:
                     clock.restart()
                 if self._paced and self._stop.wait(clock.early(ticks)):
                     return
                 arrived = time.monotonic()
                 clock.late = clock.lag(ticks, arrived)
                 if clock.late > self._source.max_lag_seconds:
-                    self.dropped += 1
-                    continue
+                    late_since = late_since or arrived
+                    if arrived - late_since < _CATCH_UP_SECONDS:
+                        self.dropped += 1
+                        continue
+                    clock.restart()
+                    clock.late = clock.lag(ticks, arrived)
+                late_since = None
                 gap = None
                 # The frames of a file may stand for seconds each; those that we dropped make a hole.
-                if self._is_hole(last, ticks) and (back or not self.finite or self.dropped > dropped):
+                if leap or (self._is_hole(last, ticks) and (not self.finite or self.dropped > dropped)):
                     gap = self._gap(last, ticks, self.dropped - dropped)
                 last, dropped = ticks, self.dropped
                 yield Arrival(frame, ticks, arrived, clock.late, gap)
@@ -215,8 +229,15 @@ class Connection:
                 return
             raise self._source.failed("broke off", error) from error
 
-    def _is_hole(self, last: int | None, ticks: int) -> bool:
-        hole = max(_HOLE_SECONDS / self.time_base, 5 * self._ticks_per_frame)
+    def _ticks(self, frame: VideoFrame, count: int) -> int:
+        """The frame's timestamp."""
+        if self._by_arrival:
+            return round(time.monotonic() / self.time_base)
+        stamp = frame.pts if frame.pts is not None else frame.dts
+        return count * self._ticks_per_frame if stamp is None or self._counted else stamp
+
+    def _is_hole(self, last: int | None, ticks: int, seconds: float = _HOLE_SECONDS) -> bool:
+        hole = max(seconds / self.time_base, 5 * self._ticks_per_frame)
         return last is not None and abs(ticks - last) > hole
 
     def _gap(self, last: int | None, ticks: int, dropped: int) -> str:
@@ -225,7 +246,7 @@ class Connection:
             return f"{seconds:.1f} s dropped to catch up"
         return f"the timestamps jumped by {seconds:+.1f} s"
 
-    def _decoded(self, clock: _Clock) -> Iterator[VideoFrame]:
+    def _decoded(self, clock: Clock) -> Iterator[VideoFrame]:
         context = self._stream.codec_context
         for packet in self._container.demux(self._stream):
             if self._stop.is_set():
@@ -248,44 +269,6 @@ class Connection:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-class _Clock:
-    """A connection's timestamps against the wall clock.
-
-    Args:
-        seconds_per_tick: of its timestamps.
-        drift: seconds by which the clocks may part in a second.
-    """
-
-    def __init__(self, seconds_per_tick: float, drift: float) -> None:
-        self._seconds_per_tick = seconds_per_tick
-        self._drift = drift
-        self.restart()
-
-    def restart(self) -> None:
-        """The timestamps begin anew."""
-        # The smallest difference of wall clock and timestamp so far: that of the promptest frame.
-        self._offset: float | None = None
-        self._last = 0.0
-        self.late = 0.0
-        """Of the last frame, in seconds."""
-
-    def early(self, ticks: int) -> float:
-        """Seconds to wait until a frame's time has come; 0 for the first and for one that is late."""
-        if self._offset is None:
-            return 0.0
-        return max(0.0, ticks * self._seconds_per_tick + self._offset - time.monotonic())
-
-    def lag(self, ticks: int, arrived: float) -> float:
-        """Seconds by which a frame came later than the promptest one."""
-        offset = arrived - ticks * self._seconds_per_tick
-        if self._offset is None:
-            self._offset = offset
-        else:
-            self._offset = min(self._offset + self._drift * (arrived - self._last), offset)
-        self._last = arrived
-        return offset - self._offset
 
 
 def hide_password(text: str) -> str:

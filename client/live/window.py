@@ -10,6 +10,7 @@ Memory is bounded by the frames of one window, whatever the source sends.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -105,6 +106,10 @@ class RollingWindow:
             self._next += 1
             if window is not None:
                 yield window
+            else:
+                # Over a hole, however long: to the first window that the frame is in.
+                since = float((ticks - self._origin) * self._time_base) - self._spec.window_seconds
+                self._next = max(self._next, math.floor(since / self._interval))
         while self._kept and self._kept[0].ticks < first:
             self._kept.popleft()
         self._kept.append(_Kept(ticks, pixels, arrived, lag_seconds))
