@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import requests
@@ -21,6 +21,10 @@ class Proxy:
     failing: bool = False
     """Whether to answer 503, as TorchServe does when its queue is full."""
     url: str = ""
+    asked: threading.Event = field(default_factory=threading.Event)
+    """Set when a clip has come."""
+    released: threading.Event = field(default_factory=threading.Event)
+    """Set it to end all delays."""
 
 
 @contextmanager
@@ -33,7 +37,8 @@ def proxy(state: Proxy) -> Iterator[Proxy]:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            time.sleep(state.delay_seconds)
+            state.asked.set()
+            state.released.wait(state.delay_seconds)
             if state.failing:
                 full = b'{"code": 503, "type": "ServiceUnavailableException", "message": "the queue is full"}'
                 self._send(503, full)

@@ -14,7 +14,7 @@ import av
 import numpy as np
 import pytest
 
-from tests.conftest import RunningServer
+from tests.conftest import DEADLINE_SECONDS, PROJECT, RunningServer
 from tests.helpers_http import FileServer, serve
 from tests.helpers_slow import Proxy, live_http, proxy
 from tests.streams import SECONDS_EACH, StreamCommand, motion_video
@@ -144,6 +144,19 @@ def test_a_server_that_only_fails(motion_server: RunningServer, file: str) -> No
     assert "queue is full" in command.errors
 
 
+def test_ctrl_c_while_the_server_works(motion_server: RunningServer, file: str) -> None:
+    """Ctrl-C does not wait for an answer that is on its way."""
+    with proxy(Proxy(motion_server.inference_url, delay_seconds=DEADLINE_SECONDS)) as stuck:
+        url = f"{stuck.url}/predictions/motion"
+        options = ("--management-url", motion_server.management_url, "--timeout", str(2 * DEADLINE_SECONDS))
+        with StreamCommand(file, "--url", url, *options) as command:
+            assert stuck.asked.wait(DEADLINE_SECONDS)
+            command.process.send_signal(signal.SIGINT)
+            assert command.finish() == 0
+        stuck.released.set()
+    assert command.of("summary")[0]["reason"] == "Ctrl-C"
+
+
 def test_ctrl_c(motion_server: RunningServer, file: str, tmp_path: Path) -> None:
     """Ctrl-C ends it with a summary and exit code 0; --jsonl has appended all that was said."""
     log = tmp_path / "log.jsonl"
@@ -214,3 +227,17 @@ def test_the_client_has_no_torch() -> None:
     """The stream command is for small machines too: what it imports has no torch in it."""
     program = "import sys, client.cli; assert not {'torch', 'ts', 'torchvision'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_what_the_readme_says(motion_server: RunningServer, file: str, tmp_path: Path) -> None:
+    """The README's lines run, but for the source, which is a file here."""
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^\.venv/bin/python -m client stream (\S+) *([^#\n]*)", readme, re.M)
+    assert len(lines) == 3
+    for _, options in lines:
+        written = options.replace("annotated.mp4", str(tmp_path / "annotated.mp4"))
+        written = written.replace("log.jsonl", str(tmp_path / "log.jsonl"))
+        with StreamCommand(file, "--url", _url(motion_server), "--count", "1", *written.split()) as command:
+            assert command.finish() == 0, command.errors
+    assert (tmp_path / "annotated.mp4").stat().st_size
+    assert len((tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()) == 3

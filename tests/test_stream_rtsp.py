@@ -1,6 +1,7 @@
 """Promise: a live stream that breaks off is taken up again, its gaps are told, and nothing grows meanwhile."""
 
 import os
+import signal
 import statistics
 from typing import Any
 
@@ -46,6 +47,9 @@ def test_a_camera_that_falls_silent(motion_server: RunningServer) -> None:
         camera.thaw()
         assert command.wait_for("gap")["seconds"] > 1
         command.wait_for("result", len(command.of("result")) + 1)
+        camera.freeze()
+        command.process.send_signal(signal.SIGINT)
+        assert command.finish() == 0, "a read that hangs does not keep the program"
 
 
 def test_a_camera_that_stays_away(motion_server: RunningServer) -> None:
