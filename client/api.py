@@ -10,9 +10,12 @@ from itertools import islice
 from typing import Any, TypeVar, cast
 from urllib.parse import quote, urlsplit
 
+from actionrec.sampling import Selection
+
 from . import video
 from .errors import BadReply, NoReply, Refused, ServerError, Unreachable
-from .results import Result, ServedModel
+from .longvideo import STRIDE_SECONDS, TIMELINE_TIMEOUT_SECONDS, LongVideo, Progress
+from .results import Result, ServedModel, Timeline
 from .transport import Body, Transport
 
 TIMEOUT_SECONDS = 120.0
@@ -109,6 +112,41 @@ class ActionClient:
             ServerError: there is no answer, and why.
         """
         return Result.from_dict(self.post(video.read(clip), options, timeout))
+
+    def timeline(
+        self,
+        clip: video.Video,
+        *,
+        stride_seconds: float = STRIDE_SECONDS,
+        start_seconds: float = 0.0,
+        end_seconds: float | None = None,
+        crops: int = 1,
+        top_k: int | None = None,
+        timeout: float = TIMELINE_TIMEOUT_SECONDS,
+        in_flight: int = 2,
+        on_progress: Progress | None = None,
+    ) -> Timeline:
+        """Say what happens when in a video of any length.
+
+        What is more than a server takes in one request (64 windows, 100 MB) is cut into parts on key frames,
+        by copying packets, and the replies are put together: the result is that of one request. Files whose
+        packets cannot stand alone (AVI, bare streams) are sent whole for every part.
+
+        Args:
+            clip: a path, the bytes of a video file, or `Frames`. Of a path only some parts are in memory.
+            stride_seconds: from one window to the next.
+            start_seconds, end_seconds: from the first frame; default: all of it.
+            crops: 1 or 3 a window.
+            top_k: labels of each window; default: 5.
+            timeout: seconds for each request with its retries.
+            in_flight: parts at a time.
+            on_progress: called with the windows that are done and those that there are, of a video in parts.
+
+        Raises:
+            ServerError: there is no answer, and why.
+        """
+        selection = Selection(start_seconds, end_seconds, crops=crops, stride_seconds=stride_seconds)
+        return LongVideo(self, selection, top_k, timeout, in_flight, on_progress).timeline(clip)
 
     def post(self, data: bytes, options: Mapping[str, Option], timeout: float | None = None) -> dict[str, Any]:
         """Send a file and return the reply's JSON as it is."""

@@ -32,12 +32,12 @@ JOURNAL_SUFFIX = ".jsonl"
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(
-        epilog=console.epilog(
-            "actionrec batch videos/ -o results.csv",
-            "actionrec batch 'videos/**/*.mp4' -o results.parquet --resume",
-        )
-    )(batch)
+    console.add(
+        app,
+        batch,
+        "actionrec batch videos/ -o results.csv",
+        "actionrec batch 'videos/**/*.mp4' -o results.parquet --resume",
+    )
 
 
 def batch(

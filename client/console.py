@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -73,6 +74,14 @@ InFlight = Annotated[int, typer.Option(min=1, max=256, help="Requests at a time.
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 DEFAULT_TIMEOUT = TIMEOUT_SECONDS
+
+
+def add(app: typer.Typer, command: Callable[..., None], *examples: str) -> None:
+    """Register a command: its docstring is its help, below the options stand examples and exit codes."""
+    # Typer keeps single line breaks of all paragraphs but the first, so lines would break twice.
+    paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
+    text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    app.command(help=text, epilog=epilog(*examples))(command)
 
 
 def epilog(*examples: str) -> str:

@@ -60,7 +60,7 @@ class VideoFile:
         self._source = source
         try:
             with self._open() as container:
-                stream = _video_stream(container)
+                stream = video_stream(container)
                 self._muxer = _muxer(container, stream)
                 self._time_base = stream.time_base or Fraction(1, 1000)
                 self._index(container, stream)
@@ -112,7 +112,7 @@ class VideoFile:
         stamps: list[int] = []
         try:
             with self._open() as container, av.open(file, "w", format=self._muxer) as output:
-                stream = _video_stream(container)
+                stream = video_stream(container)
                 packets = list(self._packets(container, stream, key, self._ticks(end_seconds)))
                 copy = output.add_stream_from_template(stream)
                 for packet, pts, dts in _stamped(packets):
@@ -153,8 +153,8 @@ class VideoFile:
 
     def _check(self, data: bytes, stamps: list[int]) -> None:
         """The part, read as a server reads it, has the same frames at the same times."""
-        with _opened(data) as container:
-            stream = _video_stream(container)
+        with opened(data) as container:
+            stream = video_stream(container)
             base, origin = stream.time_base or Fraction(1, 1000), stream.start_time
             found = sorted(p.pts for p in container.demux(stream) if p.size and p.pts is not None)
         if len(found) != len(stamps):
@@ -171,11 +171,12 @@ class VideoFile:
         return int(seconds / self._time_base + _CLOCK_SECONDS) + self._origin
 
     def _open(self) -> AbstractContextManager[InputContainer]:
-        return _opened(self._source)
+        return opened(self._source)
 
 
 @contextmanager
-def _opened(source: Path | bytes) -> Iterator[InputContainer]:
+def opened(source: Path | bytes) -> Iterator[InputContainer]:
+    """A file as a server opens it: no playlist in it can reach another file or address."""
     options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none", "skip_frame": "all"}
     with (
         io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file,
@@ -195,7 +196,7 @@ def _stamped(packets: list[Packet[VideoStream]]) -> Iterator[tuple[Packet[VideoS
     return zip(packets, shown, decoded, strict=True)
 
 
-def _video_stream(container: InputContainer) -> VideoStream:
+def video_stream(container: InputContainer) -> VideoStream:
     """The one that a server looks at: the first that is not a cover picture."""
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:

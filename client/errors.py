@@ -9,6 +9,7 @@ import requests
 
 _QUEUE_FULL = "ServiceUnavailableException"
 _HANDLER_FAILED = "InternalServerException"
+_FAILED_FOR_GOOD = frozenset({_HANDLER_FAILED, "OUT_OF_TIME"})
 
 
 class ServerError(Exception):
@@ -111,9 +112,9 @@ _HINTS = {
 
 
 def _kind(status: int, code: str) -> type[ServerError]:
-    # 503 is a full queue or a restart, but TorchServe says it also when a handler failed for good.
+    # 503 is a full queue or a restart, but it is also said of a request that would fail again.
     # 429 is 4xx by number, but asks for patience and not for another request.
-    if status in (429, 502, 504) or (status == 503 and code != _HANDLER_FAILED):
+    if status in (429, 502, 504) or (status == 503 and code not in _FAILED_FOR_GOOD):
         return Busy
     if 400 <= status < 500:
         return Refused

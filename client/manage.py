@@ -17,10 +17,10 @@ READY_SECONDS = 30.0
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command(epilog=console.epilog("actionrec models"))(models)
-    app.command(epilog=console.epilog("actionrec describe --json"))(describe)
-    app.command(epilog=console.epilog("until actionrec ready --timeout 5; do sleep 1; done"))(ready)
-    app.command(epilog=console.epilog("actionrec scale 2"))(scale)
+    console.add(app, models, "actionrec models")
+    console.add(app, describe, "actionrec describe --json")
+    console.add(app, ready, "until actionrec ready --timeout 5; do sleep 1; done")
+    console.add(app, scale, "actionrec scale 2")
 
 
 def models(

@@ -19,7 +19,7 @@ Files = Annotated[list[Path], typer.Argument(metavar="FILE", help="Video files."
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(epilog=console.epilog("actionrec predict archery.mp4 -k 3"))(predict)
+    console.add(app, predict, "actionrec predict archery.mp4 -k 3")
 
 
 def predict(

@@ -72,11 +72,13 @@ class Window(_Record):
     end_seconds: float
     predictions: tuple[Prediction, ...]
     """Best first; none where nothing could be decoded."""
+    warnings: tuple[ClipWarning, ...] = ()
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """From an entry of a reply's ``timeline``."""
-        return cls(values["start_seconds"], values["end_seconds"], _predictions(values))
+        warnings = tuple(ClipWarning.from_dict(entry) for entry in values.get("warnings", ()))
+        return cls(values["start_seconds"], values["end_seconds"], _predictions(values), warnings)
 
 
 @dataclass(frozen=True, slots=True)

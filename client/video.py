@@ -77,6 +77,23 @@ def read(video: Video) -> bytes:
     return data
 
 
+def size_of(path: Path) -> int:
+    """Bytes of a file.
+
+    Raises:
+        Refused: it is not there, or not to be read.
+    """
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> Refused:
+    reason = error.strerror or type(error).__name__
+    return Refused("UNREADABLE_FILE", 0, f"{path}: {reason}.", "Check the path and its rights.")
+
+
 def check_size(size: int) -> None:
     """Refuse what a server would refuse, before it is sent: it would cut the connection in the middle.
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-GOOD = {
+GOOD: dict[str, Any] = {
     "predictions": [{"label": "archery", "class_index": 5, "score": 0.9}],
     "clip": {
         "start_seconds": 0.0,

@@ -19,7 +19,7 @@ from tests.helpers_http import FileServer, serve
 from tests.helpers_slow import Proxy, live_http, proxy
 from tests.streams import SECONDS_EACH, StreamCommand, motion_video
 
-LABELS = ("moving left", "rotating clockwise", "growing")
+LABELS = ("moving left", "rotating clockwise")
 SCORE = 0.02
 """A stream's frames are rounded to whole levels on their way, which moves a score by up to this."""
 PATIENT = ("--max-lag", "60")
@@ -28,7 +28,7 @@ PATIENT = ("--max-lag", "60")
 
 @pytest.fixture(scope="module")
 def video() -> bytes:
-    """Three scenes of three seconds, at a size that has to be resized."""
+    """Two scenes of three seconds, at a size that has to be resized."""
     return motion_video(*LABELS, size=(320, 240))
 
 
@@ -64,35 +64,35 @@ def test_a_stream_says_what_the_file_says(motion_server: RunningServer, video: b
         assert command.finish() == 0
     results = command.of("result")
     summary = command.of("summary")[0]
-    assert len(results) + summary["windows_skipped"] == 7  # of 9 s, one a second, each 2.13 s long
-    assert len(results) >= 3
+    assert len(results) + summary["windows_skipped"] == 4  # of 6 s, one a second, each 2.13 s long
+    assert len(results) >= 2
     _check_same(motion_server, video, results)
     said = {round(event["window"]["start_seconds"]): event["predictions"][0]["label"] for event in results}
     inside = {number: LABELS[number // round(SECONDS_EACH)] for number in said if number % SECONDS_EACH == 0}
     assert {number: said[number] for number in inside} == inside
     assert summary["reason"] == "the source ended"
-    assert summary["frames"] == 270
+    assert summary["frames"] == 180
 
 
 @pytest.mark.parametrize(("name", "container", "ranges"), [("a.mp4", "mp4", True), ("a.ts", "mpegts", False)])
 def test_a_file_over_http(motion_server: RunningServer, name: str, container: str, ranges: bool) -> None:
     """An MP4 and an MPEG-TS over HTTP are played at their own speed, and say what the file says."""
-    video = motion_video("moving up", container=container, seconds_each=4)
+    video = motion_video("moving up", container=container, seconds_each=3)
     with serve(FileServer({name: video}, ranges=ranges)) as web:
-        arguments = (web.url + name, "--url", _url(motion_server), "--interval", "0.9", "-k", "8", *PATIENT)
+        arguments = (web.url + name, "--url", _url(motion_server), "--interval", "0.8", "-k", "8", *PATIENT)
         with StreamCommand(*arguments) as command:
             assert command.finish() == 0
     assert command.of("result")
-    assert command.of("summary")[0]["frames"] == 120
+    assert command.of("summary")[0]["frames"] == 90
     _check_same(motion_server, video, command.of("result"))
 
 
 def test_live_mpegts_over_http(motion_server: RunningServer) -> None:
     """A camera that sends MPEG-TS without an end: when it hangs up that is a gap, and it is called again."""
-    video = motion_video("moving up", container="mpegts", seconds_each=4)
+    video = motion_video("moving up", container="mpegts", seconds_each=3)
     with (
-        live_http(video, 4) as camera,
-        StreamCommand(camera, "--url", _url(motion_server), "--count", "3", "--interval", "1.5") as command,
+        live_http(video, 3) as camera,
+        StreamCommand(camera, "--url", _url(motion_server), "--count", "2", "--interval", "1") as command,
     ):
         assert command.finish() == 0
     gap = command.of("gap")[0]
@@ -111,12 +111,13 @@ def test_a_slow_server_is_not_waited_for(motion_server: RunningServer, file: str
         with StreamCommand(file, "--url", url, *management, "--interval", str(interval), *PATIENT) as command:
             assert command.finish() == 0
     results, summary = command.of("result"), command.of("summary")[0]
-    windows = int((9 - 64 / 30) / interval) + 1
+    windows = int((2 * SECONDS_EACH - 64 / 30) / interval) + 1
     assert len(results) + summary["windows_skipped"] == windows
-    assert len(results) <= 9 / delay
+    assert len(results) <= 2 * SECONDS_EACH / delay
     starts = [result["window"]["start_seconds"] for result in results]
     steps = np.diff(starts)
-    assert (steps > interval).all(), "each time the newest window, not the next one"
+    # Each time the newest window, not the next one; at the end the last one, which may be the next one too.
+    assert (steps[:-1] > 1.5 * interval).all(), starts
     assert starts[-1] == pytest.approx((windows - 1) * interval, abs=1e-3), "the last window was not late"
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from contextlib import suppress
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ import pytest
 from client.live import source as source_module
 from client.live.source import Arrival, Source, SourceError
 from tests import media
+from tests.helpers_http import FileServer, serve
 from tests.helpers_slow import jpeg_camera, live_http
 
 
@@ -59,6 +62,36 @@ def test_a_file_plays_at_its_own_speed(tmp_path: Path) -> None:
     for part in (arrivals[:30], arrivals[30:]):
         played = part[-1].arrived - part[0].arrived
         assert played >= (part[-1].ticks - part[0].ticks) * tick - 0.01
+
+
+def test_a_transfer_that_is_cut() -> None:
+    """An MP4 whose transfer is cut in the middle goes on from there."""
+    video = media.encode(media.textured_frames(160, 120, 60), 30)
+    with serve(FileServer({"a.mp4": video}, cut_after_bytes=len(video) // 2, cuts=1)) as web:
+        arrivals, _ = _arrivals(web.url + "a.mp4")
+    assert len(arrivals) == 60
+    assert len(web.requested_ranges) > 1
+
+
+def test_hls(tmp_path: Path) -> None:
+    """A playlist and its segments are one stream, played at its own speed."""
+    video = media.encode(media.textured_frames(160, 120, 75), 30, options={"g": "15", "bf": "0"})
+    playlist = str(tmp_path / "list.m3u8")
+    options = {"hls_time": "1", "hls_playlist_type": "vod"}
+    with (
+        av.open(io.BytesIO(video), "r") as source,
+        av.open(playlist, "w", format="hls", options=options) as out,
+    ):
+        copy = out.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = copy
+                out.mux(packet)
+    with serve(FileServer({path.name: path.read_bytes() for path in tmp_path.iterdir()})) as web:
+        arrivals, tick = _arrivals(web.url + "list.m3u8")
+    assert len(web.requested_ranges) >= 3
+    assert len(arrivals) == 75
+    assert arrivals[-1].arrived - arrivals[0].arrived >= (arrivals[-1].ticks - arrivals[0].ticks) * tick - 0.01
 
 
 def test_reading_can_be_stopped(tmp_path: Path) -> None:

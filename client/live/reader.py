@@ -123,22 +123,13 @@ class Reader:
         reason = ""
         while not self._stop.is_set():
             taken = self.frames
-            try:
-                with self._source.open(self._stop) as connection:
-                    self._connection = connection
-                    try:
-                        self._read(connection, reason, attempts)
-                    finally:
-                        self._dropped_before += connection.dropped
-                        self._connection = None
-                if self._stop.is_set() or (connection.finite and self._began is not None):
-                    return
-                failure = SourceError(
-                    f"{self._source.shown} ended.", "It had no frame." if not self.frames else ""
-                )
-            except SourceError as error:
-                failure = error
-            if self._began is None:
+            failure, finite = self._read_once(reason, attempts)
+            if self._stop.is_set() or (failure is None and finite and self._began is not None):
+                return
+            if failure is None:
+                hint = "It had no frame." if self._began is None else ""
+                failure = SourceError(f"{self._source.shown} ended.", hint)
+            if self._began is None or finite:
                 raise failure
             if self.frames > taken:
                 attempts, reason = 0, failure.message
@@ -148,6 +139,21 @@ class Reader:
                 raise SourceError(f"{failure.message} Given up after {silent:.0f} s.", failure.hint)
             attempts += 1
             self._stop.wait(_back_off(attempts))
+
+    def _read_once(self, reason: str, attempts: int) -> tuple[SourceError | None, bool]:
+        """One connection: why it broke, or None where it just ended; and whether it was one that has an end."""
+        finite = False
+        try:
+            with self._source.open(self._stop) as connection:
+                finite, self._connection = connection.finite, connection
+                try:
+                    self._read(connection, reason, attempts)
+                finally:
+                    self._dropped_before += connection.dropped
+                    self._connection = None
+        except SourceError as error:
+            return error, finite
+        return None, finite
 
     def _read(self, connection: Connection, reason: str, attempts: int) -> None:
         piece: RollingWindow | None = None

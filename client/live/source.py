@@ -6,6 +6,7 @@ decoding cannot keep up, frames are dropped until it has.
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 import time
@@ -144,6 +145,9 @@ class Source:
         if self.kind == "rtsp":
             # UDP loses packets behind firewalls and on busy networks, and the picture with them.
             return {"rtsp_transport": self._transport, "fflags": "nobuffer", "allowed_media_types": "video"}
+        if self.kind == "http":
+            # A file whose transfer is cut goes on where it was; a live stream cannot, and is called again.
+            return {"reconnect": "1", "reconnect_delay_max": str(math.ceil(self.timeout_seconds))}
         return {}
 
     def failed(self, what: str, error: Exception) -> SourceError:
