@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import typer
 
-from . import batch, console, evaluate, manage, predict, timeline_command
+from . import batch, console, evaluate, manage, predict, stream, timeline_command
 from .errors import ServerError
 
 app = typer.Typer(
@@ -20,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for module in (predict, timeline_command, batch, evaluate, manage):
+for module in (predict, timeline_command, batch, stream, evaluate, manage):
     module.register(app)
 
 _INTERRUPTED = 130  # what typer makes of Ctrl-C
