@@ -11,6 +11,7 @@ from typing import Any
 
 import requests
 import tenacity
+import urllib3
 
 from .errors import BadReply, NoReply, Refused, ServerError, Unreachable, from_reply
 
@@ -108,13 +109,14 @@ class Transport:
             )
             with reply:
                 text = _read(reply, url, deadline, limit)
-        except requests.Timeout as error:
+        # urllib3's own: what is read of the body does not go through requests.
+        except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
             raise _no_reply(url, limit) from error
         except requests.exceptions.InvalidURL as error:
             raise _bad_url(url, error) from error
         except (requests.exceptions.MissingSchema, requests.exceptions.InvalidSchema) as error:
             raise _bad_url(url, error) from error
-        except (requests.RequestException, OSError) as error:
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             message = f"No reply from {url}: {_reason(error)}."
             raise Unreachable("UNREACHABLE", 0, message, "Is the server up, and the address right?") from error
         return _json(reply, text)

@@ -49,6 +49,10 @@ class Answer:
     """Never answer."""
     drip_seconds: float = 0.0
     """Send the body a byte at a time, so long after each other."""
+    stall_after: int | None = None
+    """Send so many bytes of the body, then nothing more."""
+    cut_after: int | None = None
+    """Send so many bytes of the body, then close."""
 
 
 QUEUE_FULL = Answer(503, {"code": 503, "type": "ServiceUnavailableException", "message": "queue is full"})
@@ -123,7 +127,11 @@ def misbehaving(answers: Sequence[Answer], seconds_each: float = 0.0) -> Iterato
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             if not answer.drip_seconds:
-                self.wfile.write(content)
+                part = answer.cut_after if answer.stall_after is None else answer.stall_after
+                self.wfile.write(content[:part])
+                self.wfile.flush()
+                if answer.stall_after is not None:
+                    ended.wait()
                 return
             for byte in content:
                 if ended.wait(answer.drip_seconds):

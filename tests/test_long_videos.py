@@ -138,6 +138,7 @@ FILES = {
     "matroska": encode(FRAMES, 30, container="matroska", options=GOP),
     "mpegts": encode(FRAMES, 30, container="mpegts", options=GOP),
     "vp9": encode(FRAMES[:200], 30, codec="libvpx-vp9", container="webm", options={"g": "40"}),
+    "hevc": encode(FRAMES[:200], codec="libx265", options={"x265-params": "log-level=none:keyint=40"}),
     "mjpeg": encode(FRAMES[:200], 30, codec="mjpeg", container="mov", pix_fmt="yuvj420p"),
 }
 
@@ -147,8 +148,8 @@ def test_a_cut_keeps_every_frame(name: str) -> None:
     """Windows of a part have bit for bit the frames that the same seconds of the whole have."""
     data = FILES[name]
     file = VideoFile(data)
-    with_seconds = [start for start in (0.0, 1.1, 3.4, 4.2) if start + 2.2 < file.seconds]
-    for start in with_seconds:
+    starts = [start for start in (0.0, 1.1, 3.4, 4.2) if start + 2.2 < file.seconds]
+    for start in starts:
         part = file.part(start, start + SPEC.window_seconds)
         assert len(part.data) < len(data)
         whole, cut = decode(data, SPEC, start), decode(part.data, SPEC, start - part.offset_seconds)
