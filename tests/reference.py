@@ -44,12 +44,14 @@ def published_views(video: bytes, spec: ClipSpec, views: int, crops: int) -> lis
     """
     file = EncodedVideoPyAV(io.BytesIO(video), decode_audio=False)
     sampler = ConstantClipsPerVideoSampler(spec.window_seconds, views, crops)
-    found = []
+    found: list[list[torch.Tensor]] = []
+    scaled = torch.empty(0)
     for _ in range(views * crops):
         start, end, _, crop, _ = sampler(0.0, file.duration, {})
-        frames = UniformTemporalSubsample(spec.num_frames)(file.get_clip(start, end)["video"])
-        frames = NormalizeVideo(spec.mean, spec.std)(frames / 255.0)
-        fast = uniform_crop(short_side_scale(frames, spec.short_side), spec.crop, crop)
+        if crop == 0:  # the other crops are of the same frames
+            frames = UniformTemporalSubsample(spec.num_frames)(file.get_clip(start, end)["video"])
+            scaled = short_side_scale(NormalizeVideo(spec.mean, spec.std)(frames / 255.0), spec.short_side)
+        fast = uniform_crop(scaled, spec.crop, crop)
         slow = fast.index_select(1, torch.linspace(0, fast.shape[1] - 1, fast.shape[1] // spec.alpha).long())
         found.append([slow, fast])
     return found

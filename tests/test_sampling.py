@@ -75,7 +75,8 @@ def test_a_timeline_is_a_uniform_clip_sampler(clip: float, window: float, share:
     # On the very edge the containers' millisecond decides, see below.
     assume(clip <= window or min((clip - window) % stride, stride - (clip - window) % stride) > 2e-3)
     found = [start for start, _ in spread(Selection(stride_seconds=stride), window, clip)]
-    sampler, expected, end, last = UniformClipSampler(Fraction(window), Fraction(stride)), [], 0.0, False
+    sampler, end, last = UniformClipSampler(Fraction(window), Fraction(stride)), 0.0, False
+    expected: list[float] = []
     while not last and len(expected) < 400:
         start, end, _, _, last = sampler(end, clip, {})
         expected.append(float(start))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -12,13 +12,13 @@ import av
 import numpy as np
 import pytest
 import torch
-from actionrec import passes
 from actionrec.container import Source
 from actionrec.decode import Decoded, decode, windows
 from actionrec.errors import ClipError
 from actionrec.limits import DEFAULT_LIMITS, Limits
-from actionrec.packets import FarTrack
+from actionrec.packets import FarTrack, Span
 from actionrec.passes import Pass
+from actionrec.resize import Pixels, Resizer
 from actionrec.sampling import Selection, spread
 from actionrec.spec import ClipSpec
 
@@ -121,19 +121,30 @@ def test_real_clips(path: Path | None) -> None:
 
 def test_each_frame_is_decoded_and_converted_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Twenty windows of one clip convert a frame once, however many of them sample it, and decode it once."""
-    converted: list[int] = []
-    resize = passes.Resizer.__call__
-    monkeypatch.setattr(
-        passes.Resizer, "__call__", lambda self, frame: (converted.append(frame.pts), resize(self, frame))[1]
-    )
+    converted: list[int | None] = []
+    decoded: list[int] = []
+    resize = Resizer.__call__
+
+    def counting_resize(self: Resizer, frame: av.VideoFrame) -> Pixels:
+        converted.append(frame.pts)
+        return resize(self, frame)
+
+    monkeypatch.setattr(Resizer, "__call__", counting_resize)
     video = encode(FRAMES, options={"g": "60"})
     selection = Selection(stride_seconds=0.3)
     with Source(video) as source:
         track = FarTrack(source)
         run = Pass(source, track, SPEC, spread(selection, SPEC.window_seconds, track.seconds()))
-        decoded: list[int] = []
         frames = run._decoded
-        monkeypatch.setattr(run, "_decoded", lambda *args: (decoded.append(f[1]) or f for f in frames(*args)))
+
+        def counting_decoder(
+            spans: Sequence[Span], wanted: frozenset[int] | None
+        ) -> Iterator[tuple[int, int, av.VideoFrame]]:
+            for number, stamp, frame in frames(spans, wanted):
+                decoded.append(stamp)
+                yield number, stamp, frame
+
+        monkeypatch.setattr(run, "_decoded", counting_decoder)
         assert len(list(run.decode())) == 20
     assert len(converted) == len(set(converted)) > 200
     assert len(decoded) == len(set(decoded))
@@ -202,7 +213,8 @@ def broken(video: bytes, first: float, last: float) -> bytes:
     with av.open(io.BytesIO(video), "r") as container:
         stream = container.streams.video[0]
         for packet in container.demux(stream):
-            if packet.size and first <= float(packet.pts * stream.time_base) < last:  # type: ignore[operator]
+            if packet.pts is not None and first <= float(packet.pts * packet.time_base) < last:
+                assert packet.pos is not None
                 out[packet.pos + 5 : packet.pos + packet.size] = bytes(packet.size - 5)
     return bytes(out)
 
