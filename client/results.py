@@ -43,6 +43,8 @@ class Clip(_Record):
     source_fps: float
     width: int
     height: int
+    views: Mapping[str, int] = field(default_factory=dict)
+    """How many ``windows`` and ``crops`` of each the scores are of."""
 
 
 @dataclass(frozen=True, slots=True)
