@@ -12,6 +12,10 @@ PRECISION ?=
 DEVICE ?=
 FALLBACK ?=
 CROP ?=
+SANDBOX ?=
+LIMITS ?=
+N ?=
+SEED ?=
 WORKERS ?=
 PORT ?=
 FOREGROUND ?=
@@ -29,12 +33,12 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo archive serve stop status scale test test-slow stream-soak lint bench bench-gpu test-gpu clean train-motion evaluate-motion
+.PHONY: help setup demo archive serve stop status scale test test-slow stream-soak fuzz lint bench bench-gpu test-gpu clean train-motion evaluate-motion
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
 	@echo
-	@echo 'archive: MODEL=auto NAME= WEIGHTS= WEIGHTS_SHA256= LABELS= RUNTIME=auto FALLBACK=1 PRECISION= DEVICE= CROP='
+	@echo 'archive: MODEL=auto NAME= WEIGHTS= WEIGHTS_SHA256= LABELS= RUNTIME=auto FALLBACK=1 PRECISION= DEVICE= CROP= SANDBOX=1 LIMITS='
 	@echo 'serve:   MODEL=all PORT=8080 WORKERS= FOREGROUND=1      scale: WORKERS=2 MODEL=all'
 
 setup: $(STAMP)  ## make .venv with all dependencies; install Java and g++ where that is possible
@@ -64,6 +68,7 @@ archive: $(STAMP)  ## build model_store/<name>.mar from a model and its weights
 	@$(PYTHON) -m export $(if $(MODEL),--model '$(MODEL)') --name '$(NAME)' --weights '$(WEIGHTS)' \
 		--weights-sha256 '$(WEIGHTS_SHA256)' --labels '$(LABELS)' $(if $(RUNTIME),--runtime '$(RUNTIME)') \
 		$(if $(PRECISION),--precision '$(PRECISION)') $(if $(DEVICE),--device '$(DEVICE)') --fallback '$(FALLBACK)' --crop '$(CROP)' \
+		--sandbox '$(SANDBOX)' --limits '$(LIMITS)' \
 		--store model_store
 
 serve: $(STAMP)  ## serve what is in model_store; returns when it is ready (FOREGROUND=1 stays)
@@ -97,6 +102,9 @@ lint: $(STAMP)  ## ruff and mypy
 	@$(PYTHON) -m ruff check -q $(SOURCES)
 	@$(PYTHON) -m ruff format --check $(SOURCES)
 	@$(PYTHON) -m mypy $(SOURCES)
+
+fuzz: $(STAMP)  ## N=10000 broken files of SEED=0 against the decoding sandbox; goes on where it was stopped
+	@$(PYTHON) -m tests.fuzz $(if $(N),--count '$(N)') $(if $(SEED),--seed '$(SEED)')
 
 bench: $(VENV)/.installed-bench  ## measure everything on this machine, against rivals (an hour on two cores)
 	@$(PYTHON) -W ignore -m benchmarks

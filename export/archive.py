@@ -122,7 +122,7 @@ def check_parts() -> Path:
     return handler
 
 
-def write(manifest: Manifest, exported: Path, store: Path, directory: Path) -> Path:
+def write(manifest: Manifest, exported: Path, store: Path, directory: Path, *, sandbox: bool = True) -> Path:
     """Pack an archive and put it into the store in one step, with its checksum beside it.
 
     Args:
@@ -130,6 +130,7 @@ def write(manifest: Manifest, exported: Path, store: Path, directory: Path) -> P
         exported: folder of the exported forms, on the store's file system; they are moved out of it.
         store: where the archive goes.
         directory: where to work, on the store's file system; see `workspace`.
+        sandbox: what ``handler.sandbox`` says: clips are decoded in child processes.
 
     Returns:
         The path of the archive; ``<name>.mar.sha256`` stands next to it.
@@ -147,7 +148,7 @@ def write(manifest: Manifest, exported: Path, store: Path, directory: Path) -> P
     for form in manifest.forms:
         (exported / form.artifact).rename(extra / form.artifact)
     # The labels go to the archive's root with it; the configuration is also named for TorchServe to read.
-    config = manifest.write(extra, SERVING)
+    config = manifest.write(extra, {**SERVING, "handler": {"sandbox": sandbox}})
     _run_archiver(manifest, handler, extra, config, directory)
 
     built = directory / f"{manifest.name}.mar"

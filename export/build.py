@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import yaml
+from actionrec.limits import Limits
 from actionrec.manifest import Manifest, read_labels
 from actionrec.runtime import Runtime
 from rich.console import Console
@@ -37,6 +39,10 @@ class Order:
     runtime: str = AUTO
     fallback: bool = True
     """Put the portable form beside one that is compiled for this kind of host."""
+    sandbox: bool = True
+    """Decode clips in child processes; what is served to strangers must."""
+    limits: str = ""
+    """Those that are not the default: ``pixels=33177600 decode_seconds=20``."""
     precision: str = AUTO
     device: str = AUTO
     crop_pixels: int | None = None
@@ -76,6 +82,7 @@ def build(order: Order, console: Console) -> Built:
     if order.name:
         archive.check_name("NAME", order.name)
     own_labels = _read_labels(order.labels)
+    limits = _read_limits(order.limits)
     sha256 = weights.parse_sha256(order.weights_sha256) if order.weights_sha256 else None
     if order.weights == RANDOM and sha256:
         raise ExportError(
@@ -100,6 +107,7 @@ def build(order: Order, console: Console) -> Built:
             forms=(),
             labels=labels,
             built_with=archive.built_with(),
+            limits=limits,
         )
         clips = sample_clips(model.spec, parity.CLIPS, parity.SEED)
         forms = []
@@ -116,7 +124,7 @@ def build(order: Order, console: Console) -> Built:
                 continue
             forms.append(replace(form, parity=report))
         manifest = replace(manifest, forms=tuple(forms))
-        path = archive.write(manifest, directory, order.store, directory)
+        path = archive.write(manifest, directory, order.store, directory, sandbox=order.sandbox)
     return Built(
         path=path,
         size_bytes=path.stat().st_size,
@@ -189,6 +197,17 @@ def _read_labels(path: Path | None) -> tuple[str, ...] | None:
     except (OSError, ValueError) as error:
         raise ExportError(
             f"LABELS={path} cannot be used: {error}", "One label a line, in class order."
+        ) from error
+
+
+def _read_limits(text: str) -> Limits:
+    """The user's limits, the others at their defaults."""
+    try:
+        pairs = [pair.split("=") for pair in text.split()]
+        return Limits.from_dict({name: yaml.safe_load(value) for name, value in pairs})
+    except (ValueError, yaml.YAMLError) as error:
+        raise ExportError(
+            f"LIMITS={text!r} cannot be used: {error}", "As in: LIMITS='pixels=33177600 decode_seconds=20'"
         ) from error
 
 

@@ -33,7 +33,8 @@ class SlowFastHandler:
 
         Args:
             context: TorchServe's, with ``system_properties["model_dir"]`` and ``["gpu_id"]``, and the archive's
-                ``model-config.yaml``.
+                ``model-config.yaml``: ``handler.sandbox``, ``batchSize`` (more are never decoded at once) and
+                ``responseTimeout``.
         """
         properties = context.system_properties
         gpu = properties.get("gpu_id")
@@ -43,21 +44,27 @@ class SlowFastHandler:
             Path(properties["model_dir"]),
             device,
             open_clips=config.get("batchSize"),
+            sandbox=bool((config.get("handler") or {}).get("sandbox", True)),
             # TorchServe kills a worker at its timeout; before that, what is not done is answered with an error.
             answer_seconds=config.get("responseTimeout", _RESPONSE_TIMEOUT_SECONDS) * _SHARE_OF_TIMEOUT,
         )
         manifest = self.classifier.manifest
-        logger.info("Loaded %s %s: %s", manifest.name, manifest.version, self.classifier.describe()["serving"])
+        described = self.classifier.describe()
+        logger.info("Loaded %s %s: %s", manifest.name, manifest.version, described["serving"])
+        logger.info("Decoding sandbox: %s", described["sandbox"])
 
     def handle(self, data: Sequence[Mapping[str, Any]], context: Context) -> list[bytes]:
         """One reply a row, each with its own status; nothing is raised, which would fail the whole batch."""
-        if context.get_request_header(0, "describe") == "True":
-            return [_json(self.classifier.describe())]
-        parsed = [self._parse(row) for row in data]
+        # TorchServe asks for a description by a header, which any client can send too: so row by row.
+        asked = [context.get_request_header(index, "describe") == "True" for index in range(len(data))]
+        parsed = [None if asked[index] else self._parse(row) for index, row in enumerate(data)]
         requests = [request for request in parsed if isinstance(request, ClipRequest)]
         answers = iter(self.classifier.classify(requests))
         replies = []
         for index, request in enumerate(parsed):
+            if request is None:
+                replies.append(_json(self.classifier.describe()))
+                continue
             answer = request if isinstance(request, ClipError) else next(answers)
             if isinstance(answer, ClipError):
                 replies.append(self._refuse(answer, context, index))
@@ -68,7 +75,8 @@ class SlowFastHandler:
 
     def _parse(self, row: Mapping[str, Any]) -> ClipRequest | ClipError:
         try:
-            return parse_request(row, len(self.classifier.manifest.labels))
+            manifest = self.classifier.manifest
+            return parse_request(row, len(manifest.labels), manifest.limits)
         except ClipError as error:
             return error
         except Exception:

@@ -18,6 +18,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from .errors import ClipError
+from .limits import DEFAULT_LIMITS, Limits
 
 MAX_REORDER = 16
 """FFmpeg reorders by at most 16 frames (H.264 and HEVC), so this many packets past a window's end close it."""
@@ -79,12 +80,17 @@ _VIDEO = (
 class Source:
     """The video stream of a file in memory. Close it, or use it in a ``with`` statement.
 
+    Args:
+        data: a whole video file.
+        limits: how many streams, pixels and packets it may have.
+
     Raises:
         ClipError: from the constructor: the bytes are no video, or one that is not let in.
     """
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, limits: Limits = DEFAULT_LIMITS) -> None:
         self._data = data
+        self.limits = limits
         self._open()
         self.origin = self._find_origin()
         """The stream's first timestamp, in ticks."""
@@ -100,10 +106,11 @@ class Source:
         try:
             file = io.BytesIO(self._data)
             self.container = av.open(file, mode="r", metadata_errors="replace", options=options)
-        except (av.FFmpegError, ValueError, OSError) as error:
+        except (av.FFmpegError, ValueError, OSError, MemoryError) as error:
             raise unreadable(self._data, error) from error
         try:
-            self.stream = _video_stream(self.container)
+            self.stream = _video_stream(self.container, self.limits)
+            self._sized = bool(self.stream.codec_context.width)
         except ClipError:
             self.container.close()
             raise
@@ -142,7 +149,7 @@ class Source:
 
     def seconds(self) -> float:
         """Length of the clip by its packets' timestamps; what its header says plays no part."""
-        with Source(self._data) as other:
+        with Source(self._data, self.limits) as other:
             packets = other.demux()
             if other.counted:
                 return float(sum(1 for _ in packets) * other.ticks_per_frame * other.time_base)
@@ -180,8 +187,30 @@ class Source:
         return True
 
     def demux(self) -> Iterator[Packet[VideoStream]]:
-        """The packets from where the file stands to its end, in decoding order."""
-        return (packet for packet in self.container.demux(self.stream) if packet.size)
+        """The packets from where the file stands to its end, in decoding order. They are counted: headers lie.
+
+        Raises:
+            ClipError: they are too many.
+        """
+        for count, packet in enumerate(self.container.demux(self.stream)):
+            if count > self.limits.frames:
+                raise ClipError(
+                    "TOO_MANY_FRAMES",
+                    413,
+                    f"The part of the video that was asked for has more than {self.limits.frames:,} frames.",
+                    "Ask for less of it (start_seconds, end_seconds), or send it in pieces.",
+                )
+            if packet.size:
+                yield packet
+
+    def check_refusal(self) -> None:
+        """Call it when the decoder has failed: raises the ClipError where a frame's size was the reason."""
+        context = self.stream.codec_context
+        # Some decoders keep the size that they have refused, others forget it.
+        if context.width and context.height:
+            self.limits.check_size(context.width, context.height)
+        elif self._sized:
+            raise self.limits.too_large("A frame in it is")
 
     def rewind(self) -> None:
         """Open the file anew, with a new decoder, to read it from its start."""
@@ -213,8 +242,15 @@ class Source:
         self.close()
 
 
-def _video_stream(container: InputContainer) -> VideoStream:
+def _video_stream(container: InputContainer, limits: Limits) -> VideoStream:
     """The first video stream that is not a cover picture, set up to decode on one thread."""
+    if len(container.streams) > limits.streams:
+        raise ClipError(
+            "TOO_MANY_STREAMS",
+            422,
+            f"The file has more than {limits.streams} streams.",
+            f"Keep the one that is to be classified: {FFMPEG_LINE}",
+        )
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not streams:
         kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
@@ -228,8 +264,14 @@ def _video_stream(container: InputContainer) -> VideoStream:
             f"The video is coded with {codec}, which this service does not decode.",
             f"Convert it first: {FFMPEG_LINE}",
         )
+    context = stream.codec_context
+    if context.width and context.height:
+        limits.check_size(context.width, context.height)
+    # Sizes may change on the way, and a decoder takes the memory before a frame can be looked at. It counts
+    # the padding to whole blocks, so it has a little more than the limit, which is checked on each frame.
+    context.options = {"max_pixels": str(limits.pixels * 9 // 8 + 65_536)}
     # Clips are decoded side by side, so more threads in each would only contend.
-    stream.codec_context.thread_count = 1
+    context.thread_count = 1
     return stream
 
 

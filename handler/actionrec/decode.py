@@ -24,7 +24,7 @@ from . import sampling
 from .container import Source, unreadable
 from .decoded import Decoded
 from .errors import ClipError
-from .limits import Limits
+from .limits import DEFAULT_LIMITS, Limits
 from .packets import FarTrack, NearTrack, Track
 from .passes import Pass
 from .sampling import Selection
@@ -49,8 +49,8 @@ def windows(data: bytes, spec: ClipSpec, selection: Selection, limits: Limits) -
     Raises:
         ClipError: the bytes are no video, hold no frame in any of the windows, or too much is asked for.
     """
-    with Source(data) as source:
-        try:
+    try:
+        with Source(data, limits) as source:
             track: Track | None = None
             length = 0.0
             if selection.several:
@@ -71,12 +71,16 @@ def windows(data: bytes, spec: ClipSpec, selection: Selection, limits: Limits) -
                     yield decoded
             if run.problem is not None and not answered:
                 raise run.problem
-        except (av.FFmpegError, MemoryError) as error:
-            raise unreadable(data, error) from error
+    except (av.FFmpegError, MemoryError) as error:
+        raise unreadable(data, error) from error
 
 
 def decode(
-    data: bytes, spec: ClipSpec, start_seconds: float = 0.0, end_seconds: float | None = None
+    data: bytes,
+    spec: ClipSpec,
+    start_seconds: float = 0.0,
+    end_seconds: float | None = None,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> Decoded:
     """Decode the window of a clip that stands for [start_seconds, end_seconds).
 
@@ -86,11 +90,12 @@ def decode(
         start_seconds: from the clip's first frame.
         end_seconds: default: one window after the start. Of a longer range the middle window is taken, of a
             shorter one all frames.
+        limits: what it may cost.
 
     Raises:
-        ClipError: the bytes are no video, or hold no frame there.
+        ClipError: the bytes are no video, hold no frame there, or cost too much.
     """
-    (decoded,) = windows(data, spec, Selection(start_seconds, end_seconds), Limits())
+    (decoded,) = windows(data, spec, Selection(start_seconds, end_seconds), limits)
     return decoded
 
 

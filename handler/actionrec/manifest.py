@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from .limits import Limits
 from .spec import ClipSpec
 
 CONFIG_FILE = "model-config.yaml"
@@ -56,6 +57,8 @@ class Manifest:
     """One per class, in the order of the model's scores."""
     built_with: Mapping[str, Any] = field(default_factory=dict)
     """Versions and host of the build."""
+    limits: Limits = field(default_factory=Limits)
+    """What a request may ask for and cost."""
 
     def write(self, directory: Path, serving: Mapping[str, Any]) -> Path:
         """Write ``model-config.yaml`` and ``labels.txt``.
@@ -90,8 +93,10 @@ class Manifest:
         try:
             values = dict(document["actionrec"])
             spec = ClipSpec.from_dict(values.pop("spec"))
+            limits = Limits.from_dict(values.pop("limits", {}))
             forms = tuple(Form(**form) for form in values.pop("forms"))
-            return cls(**values, spec=spec, forms=forms, labels=read_labels(directory / LABELS_FILE))
+            labels = read_labels(directory / LABELS_FILE)
+            return cls(**values, spec=spec, forms=forms, labels=labels, limits=limits)
         except (KeyError, TypeError) as error:
             raise ValueError(f"{path} is not an archive's configuration: {error!r}") from error
 

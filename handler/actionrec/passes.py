@@ -78,6 +78,7 @@ class Pass:
         """Numbers of the packets at which something was damaged."""
         self.problem: ClipError | None = None
         """Why the first of the windows that could not be decoded could not."""
+        self._counted_damage: list[int] = []
         self.windows = [self._window(number, *window) for number, window in enumerate(windows)]
 
     def _window(self, number: int, start_seconds: float, end_seconds: float) -> Window:
@@ -97,6 +98,8 @@ class Pass:
             yield from self._run(waiting, skip=True)
         if waiting:
             self._sample(waiting, self._count(waiting))
+            # Sampling may end before the damage.
+            self._counted_damage = self.damage
             yield from self._run(waiting, skip=False)
         for window in waiting:
             yield self._gap(window, self._nothing(window))
@@ -195,9 +198,11 @@ class Pass:
             try:
                 frames = context.decode(packet)
             except av.FFmpegError:
+                self.source.check_refusal()
                 self.damage.append(number)
                 frames = []
             for frame in frames:
+                self.source.limits.check_size(frame.width, frame.height)
                 if frame.is_corrupt:
                     self.damage.append(number)
                 stamp = None if self.source.counted else frame.pts if frame.pts is not None else frame.dts
@@ -220,7 +225,11 @@ class Pass:
         Args:
             frames: int16 [crops, T, H, W, 3].
         """
-        damaged = sum(number >= window.span.first for number in self.damage)
+        beyond = window.span.last + _DECODER_DELAY
+        damaged = max(
+            sum(window.span.first <= number <= beyond for number in found)
+            for found in (self.damage, self._counted_damage)
+        )
         if damaged and len(window.stamps) * 2 < window.promised:
             found = f"Only {len(window.stamps)} of the {window.promised} frames asked for could be decoded."
             yield self._gap(window, ClipError("CORRUPT_VIDEO", 422, found, REENCODE))

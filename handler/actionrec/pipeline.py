@@ -28,12 +28,13 @@ import torch
 from .ahead import Ahead
 from .decode import Decoded, windows
 from .errors import ClipError
-from .limits import DEFAULT_LIMITS, Limits
+from .limits import Limits
 from .manifest import Manifest
 from .request import ClipRequest
 from .result import Prediction, Timings, WindowScores
 from .runtime import Runtime, Scores
 from .sampling import Selection
+from .sandbox import Sandbox
 from .spec import ClipSpec
 
 logger = logging.getLogger(__name__)
@@ -51,9 +52,12 @@ class Classifier:
         decode_threads: views decoded at once; default: one a core.
         open_clips: requests whose decoding is under way at once, the others wait for the end of one; default:
             `decode_threads`. With as many as a call brings requests, none waits for another's last window.
-        decoder: what decodes.
-        limits: what a request may cost.
+        sandbox: decode in child processes, which is what clips of strangers need; else in this process.
+        decoder: what decodes; default: as `sandbox` says.
         answer_seconds: what a call of `classify` may take; requests that are not done by then get an error.
+
+    Raises:
+        RuntimeError: no decoding child can be started.
     """
 
     def __init__(
@@ -63,17 +67,18 @@ class Classifier:
         decode_threads: int | None = None,
         *,
         open_clips: int | None = None,
-        decoder: Decoder = windows,
-        limits: Limits = DEFAULT_LIMITS,
+        sandbox: bool = False,
+        decoder: Decoder | None = None,
         answer_seconds: float | None = None,
     ) -> None:
         threads = decode_threads or os.cpu_count() or 1
         self.manifest = manifest
         self.runtime = runtime
-        self.limits = limits
         self.answer_seconds = answer_seconds
-        self._decoder = decoder
         self._open_clips = open_clips or threads
+        # A child for each open clip: one whose views wait for the model keeps its child.
+        self.sandbox = Sandbox(manifest.spec, manifest.limits, self._open_clips) if sandbox else None
+        self._decoder: Decoder = decoder or (self.sandbox.windows if self.sandbox else windows)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
     @classmethod
@@ -83,6 +88,7 @@ class Classifier:
         device: torch.device | str = "cpu",
         *,
         open_clips: int | None = None,
+        sandbox: bool = False,
         answer_seconds: float | None = None,
     ) -> Classifier:
         """From an unpacked archive, warmed up.
@@ -90,7 +96,7 @@ class Classifier:
         Args:
             directory: of the archive.
             device: where the model runs.
-            open_clips, answer_seconds: see `Classifier`.
+            open_clips, sandbox, answer_seconds: see `Classifier`.
 
         Raises:
             FileNotFoundError, ValueError, RuntimeError: the archive is not whole, or not for this device.
@@ -98,7 +104,13 @@ class Classifier:
         manifest = Manifest.load(directory)
         runtime = Runtime(directory, manifest, device)
         runtime.warm_up()
-        return cls(manifest, runtime, open_clips=open_clips, answer_seconds=answer_seconds)
+        return cls(manifest, runtime, open_clips=open_clips, sandbox=sandbox, answer_seconds=answer_seconds)
+
+    def close(self) -> None:
+        """End the decoding threads, and the children where there are any."""
+        self._pool.shutdown(cancel_futures=True)
+        if self.sandbox:
+            self.sandbox.close()
 
     def reply(self, prediction: Prediction, top_k: int) -> dict[str, Any]:
         """The JSON object that answers a request."""
@@ -108,7 +120,11 @@ class Classifier:
         """What the archive is, and which of its forms is served here."""
         form = self.runtime.form
         serving = {"runtime": form.runtime, "precision": form.precision, "device": str(self.runtime.device)}
-        return {**self.manifest.describe(), "serving": {**serving, "passed_over": self.runtime.passed_over}}
+        return {
+            **self.manifest.describe(),
+            "serving": {**serving, "passed_over": self.runtime.passed_over},
+            "sandbox": self.sandbox.describe() if self.sandbox else "off",
+        }
 
     def classify(self, requests: Sequence[ClipRequest]) -> list[Prediction | ClipError]:
         """One result or error a request, in order. A bad clip costs no other clip its answer."""
@@ -142,7 +158,7 @@ class Classifier:
         return [results[index] for index in range(len(requests))]
 
     def _start(self, request: ClipRequest, news: SimpleQueue[None]) -> _Job:
-        views = self._decoder(request.video, self.manifest.spec, request.selection, self.limits)
+        views = self._decoder(request.video, self.manifest.spec, request.selection, self.manifest.limits)
         # One batch of them is enough to fill the next one while this one runs.
         ahead = Ahead(views, self._pool.submit, self.runtime.max_batch, lambda: news.put(None))
         return _Job(request.selection, ahead)

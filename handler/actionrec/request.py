@@ -42,24 +42,32 @@ def parse_request(row: Mapping[str, Any], num_classes: int, limits: Limits = DEF
 
     Args:
         row: field name -> bytes, str, number, or a dict (a JSON body).
-        num_classes: the largest `top_k`.
-        limits: of the other options.
+        num_classes: the largest `top_k`, where the limits allow so many.
+        limits: of options and of the video's size.
 
     Raises:
-        ClipError: 400, naming the field and what is allowed.
+        ClipError: 400, naming the field and what is allowed; 413 for a video that is too large.
     """
     fields = dict(row)
     for name in ("body", "data"):
         if isinstance(fields.get(name), Mapping):
             fields.update(_from_json(fields.pop(name)))
     video = _video(fields)
+    if len(video) > limits.body_bytes:
+        raise ClipError(
+            "BODY_TOO_LARGE",
+            413,
+            f"The video has {len(video):,} bytes; {limits.body_bytes:,} are allowed.",
+            "Send a shorter or smaller one: ffmpeg -i input -vf scale=-2:480 -c:v libx264 output.mp4",
+        )
     for name in fields:
         if name not in _OPTIONS:
             raise _bad(
                 "UNKNOWN_OPTION", f"There is no option {_show(name)}.", f"Options: {', '.join(_OPTIONS)}."
             )
     # Without a cap of their own these would be the model's; 5 is more than a model of 3 classes has.
-    top_k = _number(fields, "top_k", min(DEFAULT_TOP_K, num_classes), 1, num_classes, whole=True)
+    most = min(num_classes, limits.top_k)
+    top_k = _number(fields, "top_k", min(DEFAULT_TOP_K, most), 1, most, whole=True)
     return ClipRequest(video, int(top_k), _selection(fields, limits))
 
 

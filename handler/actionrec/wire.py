@@ -1,0 +1,104 @@
+"""Messages between a worker and its decoding children: a length, then JSON; after a request the video's bytes.
+
+JSON and not pickle: what comes from a process that has parsed a stranger's bytes is only ever looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import time
+from typing import Any
+
+_LENGTH = struct.Struct("<I")
+_LARGEST = 65_536
+"""Bytes of a message; the longest honest ones are a few hundred."""
+
+
+class BrokenPeerError(ConnectionError):
+    """The other end is gone, or says what it must not."""
+
+
+def frame(message: dict[str, Any]) -> bytes:
+    """A message as it travels."""
+    text = json.dumps(message, allow_nan=False).encode()
+    return _LENGTH.pack(len(text)) + text
+
+
+def parse(text: bytes) -> dict[str, Any]:
+    """The inverse of `frame`, without the length.
+
+    Raises:
+        BrokenPeerError: it is no JSON object, or holds a number that is none.
+    """
+
+    def refuse(name: str) -> None:
+        raise ValueError(name)
+
+    try:
+        message = json.loads(text, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise BrokenPeerError(f"not a message: {error}") from error
+    if not isinstance(message, dict):
+        raise BrokenPeerError("not a message: no object")
+    return message
+
+
+def length_of(head: bytes) -> int:
+    """How long the message after these four bytes is.
+
+    Raises:
+        BrokenPeerError: longer than any message is.
+    """
+    (length,) = _LENGTH.unpack(head)
+    if length > _LARGEST:
+        raise BrokenPeerError(f"a message of {length} bytes")
+    return int(length)
+
+
+class Channel:
+    """The worker's end: every wait has a deadline, in seconds of `time.monotonic`."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._socket = end
+
+    def send(self, message: dict[str, Any], payload: bytes = b"", *, deadline: float) -> None:
+        """Send a message and the bytes that go with it.
+
+        Raises:
+            TimeoutError: the peer does not take it.
+            ConnectionError: the peer is gone.
+        """
+        self._until(deadline)
+        self._socket.sendall(frame(message))
+        if payload:
+            self._until(deadline)
+            self._socket.sendall(payload)
+
+    def receive(self, deadline: float) -> dict[str, Any]:
+        """The next message.
+
+        Raises:
+            TimeoutError: none came.
+            ConnectionError: the peer is gone, or what came is no message.
+        """
+        return parse(self._read(length_of(self._read(_LENGTH.size, deadline)), deadline))
+
+    def _read(self, count: int, deadline: float) -> bytes:
+        data = bytearray()
+        while len(data) < count:
+            self._until(deadline)
+            part = self._socket.recv(count - len(data))
+            if not part:
+                raise BrokenPeerError("closed")
+            data += part
+        return bytes(data)
+
+    def _until(self, deadline: float) -> None:
+        # Not 0, which would mean not to wait at all, even for what is there already.
+        self._socket.settimeout(max(deadline - time.monotonic(), 0.001))
+
+    def close(self) -> None:
+        """Hang up."""
+        self._socket.close()

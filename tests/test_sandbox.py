@@ -1,0 +1,328 @@
+"""Promise: decoding in children gives what decoding here gives, and a child that is lost costs one request."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from actionrec.crashes import CrashRecord
+from actionrec.decode import windows
+from actionrec.errors import ClipError
+from actionrec.limits import Limits
+from actionrec.sampling import FIRST_WINDOW, Selection
+from actionrec.sandbox import Sandbox
+from actionrec.spec import ClipSpec
+
+from tests.media import encode, textured_frames
+from tests.test_decode import FORMATS
+
+SPEC = ClipSpec(short_side=64, crop=64)
+LIMITS = Limits(decode_seconds=60, request_seconds=60)
+FRAMES = textured_frames(160, 120, 70)
+CLIP = encode(FRAMES)
+TROUBLE = "tests.troubled_child"
+"""A child that does what the first bytes of a video tell it, which the real one does not."""
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    """Two real children, and one to spare."""
+    with Sandbox(SPEC, LIMITS, 2) as running:
+        yield running
+
+
+@pytest.fixture
+def troubled(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
+    """Children that crash, hang and lie on demand."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent))
+    with Sandbox(SPEC, LIMITS, 2, TROUBLE) as running:
+        until(lambda: len(running.pids()) == 3)
+        yield running
+
+
+def ask(sandbox: Sandbox, data: bytes, limits: Limits = LIMITS) -> np.ndarray:
+    """The frames of the first window."""
+    return next(sandbox.windows(data, SPEC, FIRST_WINDOW, limits)).frames
+
+
+def code_of(sandbox: Sandbox, data: bytes, limits: Limits = LIMITS) -> str:
+    """The code of the error that a video gets."""
+    with pytest.raises(ClipError) as caught:
+        ask(sandbox, data, limits)
+    assert caught.value.hint
+    return caught.value.code
+
+
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait for something that other processes do."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_same_frames(sandbox: Sandbox, name: str) -> None:
+    """Every container and codec gives the same window as in-process, to the bit, under all defences."""
+    data = encode(FRAMES, **FORMATS[name])  # type: ignore[arg-type]
+    (here,) = windows(data, SPEC, FIRST_WINDOW, LIMITS)
+    (there,) = sandbox.windows(data, SPEC, FIRST_WINDOW, LIMITS)
+    assert np.array_equal(here.frames, there.frames)
+    assert replace(here, frames=there.frames) == there
+
+
+def test_the_same_error(sandbox: Sandbox) -> None:
+    """An error and its words are the same, and cost no child."""
+    before = set(sandbox.pids())
+    for data, selection in (
+        (b"nothing", FIRST_WINDOW),
+        (CLIP, Selection(9.0)),
+        (CLIP[:3000], FIRST_WINDOW),
+    ):
+        with pytest.raises(ClipError) as here:
+            next(windows(data, SPEC, selection, LIMITS))
+        with pytest.raises(ClipError) as there:
+            next(sandbox.windows(data, SPEC, selection, LIMITS))
+        assert here.value.to_dict() == there.value.to_dict()
+    assert set(sandbox.pids()) == before
+
+
+def test_all_defences_hold_here(sandbox: Sandbox) -> None:
+    """On the kernels that this is tested on no defence is missing, and what they are is described."""
+    assert sandbox.describe()["defences"] == dict.fromkeys(
+        (
+            "no_new_privileges",
+            "network_namespace",
+            "no_capabilities",
+            "landlock",
+            "resource_limits",
+            "dies_with_parent",
+            "seccomp",
+        ),
+        "on",
+    )
+
+
+def test_what_a_child_is(sandbox: Sandbox) -> None:
+    """A child has no torch, no network but its own, no capability, and three descriptors beside its memory."""
+    child = psutil.Process(sandbox.pids()[0])
+    status = Path(f"/proc/{child.pid}/status").read_text()
+    assert "CapEff:\t0000000000000000" in status
+    assert "Seccomp:\t2" in status
+    assert "NoNewPrivs:\t1" in status
+    maps = Path(f"/proc/{child.pid}/maps").read_text()
+    assert "libavcodec" in maps
+    assert "libtorch" not in maps
+    assert Path(f"/proc/{child.pid}/ns/net").readlink() != Path("/proc/self/ns/net").readlink()
+    assert child.num_fds() <= 5  # the three, the socket, the shared memory
+    assert not {"HOME", "USER", "SECRET"} & set(child.environ())
+
+
+def test_importing_it_needs_no_torch() -> None:
+    """What a child imports pulls in neither torch nor TorchServe, so it starts in a third of a second."""
+    found = "import sys, actionrec.sandbox_child; print('torch' in sys.modules, 'ts' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", found], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout.split() == ["False", "False"]
+
+
+@pytest.mark.parametrize("deed", ["open", "socket", "fork", "kill", "thread", "memory", "ptrace", "listdir"])
+def test_a_taken_over_child_can_do_nothing(troubled: Sandbox, deed: str) -> None:
+    """Code that runs in a child can open, connect, start or stop nothing, nor take more memory."""
+    assert ask(troubled, b"REFUSED? " + deed.encode()).shape == (32, 64, 64, 3)
+
+
+@pytest.mark.parametrize("way", ["segv", "abort", "exit", "garbage", "huge", "lie", "nan", "nothing"])
+def test_a_crash_costs_one_request(troubled: Sandbox, way: str) -> None:
+    """Whatever way a child breaks, its request is told, and the next one is served by another child."""
+    assert code_of(troubled, b"BREAK " + way.encode()) == "DECODER_CRASHED"
+    assert np.array_equal(ask(troubled, CLIP), next(windows(CLIP, SPEC, FIRST_WINDOW, LIMITS)).frames)
+    until(lambda: len(troubled.pids()) == 3)
+
+
+def test_a_hang_costs_one_request_and_its_time(troubled: Sandbox) -> None:
+    """Decoding past its time is stopped by the end of the child, also where that ignores every signal."""
+    short = replace(LIMITS, decode_seconds=0.5)
+    assert code_of(troubled, b"BREAK hang", short) == "DECODE_TIMEOUT"
+    assert ask(troubled, CLIP).shape == (32, 64, 64, 3)
+
+
+def test_all_windows_together_have_a_limit(troubled: Sandbox) -> None:
+    """Windows that each keep within their time do not together keep a decoder for as long as they like."""
+    limits = replace(LIMITS, decode_seconds=30, request_seconds=1)
+    with pytest.raises(ClipError, match="DECODE_TIMEOUT"):
+        list(troubled.windows(b"MANY", SPEC, FIRST_WINDOW, limits))
+
+
+def test_the_same_poison_is_not_tasted_a_third_time(troubled: Sandbox) -> None:
+    """Bytes that have crashed two children are refused without a try; others are not."""
+    for _ in range(2):
+        assert code_of(troubled, b"BREAK segv") == "DECODER_CRASHED"
+    lost = troubled.replaced
+    with pytest.raises(ClipError, match="not tried again") as caught:
+        ask(troubled, b"BREAK segv")
+    assert (caught.value.code, caught.value.status) == ("DECODER_CRASHED", 422)
+    assert troubled.replaced == lost
+    assert ask(troubled, CLIP).shape == (32, 64, 64, 3)
+
+
+def test_windows_come_one_by_one(troubled: Sandbox) -> None:
+    """A thousand windows pass through one slot: none is decoded before the one before it was taken."""
+    found = troubled.windows(b"MANY", SPEC, FIRST_WINDOW, LIMITS)
+    for number in range(50):
+        clip = next(found)
+        assert clip.source_frames == number
+        assert (clip.frames == number).all(), "overwritten, or not yet written"
+
+
+def test_leaving_early_keeps_the_child(troubled: Sandbox) -> None:
+    """A caller that has seen enough closes the generator; the child goes on to the next video."""
+    lost, children = troubled.replaced, set(troubled.pids())
+    for _ in range(5):
+        found = troubled.windows(b"MANY", SPEC, FIRST_WINDOW, LIMITS)
+        assert next(found).source_frames == 0
+        assert next(found).source_frames == 1
+        found.close()  # type: ignore[attr-defined]
+        assert np.array_equal(ask(troubled, CLIP), ask(troubled, CLIP))
+    assert (troubled.replaced, set(troubled.pids())) == (lost, children)
+
+
+@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP])
+def test_idle_children_that_are_gone_or_stopped(sandbox: Sandbox, blow: signal.Signals) -> None:
+    """All children killed or stopped while nothing is asked: no request fails, and others take their places."""
+    victims = sandbox.pids()
+    for pid in victims:
+        os.kill(pid, blow)
+    assert ask(sandbox, CLIP).shape == (32, 64, 64, 3)
+    until(lambda: len(set(sandbox.pids()) - set(victims)) == 3)
+    until(lambda: not any(psutil.pid_exists(pid) for pid in victims))
+
+
+def test_children_are_killed_under_load(sandbox: Sandbox) -> None:
+    """While children are killed, each request has its frames or its own error; afterwards all have frames."""
+    expected = next(windows(CLIP, SPEC, FIRST_WINDOW, LIMITS)).frames
+    over = threading.Event()
+
+    def kill() -> None:
+        while not over.wait(0.3):
+            for pid in sandbox.pids()[:1]:
+                os.kill(pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    codes = []
+
+    def once(number: int) -> None:
+        try:
+            # Different bytes, or the third crash of a file would have it refused.
+            assert np.array_equal(ask(sandbox, CLIP + bytes(number)), expected)
+        except ClipError as error:
+            codes.append(error.code)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(once, range(1, 60)))
+    over.set()
+    killer.join()
+    assert set(codes) <= {"DECODER_CRASHED", "DECODER_UNAVAILABLE"}
+    assert len(codes) < 30
+    assert np.array_equal(ask(sandbox, CLIP), expected)
+
+
+def test_stopped_in_the_middle(troubled: Sandbox) -> None:
+    """A child that is stopped while it decodes is past its time like one that hangs; others go on."""
+    found = troubled.windows(b"MANY", SPEC, FIRST_WINDOW, replace(LIMITS, decode_seconds=1.0))
+    next(found)
+    for pid in troubled.pids():
+        os.kill(pid, signal.SIGSTOP)
+    with pytest.raises(ClipError, match="DECODE_TIMEOUT"):
+        next(found)
+    assert ask(troubled, CLIP).shape == (32, 64, 64, 3)
+    until(lambda: len(troubled.pids()) == 3)
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_no_child_outlives_its_worker(busy: bool) -> None:
+    """kill -9 of the worker ends its children, idle or at work."""
+    code = (
+        "from tests.test_sandbox import *\n"
+        "s = Sandbox(SPEC, LIMITS, 1, TROUBLE)\n"
+        "until(lambda: len(s.pids()) == 2)\n"
+        "print(*s.pids(), flush=True)\n" + ("ask(s, b'BREAK hang')" if busy else "time.sleep(60)")
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent
+    ) as worker:
+        try:
+            assert worker.stdout
+            children = [psutil.Process(int(pid)) for pid in worker.stdout.readline().split()]
+            assert len(children) == 2
+            if busy:
+                until(lambda: any(child.status() == psutil.STATUS_RUNNING for child in children))
+        finally:
+            worker.kill()
+    gone, alive = psutil.wait_procs(children, 60)
+    assert len(gone) == 2, alive
+
+
+def test_close_ends_all() -> None:
+    """close() leaves no process behind, and whoever still asks is told that there is no decoder."""
+    own = Sandbox(SPEC, LIMITS, 1)
+    children = [psutil.Process(pid) for pid in own.pids()]
+    own.close()
+    assert not any(child.is_running() for child in children)
+    assert code_of(own, CLIP) == "DECODER_UNAVAILABLE"
+
+
+def test_children_that_cannot_start() -> None:
+    """A child that dies at its start is an error that says so, not a server that waits for ever."""
+    with pytest.raises(RuntimeError, match="cannot be started: a child ended with exit code 1"):
+        Sandbox(SPEC, LIMITS, 1, "actionrec.no_such_module")
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    """A flood of different files that crash decoders does not make the memory of them grow for ever."""
+    record = CrashRecord()
+    for number in range(1500):
+        record.add(str(number).encode())
+        record.add(str(number).encode())
+    assert len(record._counts) == 1000
+    record.check(b"0")  # forgotten
+    with pytest.raises(ClipError, match="not tried again"):
+        record.check(b"1499")
+
+
+def test_the_largest_frames_fit(sandbox: Sandbox) -> None:
+    """A 4K clip with as many reference frames as its level allows is decoded within a child's memory."""
+    video = encode(
+        np.repeat(textured_frames(3840, 2160, 1), 8, axis=0), options={"preset": "ultrafast", "refs": "6"}
+    )
+    assert ask(sandbox, video).shape == (32, 64, 64, 3)
+
+
+def test_a_defence_that_is_refused_is_told_and_the_others_stand() -> None:
+    """Where a kernel or a container refuses a defence, the description has its reason, and the others hold."""
+    code = (
+        "import errno, json, os\n"
+        "from actionrec import confine\n"
+        "def refuse(): raise OSError(errno.EPERM, os.strerror(errno.EPERM))\n"
+        "confine._leave_network = confine._no_files = refuse\n"
+        "print(json.dumps(confine.confine(os.getppid(), 1 << 30, 60)), flush=True)\n"
+        "os.write(1, b'open' if os.system('true') == 0 else b'shut')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    told, _, found = done.stdout.partition("\n")
+    defences = json.loads(told)
+    assert defences.pop("network_namespace") == defences.pop("landlock") == "Operation not permitted"
+    assert set(defences.values()) == {"on"}
+    assert found == "shut"
