@@ -33,7 +33,7 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo archive serve stop status scale test fuzz lint bench bench-gpu test-gpu clean train-motion evaluate-motion
+.PHONY: help setup demo archive serve stop status scale test test-slow stream-soak fuzz lint bench bench-gpu test-gpu clean train-motion evaluate-motion
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -86,8 +86,17 @@ scale: $(STAMP)  ## WORKERS=n processes for each model, or for MODEL
 	@[ -n '$(WORKERS)' ] || { echo 'error: how many workers? make scale WORKERS=2' >&2; exit 1; }
 	@$(PYTHON) -m deploy scale --workers '$(WORKERS)' $(addprefix --model ,$(filter-out all auto,$(MODEL)))
 
-test: $(STAMP)  ## run all tests
-	@$(PYTHON) -m pytest -q
+test: $(STAMP)  ## run all tests but those that take minutes each
+	@scripts/setup-tests
+	@$(PYTHON) -m pytest -q -m 'not slow'
+
+test-slow: $(STAMP)  ## run the tests that take minutes each
+	@scripts/setup-tests
+	@$(PYTHON) -m pytest -q -m slow
+
+stream-soak: $(STAMP)  ## watch memory and lag of a live stream for MINUTES=10
+	@scripts/setup-tests
+	@MINUTES='$(or $(MINUTES),10)' $(PYTHON) -m pytest -q -s -m slow tests/test_stream_rtsp.py
 
 lint: $(STAMP)  ## ruff and mypy
 	@$(PYTHON) -m ruff check -q $(SOURCES)
@@ -99,6 +108,7 @@ fuzz: $(STAMP)  ## N=10000 broken files of SEED=0 against the decoding sandbox; 
 
 bench: $(VENV)/.installed-bench  ## measure everything on this machine, against rivals (an hour on two cores)
 	@$(PYTHON) -W ignore -m benchmarks
+	@$(PYTHON) -W ignore -m benchmarks.stream_encoding
 
 $(VENV)/.installed-bench: $(STAMP)
 	@scripts/setup-bench $(VENV)

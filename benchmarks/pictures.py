@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import matplotlib as mpl
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from benchmarks.measure import RESULTS
 
@@ -91,7 +92,7 @@ def _finish(axes: Axes, title: str, label: str, result: dict[str, Any], name: st
     axes.set_title(title, loc="left", fontsize=10)
     where = machine["gpu"] or f"{machine['cores']} cores, {machine['cpu']}, {machine['vectors']}"
     axes.set_xlabel(f"{label}    ({where}; torch {machine['versions']['torch']})", color="#475569")
-    axes.figure.savefig(OUT / f"bench-{name}.svg", bbox_inches="tight", metadata={"Date": None})
+    cast(Figure, axes.figure).savefig(OUT / f"bench-{name}.svg", bbox_inches="tight", metadata={"Date": None})
 
 
 if __name__ == "__main__":

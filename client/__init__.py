@@ -1,5 +1,25 @@
-"""What users run against a server; it needs neither torch nor the rest of the project."""
+"""What users run against a server (``python -m client``, or `ActionClient`); it never needs torch."""
 
-from .api import ServerError, classify
+from .api import ActionClient
+from .errors import BadReply, Busy, NoReply, Refused, ServerError, ServerFailed, Unreachable
+from .results import ClipWarning, Prediction, Result, Segment, ServedModel, Timeline, Window
+from .video import Frames
 
-__all__ = ["ServerError", "classify"]
+__all__ = [
+    "ActionClient",
+    "BadReply",
+    "Busy",
+    "ClipWarning",
+    "Frames",
+    "NoReply",
+    "Prediction",
+    "Refused",
+    "Result",
+    "Segment",
+    "ServedModel",
+    "ServerError",
+    "ServerFailed",
+    "Timeline",
+    "Unreachable",
+    "Window",
+]

@@ -62,12 +62,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    from client import ActionClient
     from export.motion.clips import random_clip
-    from export.motion.evaluate import evaluate, in_process, over_http
+    from export.motion.evaluate import evaluate, in_process, through
     from export.motion.footage import footage_clip
     from export.motion.scene import LABELS
 
-    classify = over_http(options.url) if options.url else in_process(options.weights)
+    classify = in_process(options.weights) if not options.url else through(ActionClient(options.url))
     codec = None if options.codec == "any" else options.codec
     clips = (
         footage_clip(seed, options.footage)

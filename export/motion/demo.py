@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from client.api import ServerError, classify
+from client import ActionClient, ServerError
 from export.motion.clips import random_clip
 from export.motion.scene import LABELS
 
@@ -31,18 +31,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     table = Table("clip", "sent", "top label", "score", "reply", title=f"{len(LABELS)} clips to {options.url}")
     right = 0
     try:
+        client = ActionClient(options.url)
         for number, label in enumerate(LABELS):
             clip = random_clip(options.seed + number, label, difficulty=DIFFICULTY)
             began = time.perf_counter()
-            best = classify(options.url, clip.data, top_k=1)["predictions"][0]
+            best = client.classify(clip.data, top_k=1)
             elapsed_ms = 1000 * (time.perf_counter() - began)
-            correct = best["label"] == label
+            correct = best.label == label
             right += correct
             table.add_row(
                 f"{clip.width}x{clip.height} {clip.fps} fps {clip.codec} {len(clip.data) / 1000:.0f} kB",
                 label,
-                f"[{'green' if correct else 'red'}]{best['label']}[/]",
-                f"{best['score']:.3f}",
+                f"[{'green' if correct else 'red'}]{best.label}[/]",
+                f"{best.score:.3f}",
                 f"{elapsed_ms:.0f} ms",
             )
     except ServerError as error:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import requests
 import torch
 from actionrec.decode import decode
 from actionrec.transform import pack
@@ -17,9 +17,11 @@ from export.motion.clips import MotionClip
 from export.motion.model import MOTION_SPEC, build_motion
 from export.motion.scene import LABELS
 
+if TYPE_CHECKING:
+    from client import ActionClient
+
 LEAST_ACCURACY = 0.97
 LEAST_CLASS_ACCURACY = 0.93
-_TIMEOUT_SECONDS = 60
 
 Classifier = Callable[[MotionClip], str]
 """A clip -> the label that the model gives it."""
@@ -75,16 +77,9 @@ def in_process(weights: Path) -> Classifier:
     return classify
 
 
-def over_http(url: str) -> Classifier:
-    """Send each clip to a server as a raw body, and believe its first prediction."""
-    session = requests.Session()
-
-    def classify(clip: MotionClip) -> str:
-        reply = session.post(url, data=clip.data, timeout=_TIMEOUT_SECONDS)
-        reply.raise_for_status()
-        return str(reply.json()["predictions"][0]["label"])
-
-    return classify
+def through(client: ActionClient) -> Classifier:
+    """Send each clip to a server, and believe its first prediction."""
+    return lambda clip: client.classify(clip.data, top_k=1).label
 
 
 def load(weights: Path) -> torch.nn.Module:

@@ -1,0 +1,45 @@
+"""The command line: ``actionrec``, or ``python -m client``. Each command is in a module of its own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from . import batch, console, evaluate, manage, predict, stream, timeline_command
+from .errors import ServerError
+
+app = typer.Typer(
+    name="actionrec",
+    help="Action recognition in videos, by a server.",
+    epilog=console.EXIT_CODES,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+for module in (predict, timeline_command, batch, stream, evaluate, manage):
+    module.register(app)
+
+_INTERRUPTED = 130  # what typer makes of Ctrl-C
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and exit with its code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        app(args=words, prog_name="actionrec")
+    except ServerError as error:
+        console.complain(error)
+        if "--json" in words:
+            console.print_json({"error": error.to_dict()}, indent=None)
+        sys.exit(console.exit_code(error))
+    except SystemExit as ended:
+        if ended.code != _INTERRUPTED:
+            raise
+        console.err.print("Stopped.")
+        sys.stdout.flush()
+        # Threads that wait for replies would keep the process for as long as their requests may take.
+        os._exit(_INTERRUPTED)

@@ -1,0 +1,129 @@
+"""What can go wrong between a client and a server, one class for each thing that a caller would do about it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import requests
+
+_QUEUE_FULL = "ServiceUnavailableException"
+_HANDLER_FAILED = "InternalServerException"
+_FAILED_FOR_GOOD = frozenset({_HANDLER_FAILED, "OUT_OF_TIME"})
+
+
+class ServerError(Exception):
+    """A request that got no answer, and why.
+
+    Args:
+        code: stable, for programs: the server's (``NO_VIDEO_STREAM``), TorchServe's own
+            (``ServiceUnavailableException``), or this client's (``UNREACHABLE``, ``DEADLINE``, ``BAD_REPLY``,
+            ``BAD_URL``, ``TOO_LARGE`` and so on).
+        status: HTTP status; 0 where there was no reply.
+        message: what was received and what is wrong with it.
+        hint: what to do about it; may be empty.
+    """
+
+    retryable = False
+    """Whether the same request may succeed a little later."""
+    retry_after_seconds = 0.0
+    """How long the server asked to be left alone."""
+
+    def __init__(self, code: str, status: int, message: str, hint: str = "") -> None:
+        super().__init__(code, status, message, hint)
+        self.code = code
+        self.status = status
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.code} ({self.status}): {self.message} {self.hint}".rstrip()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same fields as the ``error`` object of a server's reply."""
+        return {"code": self.code, "status": self.status, "message": self.message, "hint": self.hint}
+
+
+class Unreachable(ServerError):
+    """No connection, or one that was cut before the reply."""
+
+    retryable = True
+
+
+class NoReply(ServerError):
+    """The time was up before the reply came. TorchServe may never answer when a worker dies at a bad moment."""
+
+    retryable = True
+
+
+class Busy(ServerError):
+    """The server, or a proxy before it, cannot take the request now: its queue is full, or it restarts."""
+
+    retryable = True
+
+
+class Refused(ServerError):
+    """The request is at fault (4xx): the file, an option, the token, the model's name."""
+
+
+class ServerFailed(ServerError):
+    """The server took the request and failed on it (5xx); sending it again would only cost it once more."""
+
+
+class BadReply(ServerError):
+    """What came back is not from such a server."""
+
+
+def from_reply(reply: requests.Response, text: str) -> ServerError:
+    """The error that a reply stands for.
+
+    Args:
+        reply: with a status other than 2xx, or with an ``error`` object in its body.
+        text: the reply's body.
+    """
+    status = reply.status_code
+    try:
+        body = json.loads(text)
+    except ValueError:
+        body = None
+    error = body.get("error") if isinstance(body, dict) else None
+    if isinstance(error, dict):
+        status = int(error.get("status", status))
+        fields = str(error.get("code", "UNKNOWN")), status, str(error.get("message", ""))
+        made = _kind(status, fields[0])(*fields, str(error.get("hint", "")))
+    elif isinstance(body, dict) and "type" in body:  # TorchServe's own form
+        code = str(body["type"])
+        made = _kind(status, code)(code, status, str(body.get("message", "")), _HINTS.get(code, ""))
+    elif status >= 400:  # a proxy's page
+        shown = " ".join(text.split())[:200] or "nothing more"
+        made = _kind(status, "")(f"HTTP_{status}", status, f"{reply.reason or 'Error'}: {shown}.")
+    else:
+        made = BadReply("BAD_REPLY", status, f"The reply is of another kind of server: {text[:200]!r}.")
+    if made.retryable:
+        made.retry_after_seconds = _seconds(reply.headers.get("Retry-After", ""))
+    return made
+
+
+_HINTS = {
+    _QUEUE_FULL: "Its queue is full, or no worker is up: try again later, or scale it.",
+    _HANDLER_FAILED: "The server's log says why.",
+    "ModelNotFoundException": "`models` lists what is served.",
+}
+
+
+def _kind(status: int, code: str) -> type[ServerError]:
+    # 503 is a full queue or a restart, but it is also said of a request that would fail again.
+    # 429 is 4xx by number, but asks for patience and not for another request.
+    if status in (429, 502, 504) or (status == 503 and code not in _FAILED_FOR_GOOD):
+        return Busy
+    if 400 <= status < 500:
+        return Refused
+    return ServerFailed if status >= 500 else BadReply
+
+
+def _seconds(retry_after: str) -> float:
+    """Retry-After in seconds; its other form, a date, needs clocks that agree and counts as not given."""
+    try:
+        return min(max(0.0, float(retry_after)), 3600.0)
+    except ValueError:
+        return 0.0

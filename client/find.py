@@ -1,0 +1,76 @@
+"""What a user names -> video files: folders, patterns, lists."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+SUFFIXES = frozenset(
+    {".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mpg", ".mpeg"}
+    | {".flv", ".wmv", ".ogv", ".ogg", ".gif", ".ivf", ".h264", ".hevc"}
+)
+"""Of the files that are taken from a folder; a file that is named is taken whatever it is called."""
+LIST_SUFFIXES = frozenset({".txt", ".lst", ".list"})
+
+
+def find(inputs: Sequence[str]) -> Iterator[Path]:
+    """Each file once, in a stable order, found while it goes: nothing is held but the names given.
+
+    Args:
+        inputs: folders (searched through), patterns (``clips/**/*.mp4``), text files with a path a line
+            (relative ones from the list's folder), or video files.
+
+    Raises:
+        FileNotFoundError: nothing is there by that name.
+    """
+    seen: set[str] = set()
+    for name in inputs:
+        for path in _expand(name):
+            key = os.path.normpath(path)
+            if len(inputs) == 1 and not _is_list(name):
+                yield path  # a folder or a pattern names nothing twice
+            elif key not in seen:
+                seen.add(key)
+                yield path
+
+
+def name_of(path: Path) -> str:
+    """What a file is called in results: its path, with bytes that are no UTF-8 as escapes."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
+
+
+def _expand(name: str) -> Iterator[Path]:
+    path = Path(name)
+    if path.is_dir():
+        yield from _walk(path)
+    elif _is_list(name):
+        yield from _listed(path)
+    elif path.exists():
+        yield path
+    elif glob.has_magic(name):
+        found = sorted(Path(match) for match in glob.glob(name, recursive=True))  # noqa: PTH207  # relative and absolute
+        yield from (match for match in found if match.is_file())
+    else:
+        raise FileNotFoundError(name)
+
+
+def _is_list(name: str) -> bool:
+    path = Path(name)
+    return path.suffix.lower() in LIST_SUFFIXES and path.is_file()
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for root, folders, files in os.walk(folder):
+        folders.sort()
+        for file in sorted(files):
+            if Path(file).suffix.lower() in SUFFIXES:
+                yield Path(root) / file
+
+
+def _listed(path: Path) -> Iterator[Path]:
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            if text := line.strip():
+                yield path.parent / text

@@ -1,0 +1,204 @@
+"""Replies as frozen dataclasses. What a newer server adds to a reply stays in `raw` and in `to_dict`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Self
+
+from .errors import BadReply
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """Made from a JSON object; fields that it does not know are left out."""
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """From an object of a reply."""
+        return cls(**{f.name: values[f.name] for f in fields(cls) if f.name in values})
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it stands in a reply."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction(_Record):
+    """One label."""
+
+    label: str
+    class_index: int
+    score: float
+    """0 to 1; those of all labels sum to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clip(_Record):
+    """What of the file was looked at."""
+
+    start_seconds: float
+    end_seconds: float
+    source_frames: int
+    source_fps: float
+    width: int
+    height: int
+    views: Mapping[str, int] = field(default_factory=dict)
+    """How many ``windows`` and ``crops`` of each the scores are of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model(_Record):
+    """What answered."""
+
+    name: str
+    version: str
+    weights: str
+    runtime: str
+    precision: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClipWarning(_Record):
+    """Something that the sender should know."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Window(_Record):
+    """One entry of a timeline."""
+
+    start_seconds: float
+    end_seconds: float
+    predictions: tuple[Prediction, ...]
+    """Best first; none where nothing could be decoded."""
+    warnings: tuple[ClipWarning, ...] = ()
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """From an entry of a reply's ``timeline``."""
+        warnings = tuple(ClipWarning.from_dict(entry) for entry in values.get("warnings", ()))
+        return cls(values["start_seconds"], values["end_seconds"], _predictions(values), warnings)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment(_Record):
+    """A span of a video that has one label."""
+
+    label: str
+    class_index: int
+    start_seconds: float
+    end_seconds: float
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The answer to one clip."""
+
+    predictions: tuple[Prediction, ...]
+    """Best first."""
+    clip: Clip
+    model: Model
+    timings_ms: Mapping[str, float]
+    warnings: tuple[ClipWarning, ...]
+    raw: Mapping[str, Any] = field(repr=False, compare=False)
+    """The reply as it came."""
+
+    @property
+    def label(self) -> str:
+        """The best label."""
+        return self.predictions[0].label
+
+    @property
+    def score(self) -> float:
+        """Of the best label, 0 to 1."""
+        return self.predictions[0].score
+
+    def to_dict(self) -> dict[str, Any]:
+        """The reply as it came."""
+        return dict(self.raw)
+
+    @classmethod
+    def from_dict(cls, values: object) -> Self:
+        """From a reply.
+
+        Raises:
+            BadReply: a field is missing.
+        """
+        try:
+            return cls(**_result_fields(_object(values)))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise _strange(values) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline(Result):
+    """The answer to a whole video, window after window."""
+
+    windows: tuple[Window, ...]
+    """In order of their starts."""
+    segments: tuple[Segment, ...]
+    """Neighbouring windows merged into spans."""
+
+    @classmethod
+    def from_dict(cls, values: object) -> Self:
+        """From a reply to a request with ``stride_seconds``.
+
+        Raises:
+            BadReply: a field is missing.
+        """
+        try:
+            reply = _object(values)
+            return cls(
+                **_result_fields(reply),
+                windows=tuple(Window.from_dict(entry) for entry in reply["timeline"]),
+                segments=tuple(Segment.from_dict(entry) for entry in reply["segments"]),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise _strange(values) from error
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel(_Record):
+    """A model that a server has loaded."""
+
+    name: str
+    version: str
+    workers: tuple[str, ...]
+    """Status of each worker: ``READY`` or what else TorchServe calls it."""
+    least_workers: int
+    """What the server was told to keep up."""
+
+    @property
+    def ready(self) -> bool:
+        """At least one worker, all that were asked for, and every one READY."""
+        enough = len(self.workers) >= max(1, self.least_workers)
+        return enough and all(status == "READY" for status in self.workers)
+
+
+def _object(values: object) -> Mapping[str, Any]:
+    if not isinstance(values, Mapping):
+        raise TypeError(f"a reply is an object, not a {type(values).__name__}")
+    return values
+
+
+def _result_fields(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "predictions": _predictions(values),
+        "clip": Clip.from_dict(values["clip"]),
+        "model": Model.from_dict(values["model"]),
+        "timings_ms": dict(values["timings_ms"]),
+        "warnings": tuple(ClipWarning.from_dict(entry) for entry in values["warnings"]),
+        "raw": values,
+    }
+
+
+def _predictions(values: Mapping[str, Any]) -> tuple[Prediction, ...]:
+    return tuple(Prediction.from_dict(entry) for entry in values["predictions"])
+
+
+def _strange(values: object) -> BadReply:
+    return BadReply("BAD_REPLY", 200, f"The reply is of another kind of server: {str(values)[:200]}.")

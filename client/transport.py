@@ -1,0 +1,183 @@
+"""One HTTP request until it has its answer: attempts with a time limit each, an overall deadline, back-off."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import requests
+import tenacity
+import urllib3
+
+from .errors import BadReply, NoReply, Refused, ServerError, Unreachable, from_reply
+
+FIRST_WAIT_SECONDS = 0.5
+"""The first retry comes after a random part of it; the span doubles from one retry to the next..."""
+LONGEST_WAIT_SECONDS = 10.0
+"""... up to this."""
+_CHUNK_BYTES = 1 << 16
+_LEAST_ATTEMPT_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What a request carries, so that every attempt can send it anew."""
+
+    form: Mapping[str, str] | None = None
+    """Form fields beside the video."""
+    video: bytes | None = None
+    """A whole video file."""
+
+
+class Transport:
+    """HTTP with a bearer token, deadlines and retries; may be used by several threads at once.
+
+    Args:
+        token: sent as ``Authorization: Bearer``.
+        timeout_seconds: for a request with all its retries.
+        attempt_seconds: for one attempt; by default half of the deadline, so that a reply that never comes
+            leaves time for another try.
+    """
+
+    def __init__(self, token: str | None, timeout_seconds: float, attempt_seconds: float | None = None) -> None:
+        if timeout_seconds <= 0 or (attempt_seconds is not None and attempt_seconds <= 0):
+            raise ValueError(f"time limits must be above 0, got {timeout_seconds} and {attempt_seconds}")
+        self.timeout_seconds = timeout_seconds
+        self.attempt_seconds = attempt_seconds
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        # A Session is not made for several threads, and its open connections are what makes requests quick.
+        self._local = threading.local()
+
+    def call(
+        self, method: str, url: str, body: Body | None = None, timeout_seconds: float | None = None
+    ) -> Any:  # noqa: ANN401  # whatever JSON came
+        """Send a request again and again until it has its answer; for requests that may be sent twice.
+
+        Args:
+            method: of HTTP.
+            url: the whole address.
+            body: what to send.
+            timeout_seconds: overall, in the place of this object's.
+
+        Raises:
+            ServerError: the last attempt's, where no other can follow before the deadline.
+        """
+        limit = timeout_seconds or self.timeout_seconds
+        attempt_limit = self.attempt_seconds or limit / 2
+        deadline = time.monotonic() + limit
+        attempts = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(lambda e: isinstance(e, ServerError) and e.retryable),
+            wait=_wait,
+            stop=tenacity.stop_before_delay(limit),
+            reraise=True,
+        )
+
+        def attempt() -> Any:  # noqa: ANN401
+            left = max(_LEAST_ATTEMPT_SECONDS, deadline - time.monotonic())
+            return self.once(method, url, body, min(attempt_limit, left))
+
+        return attempts(attempt)
+
+    def once(
+        self, method: str, url: str, body: Body | None = None, timeout_seconds: float | None = None
+    ) -> Any:  # noqa: ANN401
+        """Send a request once.
+
+        Raises:
+            ServerError: there is no reply in time, or not a good one.
+        """
+        limit = timeout_seconds or self.timeout_seconds
+        deadline = time.monotonic() + limit
+        body = body or Body()
+        files, data = None, body.video
+        if body.form and body.video is not None:
+            files, data = {"video": ("clip", body.video, "application/octet-stream")}, None
+        try:
+            reply = self._session().request(
+                method,
+                url,
+                data=body.form if data is None else data,
+                files=files,
+                # One number for both: urllib3 sends the body under the connection's limit.
+                timeout=limit,
+                stream=True,
+                allow_redirects=False,
+            )
+            with reply:
+                text = _read(reply, url, deadline, limit)
+        # urllib3's own: what is read of the body does not go through requests.
+        except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
+            raise _no_reply(url, limit) from error
+        except requests.exceptions.InvalidURL as error:
+            raise _bad_url(url, error) from error
+        except (requests.exceptions.MissingSchema, requests.exceptions.InvalidSchema) as error:
+            raise _bad_url(url, error) from error
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            message = f"No reply from {url}: {_reason(error)}."
+            raise Unreachable("UNREACHABLE", 0, message, "Is the server up, and the address right?") from error
+        return _json(reply, text)
+
+    def _session(self) -> requests.Session:
+        session: requests.Session | None = getattr(self._local, "session", None)
+        if session is None:
+            session = self._local.session = requests.Session()
+            session.headers.update(self._headers)
+        return session
+
+
+def _wait(state: tenacity.RetryCallState) -> float:
+    """Exponential back-off with full jitter, after what the server asked for."""
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.retry_after_seconds if isinstance(error, ServerError) else 0.0
+    return asked + _JITTER(state)
+
+
+_JITTER = tenacity.wait_random_exponential(multiplier=FIRST_WAIT_SECONDS, max=LONGEST_WAIT_SECONDS)
+
+
+def _read(reply: requests.Response, url: str, deadline: float, limit: float) -> str:
+    """The body, however slowly it drips in: each read alone would be within its time for ever."""
+    body = bytearray()
+    while chunk := reply.raw.read1(_CHUNK_BYTES, decode_content=True):
+        body += chunk
+        if time.monotonic() > deadline:
+            raise _no_reply(url, limit)
+    return body.decode(errors="replace")
+
+
+def _json(reply: requests.Response, text: str) -> Any:  # noqa: ANN401
+    try:
+        body = json.loads(text)
+    except ValueError as error:
+        if reply.ok:
+            code = reply.status_code
+            raise BadReply("BAD_REPLY", code, f"The reply is not JSON: {text[:200]!r}.") from error
+        body = None
+    if not reply.ok or (isinstance(body, dict) and "error" in body):
+        raise from_reply(reply, text)
+    return body
+
+
+def _no_reply(url: str, limit: float) -> NoReply:
+    return NoReply(
+        "DEADLINE", 0, f"No reply from {url} within {limit:.3g} s.", "Try again, or allow more time."
+    )
+
+
+def _bad_url(url: str, error: Exception) -> Refused:
+    return Refused("BAD_URL", 0, f"{url!r} is no address: {error}", "Use http://host:8080.")
+
+
+def _reason(error: Exception) -> str:
+    """What the operating system said, without urllib3's wrapping of it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        inner = getattr(cause, "reason", None) or cause.__cause__ or cause.__context__
+        cause = inner if isinstance(inner, BaseException) else None
+    return type(error).__name__

@@ -1,0 +1,237 @@
+"""Promise: the timeline of a long video, sent in parts, is the one that a single request would give."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+from actionrec.decode import decode
+from actionrec.limits import Limits
+from actionrec.sampling import Selection
+from actionrec.spec import ClipSpec
+
+from client import ActionClient, Refused, Timeline
+from client.cut import NotCuttable, VideoFile
+from client.longvideo import LongVideo
+from tests.conftest import SHARED_DATA, RunningServer
+from tests.helpers_cli import actionrec
+from tests.helpers_video import spliced
+from tests.media import encode, textured_frames, trimmed, turn
+
+LABELS = ("moving left", "growing", "moving up", "rotating clockwise")
+SECONDS_EACH = 4.0
+SPEC = ClipSpec(short_side=96, crop=96)
+FRAMES = textured_frames(160, 120, 300)
+GOP = {"g": "40", "bf": "2"}
+
+
+@pytest.fixture(scope="module")
+def client(motion_server: RunningServer) -> ActionClient:
+    return ActionClient(motion_server.inference_url)
+
+
+@pytest.fixture(scope="module")
+def motions() -> bytes:
+    """Four motions of four seconds each, with sound."""
+    return spliced(LABELS, SECONDS_EACH)
+
+
+def in_parts(
+    client: ActionClient, source: bytes | Path, selection: Selection, limits: Limits
+) -> tuple[Timeline, list[tuple[int, int]]]:
+    """The timeline as a client with smaller limits has it sent, and the progress that it told of."""
+    steps: list[tuple[int, int]] = []
+    video = LongVideo(client, selection, None, 120, 2, lambda *step: steps.append(step), limits)
+    return video.timeline(source), steps
+
+
+def assert_same(got: Timeline, want: Timeline) -> None:
+    assert len(got.windows) == len(want.windows)
+    for one, other in zip(got.windows, want.windows, strict=True):
+        assert one.start_seconds == pytest.approx(other.start_seconds, abs=2e-3)
+        assert one.end_seconds == pytest.approx(other.end_seconds, abs=2e-3)
+        assert [p.label for p in one.predictions] == [p.label for p in other.predictions]
+        assert [p.score for p in one.predictions] == pytest.approx(
+            [p.score for p in other.predictions], abs=1e-3
+        )
+    assert [s.label for s in got.segments] == [s.label for s in want.segments]
+    for mine, theirs in zip(got.segments, want.segments, strict=True):
+        assert mine.start_seconds == pytest.approx(theirs.start_seconds, abs=2e-3)
+        assert mine.end_seconds == pytest.approx(theirs.end_seconds, abs=2e-3)
+        assert mine.score == pytest.approx(theirs.score, abs=1e-3)
+    assert [p.label for p in got.predictions] == [p.label for p in want.predictions]
+    assert [p.score for p in got.predictions] == pytest.approx([p.score for p in want.predictions], abs=1e-3)
+    assert got.model == want.model
+    assert set(got.to_dict()) == set(want.to_dict())
+
+
+@pytest.mark.parametrize(
+    "selection",
+    [
+        Selection(stride_seconds=0.5),
+        Selection(1.3, 12.9, stride_seconds=0.7),
+        Selection(2.0, crops=3, stride_seconds=2.0),
+    ],
+    ids=["all of it", "a range", "three crops"],
+)
+@pytest.mark.parametrize("windows", [3, 7])
+def test_parts_make_the_same_timeline(
+    client: ActionClient, motions: bytes, selection: Selection, windows: int, tmp_path: Path
+) -> None:
+    """Windows, labels, scores, segments and means are those of one request, however many windows a part has."""
+    path = tmp_path / "motions.mp4"
+    path.write_bytes(motions)
+    whole = client.timeline(
+        motions,
+        stride_seconds=selection.stride_seconds or 1,
+        start_seconds=selection.start_seconds,
+        end_seconds=selection.end_seconds,
+        crops=selection.crops,
+    )
+    parts, steps = in_parts(client, path, selection, Limits(windows=windows * selection.crops))
+    assert_same(parts, whole)
+    assert len(steps) == 1 + -(-len(whole.windows) // windows)
+    assert steps[-1] == (len(whole.windows), len(whole.windows))
+
+
+def test_a_file_larger_than_a_request(client: ActionClient, motions: bytes) -> None:
+    """A limit of bytes makes smaller parts, and a window that is too large on its own is refused."""
+    wanted = client.timeline(motions)
+    parts, steps = in_parts(
+        client, motions, Selection(stride_seconds=1.0), Limits(body_bytes=len(motions) // 2)
+    )
+    assert_same(parts, wanted)
+    with pytest.raises(Refused) as caught:
+        in_parts(client, motions, Selection(stride_seconds=1.0), Limits(windows=2, body_bytes=10_000))
+    assert caught.value.code == "TOO_LARGE"
+    assert len(steps) >= 2
+
+
+def test_what_cannot_be_cut_is_sent_whole(client: ActionClient) -> None:
+    """An AVI of more windows than a request may have is sent whole for each part."""
+    avi = encode(FRAMES, 30, codec="mpeg4", container="avi")
+    found = client.timeline(avi, stride_seconds=0.1)
+    assert [window.start_seconds for window in found.windows] == pytest.approx(np.arange(79) * 0.1, abs=2e-3)
+    some = client.timeline(avi, stride_seconds=0.5)
+    assert [w.predictions for w in found.windows[::5]] == [w.predictions for w in some.windows]
+
+
+def test_more_than_64_windows(client: ActionClient, motions: bytes) -> None:
+    """The server's own limit is met without the user's knowing: motions come back in order."""
+    found = client.timeline(motions, stride_seconds=0.2)
+    assert len(found.windows) == 70
+    assert [segment.label for segment in found.segments] == list(LABELS)
+    for number, segment in enumerate(found.segments):
+        assert segment.start_seconds == pytest.approx(number * SECONDS_EACH, abs=1.0)
+
+
+FILES = {
+    "mp4": encode(FRAMES, 30, options=GOP),
+    "29.97 fps": encode(FRAMES, 30000 / 1001, options=GOP),
+    "open GOP": encode(FRAMES, 25, options={**GOP, "x264-params": "open-gop=1"}),
+    "variable rate": encode(FRAMES, times=[i / 30 + 0.4 * (i // 50) for i in range(300)], options=GOP),
+    "turned": turn(encode(FRAMES, 30, options=GOP), 90),
+    "matroska": encode(FRAMES, 30, container="matroska", options=GOP),
+    "mpegts": encode(FRAMES, 30, container="mpegts", options=GOP),
+    "vp9": encode(FRAMES[:200], 30, codec="libvpx-vp9", container="webm", options={"g": "40"}),
+    "hevc": encode(FRAMES[:200], codec="libx265", options={"x265-params": "log-level=none:keyint=40"}),
+    "mjpeg": encode(FRAMES[:200], 30, codec="mjpeg", container="mov", pix_fmt="yuvj420p"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_cut_keeps_every_frame(name: str) -> None:
+    """Windows of a part have bit for bit the frames that the same seconds of the whole have."""
+    data = FILES[name]
+    file = VideoFile(data)
+    starts = [start for start in (0.0, 1.1, 3.4, 4.2) if start + 2.2 < file.seconds]
+    for start in starts:
+        part = file.part(start, start + SPEC.window_seconds)
+        assert len(part.data) < len(data)
+        whole, cut = decode(data, SPEC, start), decode(part.data, SPEC, start - part.offset_seconds)
+        assert np.array_equal(whole.frames, cut.frames)
+        assert whole.warnings == cut.warnings
+        assert cut.end_seconds + part.offset_seconds == pytest.approx(whole.end_seconds, abs=1e-6)
+
+
+@pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="the real clips are not beside this checkout")
+def test_real_files_are_cut_exactly() -> None:
+    """The same for real clips, those that can be cut."""
+    tried = 0
+    for path in sorted((SHARED_DATA / "real").iterdir()):
+        file = VideoFile(path)
+        start = file.seconds / 2
+        if start < SPEC.window_seconds:
+            continue
+        part = file.part(start, start + SPEC.window_seconds)
+        whole, cut = (
+            decode(path.read_bytes(), SPEC, start),
+            decode(part.data, SPEC, start - part.offset_seconds),
+        )
+        assert np.array_equal(whole.frames, cut.frames), path
+        tried += 1
+    assert tried >= 3
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"not a video",
+        encode(FRAMES[:60], codec="mpeg4", container="avi"),
+        encode(FRAMES[:60], container="h264"),
+        trimmed(FILES["mp4"], 1.0),
+    ],
+    ids=["empty", "text", "avi", "bare", "edit list"],
+)
+def test_what_is_not_cut(data: bytes) -> None:
+    """Files whose packets cannot stand alone are told from others."""
+    with pytest.raises(NotCuttable):
+        VideoFile(data)
+
+
+def test_the_command(motion_server: RunningServer, motions: bytes, tmp_path: Path) -> None:
+    """Spans as a table, CSV, subtitles, a picture and a labelled video, its sound bit for bit."""
+    (tmp_path / "m.mp4").write_bytes(motions)
+    outputs = {name: tmp_path / f"out.{name}" for name in ("csv", "srt", "png", "mp4")}
+    done = actionrec(
+        *("timeline", "m.mp4", "--csv", outputs["csv"], "--srt", outputs["srt"]),
+        *("--plot", outputs["png"], "--annotate", outputs["mp4"]),
+        server=motion_server,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert [label for line in done.stdout.splitlines() for label in LABELS if label in line] == list(LABELS)
+    assert max(map(len, done.stdout.splitlines())) <= 100
+    assert [line.split(",")[2] for line in outputs["csv"].read_text().splitlines()[1:]] == list(LABELS)
+    blocks = outputs["srt"].read_text().split("\n\n")
+    assert blocks[0].startswith("1\n00:00:00,000 --> 00:00:0")
+    assert len(blocks) == len(LABELS)
+    picture = cv2.imread(str(outputs["png"]))
+    assert picture is not None
+    assert picture.shape[1] == 1500
+    as_json = actionrec("timeline", "m.mp4", "--json", server=motion_server, cwd=tmp_path)
+    assert [segment["label"] for segment in json.loads(as_json.stdout)["segments"]] == list(LABELS)
+
+    before, after = _streams(motions), _streams(outputs["mp4"].read_bytes())
+    assert after["sound"] == before["sound"]
+    assert after["times"] == pytest.approx(before["times"], abs=1e-3)
+    # Drawn in the lower left corner, and nowhere else.
+    for old, new in ((before["first"], after["first"]), (before["last"], after["last"])):
+        difference = np.abs(old.astype(int) - new.astype(int))
+        assert difference[-20:, :60].mean() > 10
+        assert difference[: 240 // 2].mean() < 3
+
+
+def _streams(data: bytes) -> dict[str, Any]:
+    with av.open(io.BytesIO(data), "r") as container:
+        sound = [bytes(packet) for packet in container.demux(audio=0) if packet.size]
+    with av.open(io.BytesIO(data), "r") as container:
+        frames = list(container.decode(video=0))
+    pictures = [frames[number].to_ndarray(format="rgb24") for number in (30, -30)]
+    times = [frame.time for frame in frames]
+    return {"sound": sound, "times": times, "first": pictures[0], "last": pictures[1]}
