@@ -61,7 +61,7 @@ def _start(options: argparse.Namespace) -> int:
     )
     began = time.monotonic()
     if options.foreground:
-        return _stay(settings, began)
+        return _stay(settings, began, options.drain)
     with _out.status("Starting TorchServe ..."):
         state = server.start(settings)
     _announce(state, began)
@@ -79,7 +79,7 @@ def _announce(state: server.State, began: float) -> None:
     _out.print(f"Try it:  curl -T clip.mp4 {state.predict_url()}")
 
 
-def _stay(settings: server.Settings, began: float) -> int:
+def _stay(settings: server.Settings, began: float, drain_seconds: float) -> int:
     """Until a signal stops this process, and so the server, or the server ends by itself.
 
     The server's own log says what happens meanwhile. A signal before it is ready is an interrupted start.
@@ -93,16 +93,25 @@ def _stay(settings: server.Settings, began: float) -> int:
     except KeyboardInterrupt:
         if state is None:
             raise
-        server.stop(settings.run_dir)
-        _out.print("Stopped.")
+        _report(server.stop(settings.run_dir, drain_seconds))
         return 0
     server.stop(settings.run_dir)
     raise DeployError("TorchServe ended by itself", f"see {state.log_dir}")
 
 
 def _stop(options: argparse.Namespace) -> int:
-    _out.print("Stopped." if server.stop(options.run_dir) else "No server was running.")
+    _report(server.stop(options.run_dir, options.drain))
     return 0
+
+
+def _report(stopped: server.Stopped | None) -> None:
+    if stopped is None:
+        _out.print("No server was running.")
+    elif stopped.unanswered:
+        connections = f"{stopped.unanswered} connection{'s' * (stopped.unanswered != 1)}"
+        _out.print(f"Stopped; {connections} still waited for an answer.")
+    else:
+        _out.print("Stopped.")
 
 
 def _wait(options: argparse.Namespace) -> int:
@@ -179,6 +188,14 @@ def _parser() -> argparse.ArgumentParser:
             "--timeout", type=float, default=defaults.timeout_seconds, help="seconds until all must be READY"
         )
 
+    def add_drain(command: argparse.ArgumentParser) -> None:
+        command.add_argument(
+            "--drain",
+            type=float,
+            default=server.DRAIN_SECONDS,
+            help="seconds that requests in flight have to be answered before the stop; 0: none",
+        )
+
     start = add("start", _start, "start a server, return when it is ready")
     start.add_argument("--model-store", type=Path, default=defaults.model_store, help="directory of archives")
     start.add_argument("--model", action="append", default=[], help="serve this one (repeatable); default: all")
@@ -188,8 +205,9 @@ def _parser() -> argparse.ArgumentParser:
     start.add_argument("--workers", type=int, help="of each model; default: what its archive says")
     start.add_argument("--foreground", action="store_true", help="stay; SIGTERM or Ctrl-C stops the server")
     add_timeout(start)
+    add_drain(start)
 
-    add("stop", _stop, "stop the server; nothing of it stays behind")
+    add_drain(add("stop", _stop, "answer what is in flight, then stop; nothing of the server stays behind"))
     add(
         "status",
         _status,

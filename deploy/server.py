@@ -14,18 +14,22 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import requests
 
 from .cause import LogWatch
 from .config import ServerConfig, load_config
+from .drain import drain
 from .management import Model, get_models, set_workers
 from .preflight import DeployError, check_java, check_ports, check_temporary_space, find_archives
 from .processes import ServerProcess, wait_gone
 
 _POLL_SECONDS = 0.25
 _STOP_PATIENCE_SECONDS = 20.0
+DRAIN_SECONDS = 60.0
+"""How long `stop` waits for what is in flight: half of the `responseTimeout` that archives are built with."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,14 @@ class State:
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
         partial.replace(path)
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """How a server ended."""
+
+    unanswered: int
+    """Connections that still waited for an answer when the patience for that was over."""
 
 
 def load_state(run_dir: Path) -> State | None:
@@ -196,20 +208,30 @@ def scale(state: State, workers: int, model: str | None = None, timeout_seconds:
         wait_gone([process for process in before if process not in after], _STOP_PATIENCE_SECONDS)
 
 
-def stop(run_dir: Path) -> bool:
+def stop(run_dir: Path, drain_seconds: float = DRAIN_SECONDS) -> Stopped | None:
     """Stop the server of this run directory, and return when all its processes are gone.
 
+    New connections are refused at once; requests that are in flight are answered first.
+
+    Args:
+        run_dir: where the server's state is.
+        drain_seconds: wait no longer than this for the answers; 0 drops what is in flight.
+
     Returns:
-        False where none was running.
+        None where no server was running.
     """
     state = load_state(run_dir)
     if state is None:
-        return False
+        return None
     was_alive = state.process.alive()
-    # Draining belongs here, before the signal: SIGTERM drops the requests that are in flight.
+    unanswered = 0
+    if was_alive and drain_seconds > 0:
+        # Before the signal: SIGTERM drops the requests that are in flight.
+        port = urlsplit(state.inference_url).port or 80
+        unanswered = drain(state.process.pid, port, drain_seconds)
     state.process.terminate(_STOP_PATIENCE_SECONDS)
     _clear(state, run_dir)
-    return was_alive
+    return Stopped(unanswered) if was_alive else None
 
 
 def _worker_processes(models: Sequence[Model]) -> list[psutil.Process]:
