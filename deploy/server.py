@@ -20,6 +20,7 @@ import psutil
 import requests
 
 from .cause import LogWatch
+from .checksums import check_archives
 from .config import ServerConfig, load_config
 from .drain import drain
 from .management import Model, get_models, set_workers
@@ -137,6 +138,7 @@ def start(settings: Settings) -> State:
         archives = find_archives(settings.model_store, settings.models)
         check_ports(config.host, config.ports)
         check_temporary_space(archives)
+        check_archives(archives)
         watch = LogWatch(log_dir)
         state = _launch(settings, config, archives, run_dir, log_dir)
     try:
