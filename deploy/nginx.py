@@ -18,7 +18,7 @@ TEMPLATE = Path(__file__).parent / "production" / "nginx.conf"
 _QUEUE_SECONDS = 60
 _TRY_AGAIN = 'add_header Retry-After "1" always; '
 
-# Named location -> (status, code, message, hint, more directives). Some statuses share one.
+# Name -> (status, code, message, hint, more directives). Some statuses share one.
 _ERRORS = {
     "400": (400, "BAD_REQUEST", "The request is not proper HTTP.", "Send HTTP/1.1 with proper headers.", ""),
     "401": (
@@ -188,8 +188,8 @@ def add_token(path: Path, name: str) -> str:
 def _error(name: str) -> str:
     status, code, message, hint, more = _ERRORS[name]
     error = {"code": code, "status": status, "message": message, "hint": hint}
-    body = json.dumps({"error": error, "request_id": "$request_id"})
-    return f"location @error_{name} {{\n    {more}return {status} '{body}\\n';\n}}"
+    body = json.dumps({"error": error, "request_id": "$request_id"}).replace("'", "\\'")
+    return f"location = /_error/{name} {{\n    internal;\n    {more}return {status} '{body}\\n';\n}}"
 
 
 def _absolute(path: Path | None) -> str:
