@@ -43,6 +43,9 @@ SERVING: dict[str, Any] = {
     # that comes alone, so it is short beside the decoding of a clip.
     "batchSize": 4,
     "maxBatchDelay": 5,  # milliseconds
+    # Requests that wait; more are refused with 503 at once. On a CPU that does one a second the last one waits
+    # a minute, half of the time that clients and proxies have patience for.
+    "jobQueueSize": 64,
     # Seconds. Past this TorchServe kills the worker: many views of long clips on a CPU must fit in.
     "responseTimeout": 120,
     # Seconds. Importing torch and loading the model, on a slow disk.
