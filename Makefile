@@ -15,6 +15,7 @@ CROP ?=
 WORKERS ?=
 PORT ?=
 FOREGROUND ?=
+MINUTES ?= 60
 
 VENV ?= .venv
 STAMP := $(VENV)/.installed
@@ -29,13 +30,14 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo archive serve stop status scale test lint bench clean train-motion evaluate-motion
+.PHONY: help setup demo archive serve stop status scale test lint bench clean train-motion evaluate-motion \
+	faults soak lock sbom audit
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
 	@echo
 	@echo 'archive: MODEL=auto NAME= WEIGHTS= WEIGHTS_SHA256= LABELS= RUNTIME=auto FALLBACK=1 PRECISION= DEVICE= CROP='
-	@echo 'serve:   MODEL=all PORT=8080 WORKERS= FOREGROUND=1      scale: WORKERS=2 MODEL=all'
+	@echo 'serve:   MODEL=all PORT=8080 WORKERS= FOREGROUND=1      scale: WORKERS=2 MODEL=all      soak: MINUTES=60'
 
 setup: $(STAMP)  ## make .venv with all dependencies; install Java and g++ where that is possible
 	@:
@@ -71,7 +73,7 @@ serve: $(STAMP)  ## serve what is in model_store; returns when it is ready (FORE
 		$(if $(PORT),--port '$(PORT)') $(if $(WORKERS),--workers '$(WORKERS)') \
 		$(if $(filter-out 0,$(FOREGROUND)),--foreground)
 
-stop: $(STAMP)  ## stop the server
+stop: $(STAMP)  ## answer what is in flight, then stop the server
 	@$(PYTHON) -m deploy stop
 
 status: $(STAMP)  ## what is up; fails unless every worker is READY
@@ -93,6 +95,31 @@ bench: $(STAMP)  ## measure decoding, the model and the whole job on this machin
 	@$(PYTHON) -W ignore -m benchmarks.decode
 	@$(PYTHON) -W ignore -m benchmarks.model
 	@$(PYTHON) -W ignore -m benchmarks.job
+
+faults: $(STAMP)  ## kill, overload, poison, exchange and stop a server under load (10 minutes)
+	@$(PYTHON) -m tests.faults
+
+soak: $(STAMP)  ## MINUTES=60 of good and bad clips; fails where memory, descriptors, threads or files grow
+	@$(PYTHON) -m tests.faults soak --seconds $$(( $(MINUTES) * 60 ))
+
+# Tools with dependencies of their own, which must not mix with the product's.
+SUPPLY := build/supply
+$(SUPPLY)/.installed: $(STAMP)
+	@$(PYTHON) -m venv $(SUPPLY)
+	@$(SUPPLY)/bin/python -m pip install -qq --disable-pip-version-check '.[supply]'
+	@touch $@
+
+LOCK := $(SUPPLY)/bin/uv pip compile --quiet --extra serve --generate-hashes --no-header --no-annotate --no-emit-index-url
+lock: $(SUPPLY)/.installed  ## pin all that a server needs, with hashes, in requirements/serve.txt
+	@$(LOCK) --python-version 3.11 --output-file requirements/serve.txt pyproject.toml
+
+sbom: $(SUPPLY)/.installed  ## what a server is made of, as CycloneDX: build/sbom.json
+	@$(SUPPLY)/bin/cyclonedx-py requirements --output-format JSON --output-file build/sbom.json requirements/serve.txt
+	@echo 'build/sbom.json'
+
+audit: $(SUPPLY)/.installed  ## known vulnerabilities of what is pinned; needs the network
+	@$(SUPPLY)/bin/pip-audit --require-hashes --disable-pip --requirement requirements/serve.txt || \
+		{ echo 'error: a vulnerability is known, or the advisories could not be reached; see above' >&2; exit 1; }
 
 train-motion: $(STAMP)  ## train the small model anew (hours)
 	@$(PYTHON) -m export.motion train

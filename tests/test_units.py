@@ -18,7 +18,7 @@ HARDENED = ("NoNewPrivileges", "ProtectSystem", "ProtectHome", "PrivateTmp", "Me
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
 def test_systemd_takes_it(unit: Path, tmp_path: Path) -> None:
-    """`systemd-analyze verify` has nothing to say about a unit; programs not installed here are stood in for."""
+    """`systemd-analyze verify` has nothing to say; others stand in for programs that are missing."""
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
         pytest.skip("systemd-analyze is not installed: the units are read by the next test only")
