@@ -30,7 +30,7 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo archive serve stop status scale test lint bench clean train-motion evaluate-motion \
+.PHONY: help setup demo archive serve stop status scale test test-slow lint bench clean train-motion evaluate-motion \
 	faults soak lock sbom audit
 
 help:  ## list the targets
@@ -83,8 +83,11 @@ scale: $(STAMP)  ## WORKERS=n processes for each model, or for MODEL
 	@[ -n '$(WORKERS)' ] || { echo 'error: how many workers? make scale WORKERS=2' >&2; exit 1; }
 	@$(PYTHON) -m deploy scale --workers '$(WORKERS)' $(addprefix --model ,$(filter-out all auto,$(MODEL)))
 
-test: $(STAMP)  ## run all tests
-	@$(PYTHON) -m pytest -q
+test: $(STAMP)  ## run all tests that do not take long
+	@$(PYTHON) -m pytest -q -m 'not slow'
+
+test-slow: $(STAMP)  ## run the tests that take long: faults, repairs
+	@$(PYTHON) -m pytest -q -m slow
 
 lint: $(STAMP)  ## ruff and mypy
 	@$(PYTHON) -m ruff check -q $(SOURCES)

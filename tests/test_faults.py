@@ -50,6 +50,7 @@ OF_WORKERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "seconds"),
     [
@@ -65,6 +66,7 @@ def test_fault(fault: Callable[[Path, float, int], Verdict], seconds: float, mot
     assert not verdict.broken, verdict
 
 
+@pytest.mark.slow
 def test_killed_workers(motion_archive: Path) -> None:
     """Three workers killed under load: every request is answered, and the workers are back."""
     verdict = faults.killed_workers(motion_archive, 18, SEED, ready_seconds=60)

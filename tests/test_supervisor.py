@@ -139,6 +139,7 @@ def test_workers_that_torchserve_gave_up_on(up: Deploy, home: Path) -> None:
     assert answers(up)
 
 
+@pytest.mark.slow
 def test_a_model_that_stopped_answering(supervised: Deploy, home: Path) -> None:
     """READY workers that answer nothing are found by a real prediction, and replaced."""
     before = {process.pid for process in workers(supervised)}
@@ -162,6 +163,7 @@ def test_the_jvm_killed(supervised: Deploy) -> None:
     assert not Path(old.temp_dir).exists()
 
 
+@pytest.mark.slow
 def test_a_jvm_that_hangs(supervised: Deploy) -> None:
     """A JVM that is there and answers nothing is replaced."""
     old = supervised.state()
@@ -193,6 +195,7 @@ def test_start_brings_a_supervisor_and_stop_ends_it(tmp_path: Path, up: Deploy) 
         deploy_server.stop(deploy.run_dir)
 
 
+@pytest.mark.slow
 def test_foreground_repairs_too(tmp_path: Path, up: Deploy) -> None:
     """With FOREGROUND=1 the command itself brings the server back, and a stop from elsewhere ends both."""
     deploy = Deploy(tmp_path, up.store)
