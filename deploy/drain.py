@@ -43,8 +43,8 @@ def drain(pid: int, port: int, limit_seconds: float) -> int:
 
     Returns:
         Connections that still wait for an answer; 0 is a clean end. Where the system does not lend sockets
-        (a container without ``CAP_SYS_PTRACE`` under another user), every open connection counts, and new
-        ones are not refused.
+        (another user's server, or Yama's ``ptrace_scope`` for others than root), every open connection counts,
+        and new ones are not refused.
     """
     deadline = time.monotonic() + limit_seconds
     quiet = 0

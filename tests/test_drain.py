@@ -135,7 +135,7 @@ def test_idle_connections_do_not_hold_the_stop(slow: RunningServer) -> None:
 def test_where_sockets_are_not_lent(
     slow: RunningServer, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a container that forbids it, a stop still waits until the connections are gone."""
+    """Where the system forbids it, a stop still waits until the connections are gone."""
 
     def forbidden(process: int, number: int) -> int:
         raise PermissionError(f"socket {number} of {process}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import ssl
 import subprocess
@@ -90,6 +91,8 @@ def nginx(front: Front, home: Path) -> Iterator[None]:
     """A real nginx with this configuration."""
     for directory in (front.run_dir, front.log_dir):
         directory.mkdir(parents=True, exist_ok=True)
+    if shutil.which("nginx") is None:
+        pytest.fail("nginx is not installed: apt-get install nginx-light", pytrace=False)
     config = home / "nginx.conf"
     config.write_text(render(front), encoding="utf-8")
     process = subprocess.Popen(
