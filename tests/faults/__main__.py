@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--archive", type=Path, help="of the motion model; default: one is built")
     options = parser.parse_args()
+    # A server must not be left behind by `kill`, no more than by Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if unknown := set(options.names) - set(runs):
         parser.error(f"there is no {', '.join(sorted(unknown))}")
     console = Console(highlight=False)
