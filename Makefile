@@ -121,8 +121,8 @@ sbom: $(SUPPLY)/.installed  ## what a server is made of, as CycloneDX: build/sbo
 	@echo 'build/sbom.json'
 
 audit: $(SUPPLY)/.installed  ## known vulnerabilities of what is pinned; needs the network
-	@$(SUPPLY)/bin/pip-audit --require-hashes --disable-pip --requirement requirements/serve.txt || \
-		{ echo 'error: a vulnerability is known, or the advisories could not be reached; see above' >&2; exit 1; }
+	@$(SUPPLY)/bin/pip-audit --strict --require-hashes --disable-pip --requirement requirements/serve.txt || \
+		{ echo 'error: a vulnerability is known, or the advisories could not be reached; what it says is above' >&2; exit 1; }
 
 train-motion: $(STAMP)  ## train the small model anew (hours)
 	@$(PYTHON) -m export.motion train
