@@ -19,6 +19,7 @@ SEED ?=
 WORKERS ?=
 PORT ?=
 FOREGROUND ?=
+MINUTES ?= 60
 
 VENV ?= .venv
 STAMP := $(VENV)/.installed
@@ -33,13 +34,14 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo archive serve stop status scale test test-slow stream-soak fuzz lint bench bench-gpu test-gpu clean train-motion evaluate-motion
+.PHONY: help setup demo archive serve stop status scale test test-slow test-gpu lint fuzz faults soak stream-soak \
+	bench bench-gpu clean train-motion evaluate-motion lock sbom audit
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
 	@echo
 	@echo 'archive: MODEL=auto NAME= WEIGHTS= WEIGHTS_SHA256= LABELS= RUNTIME=auto FALLBACK=1 PRECISION= DEVICE= CROP= SANDBOX=1 LIMITS='
-	@echo 'serve:   MODEL=all PORT=8080 WORKERS= FOREGROUND=1      scale: WORKERS=2 MODEL=all'
+	@echo 'serve:   MODEL=all PORT=8080 WORKERS= FOREGROUND=1      scale: WORKERS=2 MODEL=all      soak: MINUTES=60'
 
 setup: $(STAMP)  ## make .venv with all dependencies; install Java and g++ where that is possible
 	@:
@@ -76,7 +78,7 @@ serve: $(STAMP)  ## serve what is in model_store; returns when it is ready (FORE
 		$(if $(PORT),--port '$(PORT)') $(if $(WORKERS),--workers '$(WORKERS)') \
 		$(if $(filter-out 0,$(FOREGROUND)),--foreground)
 
-stop: $(STAMP)  ## stop the server
+stop: $(STAMP)  ## answer what is in flight, then stop the server
 	@$(PYTHON) -m deploy stop
 
 status: $(STAMP)  ## what is up; fails unless every worker is READY
@@ -88,7 +90,7 @@ scale: $(STAMP)  ## WORKERS=n processes for each model, or for MODEL
 
 test: $(STAMP)  ## run all tests but those that take minutes each
 	@scripts/setup-tests
-	@$(PYTHON) -m pytest -q -m 'not slow'
+	@$(PYTHON) -m pytest -q
 
 test-slow: $(STAMP)  ## run the tests that take minutes each
 	@scripts/setup-tests
@@ -108,7 +110,6 @@ fuzz: $(STAMP)  ## N=10000 broken files of SEED=0 against the decoding sandbox; 
 
 bench: $(VENV)/.installed-bench  ## measure everything on this machine, against rivals (an hour on two cores)
 	@$(PYTHON) -W ignore -m benchmarks
-	@$(PYTHON) -W ignore -m benchmarks.stream_encoding
 
 $(VENV)/.installed-bench: $(STAMP)
 	@scripts/setup-bench $(VENV)
@@ -121,6 +122,31 @@ bench-gpu: $(STAMP)  ## measure the model on a CUDA device: batches of 1 to 64 i
 
 test-gpu: $(STAMP)  ## the tests that need a CUDA device; fails without one
 	@$(PYTHON) -m pytest -q -m gpu
+
+faults: $(STAMP)  ## kill, overload, poison, exchange and stop a server under load (10 minutes)
+	@$(PYTHON) -m tests.faults
+
+soak: $(STAMP)  ## MINUTES=60 of good and bad clips; fails where memory, descriptors, threads or files grow
+	@$(PYTHON) -m tests.faults soak --seconds $$(( $(MINUTES) * 60 ))
+
+# Tools with dependencies of their own, which must not mix with the product's.
+SUPPLY := build/supply
+$(SUPPLY)/.installed: $(STAMP)
+	@$(PYTHON) -m venv $(SUPPLY)
+	@$(SUPPLY)/bin/python -m pip install -qq --disable-pip-version-check '.[supply]'
+	@touch $@
+
+LOCK := $(SUPPLY)/bin/uv pip compile --quiet --extra serve --generate-hashes --no-header --no-annotate --no-emit-index-url
+lock: $(SUPPLY)/.installed  ## pin all that a server needs, with hashes, in requirements/serve.txt
+	@$(LOCK) --python-version 3.11 --output-file requirements/serve.txt pyproject.toml
+
+sbom: $(SUPPLY)/.installed  ## what a server is made of, as CycloneDX: build/sbom.json
+	@$(SUPPLY)/bin/cyclonedx-py requirements --output-format JSON --output-file build/sbom.json requirements/serve.txt
+	@echo 'build/sbom.json'
+
+audit: $(SUPPLY)/.installed  ## known vulnerabilities of what is pinned; needs the network
+	@$(SUPPLY)/bin/pip-audit --strict --require-hashes --disable-pip --requirement requirements/serve.txt || \
+		{ echo 'error: a vulnerability is known, or the advisories could not be reached; what it says is above' >&2; exit 1; }
 
 train-motion: $(STAMP)  ## train the small model anew (hours)
 	@$(PYTHON) -m export.motion train

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import time
@@ -15,9 +16,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from . import server
+from . import front, server, supervisor
 from .management import get_models
 from .preflight import DeployError
+from .processes import ServerProcess
+from .state import load_supervisor, save_supervisor
 
 _NOT_READY, _NOT_RUNNING = 1, 3  # exit codes of `status`; 3 as in the LSB's for services
 
@@ -61,10 +64,24 @@ def _start(options: argparse.Namespace) -> int:
     )
     began = time.monotonic()
     if options.foreground:
-        return _stay(settings, began)
+        return _stay(settings, began, options.drain, supervise=options.supervise)
     with _out.status("Starting TorchServe ..."):
         state = server.start(settings)
+    if options.supervise:
+        supervisor.launch(settings)
     _announce(state, began)
+    return 0
+
+
+def _supervise(options: argparse.Namespace) -> int:
+    settings = server.Settings(
+        model_store=options.model_store,
+        run_dir=options.run_dir,
+        log_dir=options.log_dir,
+        timeout_seconds=options.timeout,
+    )
+    supervisor.log_to(options.log_dir, console=False)
+    supervisor.Supervisor(settings).run()
     return 0
 
 
@@ -79,7 +96,7 @@ def _announce(state: server.State, began: float) -> None:
     _out.print(f"Try it:  curl -T clip.mp4 {state.predict_url()}")
 
 
-def _stay(settings: server.Settings, began: float) -> int:
+def _stay(settings: server.Settings, began: float, drain_seconds: float, *, supervise: bool) -> int:
     """Until a signal stops this process, and so the server, or the server ends by itself.
 
     The server's own log says what happens meanwhile. A signal before it is ready is an interrupted start.
@@ -88,21 +105,35 @@ def _stay(settings: server.Settings, began: float) -> int:
     try:
         state = server.start(settings)
         _announce(state, began)
+        if supervise:
+            save_supervisor(settings.run_dir, ServerProcess.of(os.getpid()))
+            supervisor.log_to(settings.log_dir, console=True)
+            supervisor.Supervisor(settings).run()
+            return 0  # someone else stopped the server
         while state.process.alive():
             time.sleep(0.5)
     except KeyboardInterrupt:
         if state is None:
             raise
-        server.stop(settings.run_dir)
-        _out.print("Stopped.")
+        _report(server.stop(settings.run_dir, drain_seconds))
         return 0
     server.stop(settings.run_dir)
     raise DeployError("TorchServe ended by itself", f"see {state.log_dir}")
 
 
 def _stop(options: argparse.Namespace) -> int:
-    _out.print("Stopped." if server.stop(options.run_dir) else "No server was running.")
+    _report(server.stop(options.run_dir, options.drain))
     return 0
+
+
+def _report(stopped: server.Stopped | None) -> None:
+    if stopped is None:
+        _out.print("No server was running.")
+    elif stopped.unanswered:
+        connections = f"{stopped.unanswered} connection{'s' * (stopped.unanswered != 1)}"
+        _out.print(f"Stopped; {connections} still waited for an answer.")
+    else:
+        _out.print("Stopped.")
 
 
 def _wait(options: argparse.Namespace) -> int:
@@ -153,6 +184,11 @@ def _status(options: argparse.Namespace) -> int:
         f"pid {state.process.pid}, inference {state.inference_url}, management {state.management_url}, "
         f"metrics {state.metrics_url}"
     )
+    keeper = load_supervisor(options.run_dir)
+    if keeper and keeper.alive():
+        _out.print(f"supervisor pid {keeper.pid}, log {escape(state.log_dir)}/{supervisor.LOG_FILE}")
+    else:
+        _out.print("no supervisor: what dies is not brought back")
     ready = len(models) == len(state.models) and all(model.ready() for model in models)
     return 0 if ready else _NOT_READY
 
@@ -179,6 +215,14 @@ def _parser() -> argparse.ArgumentParser:
             "--timeout", type=float, default=defaults.timeout_seconds, help="seconds until all must be READY"
         )
 
+    def add_drain(command: argparse.ArgumentParser) -> None:
+        command.add_argument(
+            "--drain",
+            type=float,
+            default=server.DRAIN_SECONDS,
+            help="seconds that requests in flight have to be answered before the stop; 0: none",
+        )
+
     start = add("start", _start, "start a server, return when it is ready")
     start.add_argument("--model-store", type=Path, default=defaults.model_store, help="directory of archives")
     start.add_argument("--model", action="append", default=[], help="serve this one (repeatable); default: all")
@@ -187,9 +231,18 @@ def _parser() -> argparse.ArgumentParser:
     start.add_argument("--port", type=int, help="inference port, the next four follow; 0: any free ones")
     start.add_argument("--workers", type=int, help="of each model; default: what its archive says")
     start.add_argument("--foreground", action="store_true", help="stay; SIGTERM or Ctrl-C stops the server")
+    start.add_argument(
+        "--no-supervisor", dest="supervise", action="store_false", help="what dies is not brought back"
+    )
     add_timeout(start)
+    add_drain(start)
 
-    add("stop", _stop, "stop the server; nothing of it stays behind")
+    supervise = add("supervise", _supervise, "keep a started server up; `start` runs this")
+    supervise.add_argument("--model-store", type=Path, default=defaults.model_store)
+    supervise.add_argument("--log-dir", type=Path, default=defaults.log_dir)
+    add_timeout(supervise)
+
+    add_drain(add("stop", _stop, "answer what is in flight, then stop; nothing of the server stays behind"))
     add(
         "status",
         _status,
@@ -200,6 +253,7 @@ def _parser() -> argparse.ArgumentParser:
     scale.add_argument("--model", help="default: every model")
     add_timeout(scale)
     add_timeout(add("wait", _wait, "wait until all workers are READY"))
+    front.add_commands(add)
     add("url", _url, "print where to send clips").add_argument("--model", help="default: the first")
     return parser
 

@@ -10,6 +10,8 @@ from .preflight import DeployError, free_ports
 
 # Where each of a server's ports stands, counted from the inference port.
 _ADDRESSES = {"inference_address": 0, "management_address": 1, "metrics_address": 2}
+# TorchServe's own defaults.
+_LIMITS = {"max_request_size": 6_553_500, "default_response_timeout": 120}
 _GRPC_PORTS = {"grpc_inference_port": 3, "grpc_management_port": 4}
 
 
@@ -26,6 +28,10 @@ class ServerConfig:
     """What the inference port is bound to."""
     ports: tuple[int, ...]
     """All that are listened on, the inference port first."""
+    max_request_bytes: int
+    """The largest body."""
+    response_seconds: int
+    """That a batch may take, for archives that do not say it themselves."""
 
 
 def load_config(path: Path, port: int | None = None) -> ServerConfig:
@@ -58,7 +64,11 @@ def load_config(path: Path, port: int | None = None) -> ServerConfig:
     inference, management, metrics = (url.replace("//0.0.0.0:", "//127.0.0.1:") for url in urls)
     metrics = f"{metrics.rstrip('/')}/metrics"  # the one path that it has
     text = "".join(f"{key}={value}\n" for key, value in values.items())
-    return ServerConfig(text, inference, management, metrics, host, tuple(ports))
+    try:
+        body, seconds = (int(values.get(key, default)) for key, default in _LIMITS.items())
+    except ValueError as error:
+        raise DeployError(f"{path}: {', '.join(_LIMITS)} must be whole numbers ({error})") from error
+    return ServerConfig(text, inference, management, metrics, host, tuple(ports), body, seconds)
 
 
 def _pair(line: str) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import shutil
 import socket
@@ -120,9 +121,8 @@ def check_ports(host: str, ports: Sequence[int]) -> None:
 def free_ports(host: str) -> int:
     """The first of `PORTS` free ports in a row; someone else can still be quicker to take one."""
     for _ in range(100):
-        with socket.socket() as probe:
-            probe.bind((host, 0))
-            first: int = probe.getsockname()[1]
+        # Below the ports that Linux gives to outgoing connections, one of which could take it meanwhile.
+        first = random.randrange(20_000, 32_000)
         try:
             check_ports(host, range(first, first + PORTS))
         except DeployError:

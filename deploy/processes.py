@@ -44,11 +44,32 @@ class ServerProcess:
             process.kill()
         wait_gone(list(left.values()), 5.0)
 
+    def command_lines(self) -> list[str]:
+        """Of all that it started and that runs now."""
+        lines = []
+        for process in self._descendants():
+            try:
+                if runs(process):
+                    lines.append(" ".join(process.cmdline()))
+            except psutil.Error:
+                continue
+        return lines
+
+    def end(self, patience_seconds: float) -> None:
+        """SIGTERM to this one process, SIGKILL where it does not end; nothing that it started is touched."""
+        process = self._jvm()
+        if process is None:
+            return
+        process.terminate()
+        for stubborn in wait_gone([process], patience_seconds):
+            stubborn.kill()
+        wait_gone([process], 5.0)
+
     def _jvm(self) -> psutil.Process | None:
         try:
             process = psutil.Process(self.pid)
             same = abs(process.create_time() - self.created) < 2.0
-            return process if same and _runs(process) else None
+            return process if same and runs(process) else None
         except psutil.Error:
             return None
 
@@ -71,7 +92,8 @@ class ServerProcess:
         return found
 
 
-def _runs(process: psutil.Process) -> bool:
+def runs(process: psutil.Process) -> bool:
+    """It is there and no zombie, which only waits to be reaped."""
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.Error:
@@ -84,6 +106,6 @@ def wait_gone(processes: list[psutil.Process], timeout_seconds: float) -> list[p
     `psutil.wait_procs` would wait for zombies too, and in a container there may be no one to reap them.
     """
     deadline = time.monotonic() + timeout_seconds
-    while (left := [p for p in processes if _runs(p)]) and time.monotonic() < deadline:
+    while (left := [p for p in processes if runs(p)]) and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
     return left

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import shutil
 import subprocess
@@ -12,20 +11,41 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import requests
 
 from .cause import LogWatch
+from .checksums import check_archives
 from .config import ServerConfig, load_config
+from .drain import drain
 from .management import Model, get_models, set_workers
 from .preflight import DeployError, check_java, check_ports, check_temporary_space, find_archives
 from .processes import ServerProcess, wait_gone
+from .state import State, load_state, load_supervisor, running, state_file, supervisor_file
+
+__all__ = [
+    "DRAIN_SECONDS",
+    "Settings",
+    "State",
+    "Stopped",
+    "load_state",
+    "running",
+    "scale",
+    "start",
+    "stop",
+    "wait_ready",
+]
 
 _POLL_SECONDS = 0.25
 _STOP_PATIENCE_SECONDS = 20.0
+CONFIG_FILE = "config.properties"
+"""In the run directory: the configuration with the addresses of this start."""
+DRAIN_SECONDS = 60.0
+"""How long `stop` waits for what is in flight: half of the `responseTimeout` that archives are built with."""
 
 
 @dataclass(frozen=True)
@@ -46,60 +66,18 @@ class Settings:
     """Until all workers must be READY."""
     python: Path = Path(sys.executable)
     """The interpreter of the server and its workers."""
+    supervisor: bool = False
+    """It is the server's supervisor that starts it; others must stop that one first."""
     console: bool = False
     """The server's log goes to standard output as well, as containers want it."""
 
 
 @dataclass(frozen=True)
-class State:
-    """A started server; kept as JSON in its run directory until it is stopped."""
+class Stopped:
+    """How a server ended."""
 
-    process: ServerProcess
-    models: tuple[str, ...]
-    inference_url: str
-    management_url: str
-    metrics_url: str
-    temp_dir: str
-    """The server's own: TorchServe keeps its pid file, unpacked archives and workers' sockets there."""
-    log_dir: str
-
-    def predict_url(self, model: str | None = None) -> str:
-        """Where clips go."""
-        return f"{self.inference_url}/predictions/{model or self.models[0]}"
-
-    def save(self, run_dir: Path) -> None:
-        """Write the state; a reader sees the old one or the new one, never half of it."""
-        path = _state_file(run_dir)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
-        partial.replace(path)
-
-
-def load_state(run_dir: Path) -> State | None:
-    """The state of the server of this run directory, which need not be alive any more."""
-    path = _state_file(run_dir)
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        process, models = ServerProcess(**values.pop("process")), tuple(values.pop("models"))
-        return State(process=process, models=models, **values)
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DeployError(
-            f"{path} is damaged ({error})", "stop the server by hand and delete the file"
-        ) from error
-
-
-def running(run_dir: Path) -> State:
-    """The state of a server that is alive.
-
-    Raises:
-        DeployError: there is none.
-    """
-    state = load_state(run_dir)
-    if state is None or not state.process.alive():
-        raise DeployError("no server is running", "start one: make serve")
-    return state
+    unanswered: int
+    """Connections that still waited for an answer when the patience for that was over."""
 
 
 def start(settings: Settings) -> State:
@@ -118,6 +96,12 @@ def start(settings: Settings) -> State:
                 f"a server is already running at {state.inference_url} (pid {state.process.pid})",
                 "stop it first: make stop",
             )
+        keeper = load_supervisor(run_dir)
+        if keeper and keeper.alive() and not settings.supervisor:
+            raise DeployError(
+                f"the supervisor of a server (pid {keeper.pid}) is just bringing it back",
+                "stop it first: make stop",
+            )
         if state:
             _clear(state, run_dir)  # it died without being stopped
         config = load_config(settings.config, settings.port)
@@ -125,6 +109,7 @@ def start(settings: Settings) -> State:
         archives = find_archives(settings.model_store, settings.models)
         check_ports(config.host, config.ports)
         check_temporary_space(archives)
+        check_archives(archives)
         watch = LogWatch(log_dir)
         state = _launch(settings, config, archives, run_dir, log_dir)
     try:
@@ -132,7 +117,8 @@ def start(settings: Settings) -> State:
         if settings.workers is not None:
             scale(state, settings.workers, timeout_seconds=settings.timeout_seconds)
     except BaseException:  # Ctrl-C too: half a server is worse than none
-        stop(run_dir)
+        state.process.terminate(_STOP_PATIENCE_SECONDS)
+        _clear(state, run_dir)
         raise
     return state
 
@@ -196,20 +182,35 @@ def scale(state: State, workers: int, model: str | None = None, timeout_seconds:
         wait_gone([process for process in before if process not in after], _STOP_PATIENCE_SECONDS)
 
 
-def stop(run_dir: Path) -> bool:
+def stop(run_dir: Path, drain_seconds: float = DRAIN_SECONDS) -> Stopped | None:
     """Stop the server of this run directory, and return when all its processes are gone.
 
+    New connections are refused at once; requests that are in flight are answered first.
+
+    Args:
+        run_dir: where the server's state is.
+        drain_seconds: wait no longer than this for the answers; 0 drops what is in flight.
+
     Returns:
-        False where none was running.
+        None where no server was running.
     """
+    before = load_state(run_dir)
+    was_alive = before is not None and before.process.alive()
+    # First the supervisor, which would bring back what is stopped here; one in the foreground stops both.
+    keeper = load_supervisor(run_dir)
+    if keeper and keeper.pid != os.getpid():
+        keeper.end(drain_seconds + _STOP_PATIENCE_SECONDS)
+    supervisor_file(run_dir).unlink(missing_ok=True)
     state = load_state(run_dir)
-    if state is None:
-        return False
-    was_alive = state.process.alive()
-    # Draining belongs here, before the signal: SIGTERM drops the requests that are in flight.
-    state.process.terminate(_STOP_PATIENCE_SECONDS)
-    _clear(state, run_dir)
-    return was_alive
+    unanswered = 0
+    if state:
+        if state.process.alive() and drain_seconds > 0:
+            # Before the signal: SIGTERM drops the requests that are in flight.
+            port = urlsplit(state.inference_url).port or 80
+            unanswered = drain(state.process.pid, port, drain_seconds)
+        state.process.terminate(_STOP_PATIENCE_SECONDS)
+        _clear(state, run_dir)
+    return Stopped(unanswered) if was_alive else None
 
 
 def _worker_processes(models: Sequence[Model]) -> list[psutil.Process]:
@@ -222,7 +223,7 @@ def _launch(
 ) -> State:
     """Start the JVM by TorchServe's own launcher, in a session of its own."""
     temp_dir = Path(tempfile.mkdtemp(prefix="actionrec-"))
-    rendered = run_dir / "config.properties"
+    rendered = run_dir / CONFIG_FILE
     rendered.write_text(f"# made from {settings.config.resolve()}\n{config.text}", encoding="utf-8")
     command = [str(settings.python), "-m", "ts.model_server", "--start", "--ncs", "--ts-config", str(rendered)]
     command += ["--model-store", str(settings.model_store.resolve())]
@@ -270,11 +271,7 @@ def _launched(temp_dir: Path) -> ServerProcess | None:
 
 def _clear(state: State, run_dir: Path) -> None:
     shutil.rmtree(state.temp_dir, ignore_errors=True)
-    _state_file(run_dir).unlink(missing_ok=True)
-
-
-def _state_file(run_dir: Path) -> Path:
-    return run_dir / "server.json"
+    state_file(run_dir).unlink(missing_ok=True)
 
 
 @contextmanager

@@ -43,6 +43,9 @@ SERVING: dict[str, Any] = {
     # that comes alone, so it is short beside the decoding of a clip.
     "batchSize": 4,
     "maxBatchDelay": 5,  # milliseconds
+    # Requests that wait; more are refused with 503 at once. On a CPU that does one a second the last one waits
+    # a minute, half of the time that clients and proxies have patience for.
+    "jobQueueSize": 64,
     # Seconds. Past this TorchServe kills the worker. A batch of four requests of 64 views each
     # (actionrec.limits) fits in at 2.3 s a view, twice what a SlowFast R50 takes on two AVX2 cores; on a slower
     # host the handler answers what is not done at nine tenths of it with an error, and the worker lives on.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -132,7 +133,15 @@ def pack(name: str, handler: str, store: Path, config: str = "") -> Path:
         (source / "model-config.yaml").write_text(config, encoding="utf-8")
         command += ["--config-file", str(source / "model-config.yaml")]
     _run(command)
-    return store / f"{name}.mar"
+    archive = store / f"{name}.mar"
+    sign(archive)
+    return archive
+
+
+def sign(archive: Path) -> None:
+    """Write an archive's checksum as ``sha256sum`` does."""
+    line = f"{hashlib.sha256(archive.read_bytes()).hexdigest()}  {archive.name}\n"
+    archive.with_name(f"{archive.name}.sha256").write_text(line, encoding="ascii")
 
 
 def _run(command: Sequence[str]) -> None:

@@ -164,7 +164,7 @@ def test_second_start_refuses(up: Deploy) -> None:
 
 def test_start_after_a_crash(deploy: Deploy) -> None:
     """A server that was killed counts as not running; its leftovers do not keep a new one from starting."""
-    assert deploy("start").returncode == 0
+    assert deploy("start", "--no-supervisor").returncode == 0
     crashed, family = deploy.state(), deploy.family()
     os.kill(crashed.process.pid, signal.SIGKILL)
     deadline = time.monotonic() + 20

@@ -1,0 +1,68 @@
+"""``python -m deploy nginx`` and ``token``: what stands in front of a server that is public."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from .nginx import Front, add_token, render
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def add_commands(add: Callable[[str, Command, str], argparse.ArgumentParser]) -> None:
+    """Add the two to the command line.
+
+    Args:
+        add: makes a command from its name, what it runs and one line of help.
+    """
+    nginx = add("nginx", _nginx, "print the configuration of the nginx in front")
+    own = Front(server_name="")
+    option = nginx.add_argument
+    option("--server-name", required=True, help="the public host name")
+    option("--cert", type=Path, help="PEM chain; without it plain HTTP, for behind something that ends TLS")
+    option("--key", type=Path, help="of the certificate")
+    option("--tokens", type=Path, help="file that `token` writes; without it no token is asked for")
+    option("--listen", default=own.listen, help="port, or address:port")
+    option("--config", type=Path, default=own.config, help="of the server behind")
+    option("--port", type=int, help="inference port of the server behind, if it was started with one")
+    option("--nginx-dir", type=Path, default=own.run_dir, help="nginx's own: pid and bodies on their way")
+    option("--log-dir", type=Path, default=own.log_dir)
+    option("--rate", type=int, default=own.rate, help="requests a second of each client")
+    option("--burst", type=int, default=own.burst, help="so many more at once")
+    option("--connections", type=int, default=own.connections, help="of each address at the same time")
+    option("--user", default=own.user, help="that nginx's workers run as")
+
+    token = add("token", _token, "make a token for a client; nginx knows it after its next reload")
+    token.add_argument("name", help="of the client")
+    token.add_argument("--tokens", type=Path, required=True, help="file to add it to")
+
+
+def _nginx(options: argparse.Namespace) -> int:
+    front = Front(
+        server_name=options.server_name,
+        cert=options.cert,
+        key=options.key,
+        tokens=options.tokens,
+        listen=options.listen,
+        config=options.config,
+        port=options.port,
+        run_dir=options.nginx_dir,
+        log_dir=options.log_dir,
+        rate=options.rate,
+        burst=options.burst,
+        connections=options.connections,
+        user=options.user,
+    )
+    text = render(front)
+    for directory in (front.run_dir, front.log_dir):
+        directory.mkdir(parents=True, exist_ok=True)
+    sys.stdout.write(text)
+    return 0
+
+
+def _token(options: argparse.Namespace) -> int:
+    sys.stdout.write(add_token(options.tokens, options.name) + "\n")
+    return 0

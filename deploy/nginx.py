@@ -1,0 +1,196 @@
+"""The configuration of the nginx that stands in front: ``production/nginx.conf`` with this host's values."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from .config import load_config
+from .preflight import DeployError
+
+TEMPLATE = Path(__file__).parent / "production" / "nginx.conf"
+
+# Beyond TorchServe's own time for a batch: the waiting in its queue.
+_QUEUE_SECONDS = 60
+_TRY_AGAIN = 'add_header Retry-After "1" always; '
+
+# Name -> (status, code, message, hint, more directives). Some statuses share one.
+_ERRORS = {
+    "400": (400, "BAD_REQUEST", "The request is not proper HTTP.", "Send HTTP/1.1 with proper headers.", ""),
+    "401": (
+        401,
+        "UNAUTHORIZED",
+        "The request has no token that is known here.",
+        "Send the header Authorization: Bearer <token>.",
+        'add_header WWW-Authenticate "Bearer" always; ',
+    ),
+    "404": (404, "NOT_FOUND", "There is nothing at this address.", "Send clips to /predictions/<model>.", ""),
+    "model": (
+        404,
+        "MODEL_NOT_FOUND",
+        "There is no such model or version.",
+        "Ask the operator for its name.",
+        "",
+    ),
+    "405": (
+        405,
+        "METHOD_NOT_ALLOWED",
+        "This method is not allowed here.",
+        "Send clips with POST or PUT, and ask /health with GET.",
+        'add_header Allow "POST, PUT" always; ',
+    ),
+    "408": (408, "REQUEST_TIMEOUT", "The request did not arrive in time.", "Send it again.", ""),
+    "413": (
+        413,
+        "BODY_TOO_LARGE",
+        "The body is over the limit of @max_body_bytes@ bytes.",
+        "Send less of the video.",
+        "",
+    ),
+    "429": (
+        429,
+        "TOO_MANY_REQUESTS",
+        "These are too many requests at once.",
+        "Wait a second, try again.",
+        _TRY_AGAIN,
+    ),
+    "500": (500, "INTERNAL", "The request could not be passed on.", "The service's log says more.", ""),
+    "501": (
+        501,
+        "UNSUPPORTED_ENCODING",
+        "This Transfer-Encoding is unknown.",
+        "Use Content-Length or chunked.",
+        "",
+    ),
+    "503": (
+        503,
+        "UNAVAILABLE",
+        "The service is busy or being restarted.",
+        "Wait a second, try again.",
+        _TRY_AGAIN,
+    ),
+    "504": (504, "UPSTREAM_TIMEOUT", "The clip was not classified in time.", "Try again, or send less.", ""),
+}
+
+
+@dataclass(frozen=True)
+class Front:
+    """What is different on each host."""
+
+    server_name: str
+    cert: Path | None = None
+    """PEM chain; None: plain HTTP, for behind something that ends TLS."""
+    key: Path | None = None
+    tokens: Path | None = None
+    """File of tokens; None: no token is asked for."""
+    listen: str = "443"
+    """Port, or address:port."""
+    config: Path = Path("config.properties")
+    """Of the server behind: its address and limits."""
+    port: int | None = None
+    """Of the server behind, where it is not the configuration's."""
+    run_dir: Path = Path("run/nginx")
+    log_dir: Path = Path("logs")
+    rate: int = 10
+    """Requests a second of each client..."""
+    burst: int = 40
+    """... and so many more at once."""
+    connections: int = 64
+    """Of each address at the same time."""
+    user: str = ""
+    """That nginx's workers run as; empty: its default."""
+
+
+def render(front: Front) -> str:
+    """The text of an ``nginx.conf``.
+
+    Raises:
+        DeployError: a value cannot be, or would mean something else inside the configuration.
+    """
+    server = load_config(front.config, front.port)
+    tls = front.cert is not None and front.key is not None
+    if (front.cert is None) != (front.key is None):
+        raise DeployError("a certificate needs its key and the key its certificate", "give --cert and --key")
+    for name in ("cert", "key", "tokens", "run_dir", "log_dir"):
+        path = getattr(front, name)
+        if path is not None and not re.fullmatch(r"[\w./@+-]+", str(path)):
+            raise DeployError(f"{path} cannot stand in nginx's configuration", "use letters, digits and ._/@+-")
+    for value, allowed in (
+        (front.server_name, r"[\w.*-]+"),
+        (front.listen, r"[\w.:\[\]*]+"),
+        (front.user, r"[\w-]*"),
+    ):
+        if not re.fullmatch(allowed, value):
+            raise DeployError(f"{value!r} cannot stand in nginx's configuration", f"it must be {allowed}")
+    listen = f"listen {front.listen}{' ssl' if tls else ''};"
+    if tls:
+        listen += f"\nssl_certificate {_absolute(front.cert)};\nssl_certificate_key {_absolute(front.key)};"
+        listen += (
+            "\nssl_protocols TLSv1.2 TLSv1.3;\nssl_session_cache shared:tls:10m;\nssl_session_tickets off;"
+        )
+    values = {
+        "errors": "\n".join(_error(name) for name in _ERRORS),  # first: there are values in it
+        "user": f"user {front.user};" if front.user else "",
+        "listen": listen,
+        "server_name": front.server_name,
+        "tokens": f"include {_absolute(front.tokens)};" if front.tokens else "",
+        "require_token": 'if ($client_name = "") {\n    return 401;\n}' if front.tokens else "",
+        "upstream": f"{server.host}:{server.ports[0]}",
+        "max_body_bytes": str(server.max_request_bytes),
+        "read_seconds": str(server.response_seconds + _QUEUE_SECONDS),
+        "rate": str(front.rate),
+        "burst": str(front.burst),
+        "connections": str(front.connections),
+        "run_dir": _absolute(front.run_dir),
+        "log_dir": _absolute(front.log_dir),
+    }
+    text = TEMPLATE.read_text(encoding="utf-8")
+    for name, value in values.items():
+        text = re.sub(rf"^( *)(.*)@{name}@", partial(_fill, value), text, flags=re.M)
+    return text
+
+
+def _fill(value: str, found: re.Match[str]) -> str:
+    """Where a value of several lines stands, all of them are indented like the first."""
+    indent, before = found.groups()
+    return f"{indent}{before}{value}".replace("\n", f"\n{indent}")
+
+
+def add_token(path: Path, name: str) -> str:
+    """Make a token for a client; nginx knows it after its next reload.
+
+    Args:
+        path: of the file of tokens, which only its owner can read. A line taken out of it ends that token.
+        name: of the client; it stands in the log.
+
+    Returns:
+        The token, 64 hexadecimal digits.
+
+    Raises:
+        DeployError: the name cannot be, or has a token already.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+        raise DeployError(f"{name!r} cannot be a client's name", "use letters, digits, '_', '.' and '-'")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    lines = path.read_text(encoding="ascii")
+    if f' "{name}";' in lines:
+        raise DeployError(f"{name} has a token already", f"take its line out of {path} first")
+    token = secrets.token_hex(32)
+    path.write_text(f'{lines}"Bearer {token}" "{name}";\n', encoding="ascii")
+    return token
+
+
+def _error(name: str) -> str:
+    status, code, message, hint, more = _ERRORS[name]
+    error = {"code": code, "status": status, "message": message, "hint": hint}
+    body = json.dumps({"error": error, "request_id": "$request_id"}).replace("'", "\\'")
+    return f"location = /_error/{name} {{\n    internal;\n    {more}return {status} '{body}\\n';\n}}"
+
+
+def _absolute(path: Path | None) -> str:
+    return str(path.resolve()) if path else ""

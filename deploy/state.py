@@ -1,0 +1,83 @@
+"""What is written down of a server between its start and its stop, in its run directory."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from .preflight import DeployError
+from .processes import ServerProcess
+
+
+@dataclass(frozen=True)
+class State:
+    """A started server; kept as JSON in its run directory until it is stopped."""
+
+    process: ServerProcess
+    models: tuple[str, ...]
+    inference_url: str
+    management_url: str
+    metrics_url: str
+    temp_dir: str
+    """The server's own: TorchServe keeps its pid file, unpacked archives and workers' sockets there."""
+    log_dir: str
+
+    def predict_url(self, model: str | None = None) -> str:
+        """Where clips go."""
+        return f"{self.inference_url}/predictions/{model or self.models[0]}"
+
+    def save(self, run_dir: Path) -> None:
+        """Write the state; a reader sees the old one or the new one, never half of it."""
+        path = state_file(run_dir)
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        partial.replace(path)
+
+
+def load_state(run_dir: Path) -> State | None:
+    """The state of the server of this run directory, which need not be alive any more."""
+    path = state_file(run_dir)
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        process, models = ServerProcess(**values.pop("process")), tuple(values.pop("models"))
+        return State(process=process, models=models, **values)
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DeployError(
+            f"{path} is damaged ({error})", "stop the server by hand and delete the file"
+        ) from error
+
+
+def running(run_dir: Path) -> State:
+    """The state of a server that is alive.
+
+    Raises:
+        DeployError: there is none.
+    """
+    state = load_state(run_dir)
+    if state is None or not state.process.alive():
+        raise DeployError("no server is running", "start one: make serve")
+    return state
+
+
+def save_supervisor(run_dir: Path, process: ServerProcess) -> None:
+    """Write down which process keeps the server up."""
+    supervisor_file(run_dir).write_text(json.dumps(asdict(process)) + "\n", encoding="utf-8")
+
+
+def load_supervisor(run_dir: Path) -> ServerProcess | None:
+    """The process that keeps, or kept, the server up."""
+    try:
+        return ServerProcess(**json.loads(supervisor_file(run_dir).read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+
+
+def supervisor_file(run_dir: Path) -> Path:
+    return run_dir / "supervisor.json"
+
+
+def state_file(run_dir: Path) -> Path:
+    return run_dir / "server.json"

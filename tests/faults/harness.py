@@ -1,0 +1,184 @@
+"""What every fault is tried with: a server, clips whose answers are known, clients that count."""
+
+from __future__ import annotations
+
+import random
+import statistics
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import requests
+
+from deploy import server
+from export.motion.clips import random_clip
+from export.motion.scene import LABELS
+
+PROJECT = Path(__file__).resolve().parent.parent.parent
+ATTEMPT_SECONDS = 120.0  # longer than a full queue takes, also on a machine that has other work
+_SAME_SCORE = 1e-4
+_LOST = 0  # the status of a request that got no answer at all
+BUSY = 503
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A clip, and what the server says of it when nothing else goes on."""
+
+    data: bytes
+    scores: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of one request."""
+
+    status: int
+    """HTTP, of the last attempt; 0 where there was no answer."""
+    seconds: float
+    right: bool = True
+    """The answer is the one for this clip; of others than 200 always true."""
+    version: str = ""
+    attempts: int = 1
+
+
+@dataclass
+class Verdict:
+    """What was measured, and which promises were broken."""
+
+    figures: dict[str, float | int | str]
+    broken: list[str] = field(default_factory=list)
+
+    def expect(self, kept: bool, promise: str) -> None:
+        """Note a promise that was not kept."""
+        if not kept:
+            self.broken.append(promise)
+
+
+@contextmanager
+def serving(
+    archives: Path | Sequence[Path], workers: int | None = None, config: Path = PROJECT / "config.properties"
+) -> Iterator[tuple[server.State, Path]]:
+    """A server of its own for these archives of one directory; yields its state and run directory."""
+    archives = [archives] if isinstance(archives, Path) else archives
+    with tempfile.TemporaryDirectory(prefix="faults-") as home:
+        run_dir = Path(home) / "run"
+        settings = server.Settings(
+            model_store=archives[0].parent,
+            models=tuple(path.stem for path in archives),
+            config=config,
+            run_dir=run_dir,
+            log_dir=Path(home) / "logs",
+            port=0,
+            workers=workers,
+        )
+        state = server.start(settings)
+        try:
+            yield state, run_dir
+        finally:
+            server.stop(run_dir, drain_seconds=0)
+
+
+def clips(url: str, seed: int, count: int = 16) -> list[Clip]:
+    """Generated clips with the answers that the idle server gives."""
+    made = [random_clip(seed * 1000 + number, LABELS[number % len(LABELS)]).data for number in range(count)]
+    known = []
+    for data in made:
+        reply = requests.post(url, files={"video": data}, timeout=120)
+        reply.raise_for_status()
+        known.append(Clip(data, _scores(reply)))
+    return known
+
+
+def once(url: str, clip: Clip) -> Answer:
+    """One attempt."""
+    began = time.monotonic()
+    try:
+        reply = requests.post(url, files={"video": clip.data}, timeout=ATTEMPT_SECONDS)
+    except requests.RequestException:
+        return Answer(_LOST, time.monotonic() - began)
+    seconds = time.monotonic() - began
+    if reply.status_code != 200:
+        return Answer(reply.status_code, seconds)
+    scores = _scores(reply)
+    right = scores.keys() == clip.scores.keys() and all(
+        abs(score - clip.scores[label]) < _SAME_SCORE for label, score in scores.items()
+    )
+    return Answer(200, seconds, right, str(reply.json()["model"]["version"]))
+
+
+def with_retries(url: str, clip: Clip, limit_seconds: float = 120.0) -> Answer:
+    """Ask until there is an answer: classifying a clip twice does no harm."""
+    began, attempts = time.monotonic(), 0
+    while True:
+        answer = once(url, clip)
+        attempts += 1
+        seconds = time.monotonic() - began
+        if answer.status not in (_LOST, 500, BUSY) or seconds > limit_seconds:
+            return Answer(answer.status, seconds, answer.right, answer.version, attempts)
+        time.sleep(random.uniform(0.05, 0.5))
+
+
+def closed_loop(
+    ask: Callable[[Clip], Answer], known: Sequence[Clip], clients: int, until: Callable[[], bool], seed: int
+) -> list[Answer]:
+    """So many clients, each of which asks again when it has its answer."""
+    answers: list[Answer] = []
+
+    def client(number: int) -> None:
+        dice = random.Random(seed * 100 + number)
+        while not until():
+            answers.append(ask(dice.choice(known)))
+
+    threads = [threading.Thread(target=client, args=(number,)) for number in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return answers
+
+
+def open_loop(
+    ask: Callable[[Clip], Answer], known: Sequence[Clip], rate: float, seconds: float, seed: int
+) -> list[Answer]:
+    """So many requests a second at random moments, whether or not the others have their answers."""
+    dice = random.Random(seed)
+    with ThreadPoolExecutor(400) as pool:
+        futures, moment, end = [], time.monotonic(), time.monotonic() + seconds
+        while moment < end:
+            time.sleep(max(0.0, moment - time.monotonic()))
+            futures.append(pool.submit(ask, dice.choice(known)))
+            moment += dice.expovariate(rate)
+        return [future.result() for future in futures]
+
+
+def capacity(url: str, known: Sequence[Clip], seconds: float, seed: int, clients: int = 8) -> float:
+    """Answers a second when the server always has something to do."""
+    began = time.monotonic()
+    answers = closed_loop(lambda clip: once(url, clip), known, clients, after(seconds), seed)
+    return len(answers) / (time.monotonic() - began)
+
+
+def count(answers: Sequence[Answer]) -> Counter[int]:
+    """Answers by status."""
+    return Counter(answer.status for answer in answers)
+
+
+def percentile(values: Sequence[float], percent: int) -> float:
+    """The value below which so many in a hundred lie."""
+    return statistics.quantiles(values, n=100)[percent - 1] if len(values) > 1 else sum(values)
+
+
+def after(seconds: float) -> Callable[[], bool]:
+    end = time.monotonic() + seconds
+    return lambda: time.monotonic() > end
+
+
+def _scores(reply: requests.Response) -> dict[str, float]:
+    return {entry["label"]: entry["score"] for entry in reply.json()["predictions"]}

@@ -1,0 +1,487 @@
+"""Promise: through the nginx in front, clips get their labels and nothing else of the server can be reached."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import requests
+
+from deploy.nginx import Front, add_token, render
+from deploy.preflight import DeployError, free_ports
+from tests.conftest import PROJECT, RunningServer, StartServer, pack
+
+# Says what of a request arrived; waits where it is told to; is over its head where it is told to be.
+BEHIND = """
+import time
+
+class Behind:
+    def initialize(self, context): pass
+    def handle(self, data, context):
+        body = bytes(data[0].get("body") or data[0].get("data") or b"")
+        if body.startswith(b"sleep "):
+            time.sleep(float(body.split()[1]))
+        if body.startswith(b"status "):
+            context.set_response_status(int(body.split()[1]), "Said", 0)
+        headers = context.get_all_request_header(0)
+        return [{"bytes": len(body), "fields": len(data[0]), "headers": sorted(headers)}]
+"""
+CONFIG = "minWorkers: 1\nmaxWorkers: 1\nbatchSize: 1\njobQueueSize: 2\n"
+BODY_LIMIT = 3_000_000
+
+
+@dataclass(frozen=True)
+class Outside:
+    """What a stranger has: an address and a certificate to check it by; and a client: a token besides."""
+
+    port: int
+    cert: Path
+    token: str
+    home: Path
+
+    @property
+    def url(self) -> str:
+        return f"https://localhost:{self.port}"
+
+    def predict(
+        self, body: bytes = b"clip", path: str = "/predictions/behind", **headers: str
+    ) -> requests.Response:
+        return requests.post(
+            self.url + path,
+            data=body,
+            headers={"Authorization": f"Bearer {self.token}", **headers},
+            verify=str(self.cert),
+            timeout=60,
+        )
+
+    def connect(self) -> ssl.SSLSocket:
+        plain = socket.create_connection(("127.0.0.1", self.port), timeout=40)
+        return ssl.create_default_context(cafile=str(self.cert)).wrap_socket(plain, server_hostname="localhost")
+
+    def raw(self, *parts: bytes) -> bytes:
+        """Send bytes as they are; all that comes back until the connection is closed."""
+        with self.connect() as connection:
+            answer = b""
+            try:
+                for part in parts:
+                    connection.sendall(part)
+                while part := connection.recv(65536):
+                    answer += part
+            except (ConnectionError, ssl.SSLError):
+                pass  # cut off: what came before counts
+            return answer
+
+    def head(self, line: str, *headers: str) -> bytes:
+        lines = [line, "Host: localhost", f"Authorization: Bearer {self.token}", *headers]
+        return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+@contextmanager
+def nginx(front: Front, home: Path) -> Iterator[None]:
+    """A real nginx with this configuration."""
+    for directory in (front.run_dir, front.log_dir):
+        directory.mkdir(parents=True, exist_ok=True)
+    if shutil.which("nginx") is None:
+        pytest.fail("nginx is not installed: apt-get install nginx-light", pytrace=False)
+    config = home / "nginx.conf"
+    config.write_text(render(front), encoding="utf-8")
+    process = subprocess.Popen(
+        ["nginx", "-c", str(config), "-g", "daemon off;"], stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    try:
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", int(front.listen.split(":")[1])), 1).close()
+                break
+            except OSError:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    process.kill()
+                    pytest.fail(f"nginx did not start: {process.stderr.read()}", pytrace=False)
+                time.sleep(0.05)
+        yield
+    finally:
+        process.terminate()
+        process.wait(20)
+        process.stderr.close()
+
+
+@pytest.fixture(scope="module")
+def behind(server: StartServer, tmp_path_factory: pytest.TempPathFactory) -> RunningServer:
+    home = tmp_path_factory.mktemp("behind")
+    text = (PROJECT / "config.properties").read_text(encoding="utf-8")
+    config = home / "config.properties"
+    config.write_text(text.replace("max_request_size=104857600", f"max_request_size={BODY_LIMIT}"))
+    return server(pack("behind", BEHIND, home / "store", CONFIG), config=config)
+
+
+@pytest.fixture(scope="module")
+def front(behind: RunningServer, tmp_path_factory: pytest.TempPathFactory) -> Front:
+    home = tmp_path_factory.mktemp("front")
+    cert, key = home / "cert.pem", home / "key.pem"
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=localhost",
+    ]
+    command += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(cert)]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    return Front(
+        server_name="localhost",
+        cert=cert,
+        key=key,
+        tokens=home / "tokens",
+        listen=f"127.0.0.1:{free_ports('127.0.0.1')}",
+        config=behind.run_dir / "config.properties",
+        run_dir=home / "nginx",
+        log_dir=home / "logs",
+        rate=1000,
+        burst=1000,
+        # As root nginx gives its workers another user, who cannot see a test's directory.
+        user="root" if os.geteuid() == 0 else "",
+    )
+
+
+@pytest.fixture(scope="module")
+def outside(front: Front) -> Iterator[Outside]:
+    assert front.tokens is not None
+    assert front.cert is not None
+    token = add_token(front.tokens, "tester")
+    with nginx(front, front.run_dir.parent):
+        yield Outside(int(front.listen.split(":")[1]), front.cert, token, front.run_dir.parent)
+
+
+def error(reply: requests.Response, status: int) -> str:
+    """The code of an error in the product's own form."""
+    assert reply.status_code == status, reply.text
+    assert reply.headers["Content-Type"] == "application/json"
+    body = reply.json()
+    assert body["error"]["status"] == status
+    assert body["error"]["message"]
+    assert body["error"]["hint"]
+    assert body["request_id"]
+    return str(body["error"]["code"])
+
+
+def status_of(answer: bytes) -> int:
+    """Of a raw answer; 0 where the connection was closed without one."""
+    return int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/1.1 ") else 0
+
+
+def test_a_clip_gets_through(outside: Outside) -> None:
+    """POST and PUT, raw, chunked and as a form, with and without a version, arrive whole."""
+    assert outside.predict(b"x" * 2_000_000).json()["bytes"] == 2_000_000
+    assert outside.predict(path="/predictions/behind/1.0").json()["bytes"] == 4
+    headers = {"Authorization": f"Bearer {outside.token}"}
+    url = f"{outside.url}/predictions/behind"
+    put = requests.put(url, data=b"clip", headers=headers, verify=str(outside.cert), timeout=60)
+    assert put.json()["bytes"] == 4
+    chunked = requests.post(
+        url, data=iter([b"a" * 1000, b"b" * 500]), headers=headers, verify=str(outside.cert), timeout=60
+    )
+    assert chunked.json()["bytes"] == 1500
+    form = requests.post(
+        url,
+        files={"data": b"clip"},
+        data={"top_k": "3"},
+        headers=headers,
+        verify=str(outside.cert),
+        timeout=60,
+    )
+    assert (form.json()["bytes"], form.json()["fields"]) == (4, 2)
+
+
+def test_only_needed_headers_go_on(outside: Outside) -> None:
+    """Tokens, cookies and whatever else a client sends do not reach TorchServe."""
+    reply = outside.predict(Cookie="a=b", Describe="True", Forwarded="for=127.0.0.1")
+    seen = {name.lower() for name in reply.json()["headers"]}
+    assert "x-request-id" in seen
+    assert not seen & {"authorization", "cookie", "describe", "forwarded"}
+
+
+def test_a_token_is_asked_for(outside: Outside, front: Front) -> None:
+    """No token, a wrong one and half of one are 401, and nothing of the kind goes through."""
+    for value in ("", "Bearer", "Bearer " + "0" * 64, f"Bearer {outside.token[:-1]}", f"Basic {outside.token}"):
+        assert error(outside.predict(Authorization=value), 401) == "UNAUTHORIZED"
+    reply = requests.post(f"{outside.url}/predictions/behind", data=b"x", verify=str(outside.cert), timeout=60)
+    assert error(reply, 401) == "UNAUTHORIZED"
+    assert reply.headers["WWW-Authenticate"] == "Bearer"
+    assert front.tokens is not None
+    assert front.tokens.stat().st_mode & 0o077 == 0, "others can read the tokens"
+    with pytest.raises(DeployError, match="tester has a token already"):
+        add_token(front.tokens, "tester")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/", "/models", "/models/behind", "/workflows", "/wfpredict/behind", "/api-description", "/ping"),
+        *("/metrics", "/invocations", "/predictions", "/predictions/", "/v1/models/behind:predict", "/token"),
+        *(
+            "/v2/models/behind/infer",
+            "/explanations/behind",
+            "/predictions/behind/1.0/x",
+            "//predictions/behind",
+        ),
+        *("/predictions/../models", "/predictions/..%2fmodels", "/predictions/%2e%2e/models", "/./models"),
+        *("/predictions/behind/../../models", "/predictions/behind%2f..%2f..%2fmodels", "/predictions//models"),
+        *(
+            "/predictions/behind;/../models",
+            "/predictions/behind%00",
+            "/predictions/behind%0d%0aX:y",
+            "/PREDICTIONS/x",
+        ),
+        *("/predictions/behind/1.0/../../../models?url=file:///etc/passwd", "/%70ing", "/predictions/.hidden"),
+        *(
+            "/predictions/behind\\..\\models",
+            "/health/",
+            "/health/../models",
+            "/predictions/behind%252f..%252fmodels",
+        ),
+    ],
+)
+def test_nothing_else_is_there(outside: Outside, path: str) -> None:
+    """The management API, workflows, metrics, docs and tricks with the path end at nginx, with 404 or 400."""
+    for method in ("GET", "POST", "PUT", "DELETE", "OPTIONS"):
+        answer = outside.raw(
+            outside.head(f"{method} {path} HTTP/1.1", "Content-Length: 0", "Connection: close")
+        )
+        assert status_of(answer) in (400, 404), answer
+        assert b'"error"' in answer
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("http://localhost/models", 404),
+        ("http://127.0.0.1:8081/models", 404),
+        ("file:///etc/passwd", 400),
+        ("*", 400),
+        ("localhost:8081", 400),
+    ],
+)
+def test_absolute_addresses(outside: Outside, target: str, status: int) -> None:
+    """nginx is no proxy to elsewhere: of an absolute address only the path counts."""
+    assert status_of(outside.raw(outside.head(f"GET {target} HTTP/1.1", "Connection: close"))) == status
+    assert status_of(outside.raw(outside.head("CONNECT localhost:8081 HTTP/1.1"))) in (400, 405)
+
+
+def test_methods(outside: Outside) -> None:
+    """Other methods than those that do something are 405 and name these."""
+    url, verify = f"{outside.url}/predictions/behind", str(outside.cert)
+    for method in ("GET", "DELETE", "PATCH", "OPTIONS", "PROPFIND"):
+        reply = requests.request(method, url, verify=verify, timeout=60)
+        assert error(reply, 405) == "METHOD_NOT_ALLOWED"
+        assert reply.headers["Allow"] == "POST, PUT"
+
+
+def test_health(outside: Outside) -> None:
+    """A load balancer needs no token; it can ask, and do nothing else."""
+    reply = requests.get(f"{outside.url}/health", verify=str(outside.cert), timeout=60)
+    assert (reply.status_code, reply.json()) == (200, {"status": "Healthy"})
+    assert error(requests.post(f"{outside.url}/health", verify=str(outside.cert), timeout=60), 405)
+
+
+def test_an_unknown_model(outside: Outside) -> None:
+    """TorchServe's own words for a model or version that is not there are put into the product's form."""
+    for path in ("/predictions/other", "/predictions/behind/9.9"):
+        assert error(outside.predict(path=path), 404) == "MODEL_NOT_FOUND"
+
+
+@pytest.mark.parametrize("status", [400, 413, 415, 422])
+def test_the_handlers_own_errors_stay(outside: Outside, status: int) -> None:
+    """What the handler says of a clip, with its reasons, comes through as it is."""
+    reply = outside.predict(f"status {status}".encode())
+    assert reply.status_code == status
+    assert reply.json()["bytes"] == len(f"status {status}")
+
+
+def test_a_body_over_the_limit(outside: Outside) -> None:
+    """It is refused by its Content-Length before it is sent, and a chunked one when it gets there."""
+    assert error(outside.predict(b"x" * (BODY_LIMIT + 1)), 413) == "BODY_TOO_LARGE"
+    start = outside.head("POST /predictions/behind HTTP/1.1", f"Content-Length: {10**12}", "Connection: close")
+    assert status_of(outside.raw(start)) == 413
+    endless = outside.head("POST /predictions/behind HTTP/1.1", "Transfer-Encoding: chunked")
+    chunk = b"100000\r\n" + b"x" * 0x100000 + b"\r\n"
+    assert status_of(outside.raw(endless, *[chunk] * 4)) in (413, 0)
+
+
+SMUGGLED = b"GET /models HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        ("Content-Length: 4", "Transfer-Encoding: chunked"),
+        ("Transfer-Encoding: chunked", "Transfer-Encoding: identity"),
+        ("Transfer-Encoding: chunked", "Transfer-Encoding: chunked"),
+        ("Transfer-Encoding: xchunked",),
+        ("Transfer-Encoding: chunked, identity",),
+        ("Transfer-Encoding: identity, chunked",),
+        ("Transfer-Encoding : chunked", "Content-Length: 4"),
+        ("Transfer-Encoding:\x0bchunked", "Content-Length: 4"),
+        ("Content-Length: 4", "Content-Length: 5"),
+        ("Content-Length: 4", "Content-Length: 4"),
+        ("Content-Length: +4",),
+        ("Content-Length: 0x4",),
+        ("Content-Length: -1",),
+        ("Content-Length: 4 4",),
+    ],
+)
+def test_smuggling(outside: Outside, headers: tuple[str, ...]) -> None:
+    """Two opinions on where a body ends: refused, and nothing hidden in it is answered."""
+    answer = outside.raw(outside.head("POST /predictions/behind HTTP/1.1", *headers) + b"0\r\n\r\n" + SMUGGLED)
+    first, *more = [part for part in answer.split(b"HTTP/1.1 ") if part]
+    assert int(first[:3]) in (400, 501), answer
+    assert not [part for part in more if part.startswith(b"200")], answer
+
+
+def test_a_pipeline_reaches_only_what_is_allowed(outside: Outside) -> None:
+    """Requests sent in one piece are each looked at: the second, for the management API, is refused."""
+    clip = outside.head("POST /predictions/behind HTTP/1.1", "Content-Length: 4") + b"clip"
+    answer = outside.raw(clip + outside.head("GET /models HTTP/1.1", "Connection: close"))
+    assert [part[:3] for part in answer.split(b"HTTP/1.1 ") if part] == [b"200", b"404"]
+
+
+def test_malformed_requests(outside: Outside) -> None:
+    """HTTP/0.9, headers too large or too many, and bytes that are no HTTP are refused or cut off."""
+    assert b"Healthy" not in outside.raw(b"GET /health\r\n")
+    assert status_of(outside.raw(outside.head("GET /health HTTP/1.1", "X: " + "y" * 40_000))) in (400, 431)
+    many = [f"X-{number}: {'y' * 100}" for number in range(1000)]
+    assert status_of(outside.raw(outside.head("GET /health HTTP/1.1", *many))) in (400, 431)
+    assert status_of(outside.raw(outside.head("GET /" + "a" * 40_000 + " HTTP/1.1"))) in (400, 414)
+    assert status_of(outside.raw(b"\x00\x01\x02\x03" * 64 + b"\r\n\r\n")) in (0, 400)
+    assert status_of(outside.raw(outside.head("GET /health HTTP/3.7"))) in (400, 505)
+    with socket.create_connection(("127.0.0.1", outside.port), 10) as plain:  # no TLS
+        plain.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b"Healthy" not in plain.recv(4096)
+
+
+def test_half_a_million_fields(outside: Outside) -> None:
+    """A form of 500,000 fields is refused by its size here; as many as fit do not stop the next client."""
+    fields = b"".join(b"a%d=1&" % number for number in range(500_000))
+    assert len(fields) > BODY_LIMIT
+    kind = "application/x-www-form-urlencoded"
+    assert error(outside.predict(fields, **{"Content-Type": kind}), 413) == "BODY_TOO_LARGE"
+    fitting = fields[: BODY_LIMIT - 1]
+    reply = outside.predict(fitting[: fitting.rindex(b"&")], **{"Content-Type": kind})
+    assert reply.status_code in (200, 400, 413, 503)
+    assert outside.predict().json()["bytes"] == 4
+
+
+def test_slow_clients_do_not_hold_up_a_good_one(outside: Outside) -> None:
+    """Forty that send their headers or bodies a byte at a time; a good client is served meanwhile."""
+    slow = []
+    try:
+        for number in range(40):
+            connection = outside.connect()
+            connection.sendall(
+                outside.head("POST /predictions/behind HTTP/1.1", "Content-Length: 1000000")
+                if number % 2
+                else b"POST /predictions/behind HTTP/1.1\r\n"
+            )
+            slow.append(connection)
+        for _ in range(3):
+            for connection in slow:
+                connection.sendall(b"X")
+            assert outside.predict(b"clip").json()["bytes"] == 4
+        # Those whose headers do not come are cut off.
+        slow[0].settimeout(40)
+        assert status_of(slow[0].recv(4096)) in (0, 408)
+    finally:
+        for connection in slow:
+            connection.close()
+
+
+def test_busy(outside: Outside) -> None:
+    """More than worker and queue hold: 503 in the product's form; the accepted get through."""
+    slow = [subprocess_post(outside, b"sleep 3") for _ in range(10)]
+    replies = [json.loads(process.communicate(timeout=60)[0]) for process in slow]
+    codes = sorted(str(reply.get("error", {}).get("code", "answered")) for reply in replies)
+    assert set(codes) == {"UNAVAILABLE", "answered"}
+    assert 1 <= codes.count("answered") <= 4  # one in the worker, two in the queue, one between them
+
+
+def subprocess_post(outside: Outside, body: bytes) -> subprocess.Popen[str]:
+    command = ["curl", "-sS", "--cacert", str(outside.cert), "-H", f"Authorization: Bearer {outside.token}"]
+    command += [
+        "-H",
+        "Content-Type: video/mp4",
+        "--data-binary",
+        body.decode(),
+        f"{outside.url}/predictions/behind",
+    ]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_rate_limit(front: Front, tmp_path: Path) -> None:
+    """A client that asks too often gets 429 and Retry-After; a second token is not touched by it."""
+    tokens = tmp_path / "tokens"
+    eager, patient = add_token(tokens, "eager"), add_token(tokens, "patient")
+    port = free_ports("127.0.0.1")
+    limited = replace(
+        front,
+        tokens=tokens,
+        listen=f"127.0.0.1:{port}",
+        rate=1,
+        burst=3,
+        run_dir=tmp_path / "n",
+        log_dir=tmp_path,
+    )
+    with nginx(limited, tmp_path):
+        assert front.cert is not None
+        outside = Outside(port, front.cert, eager, tmp_path)
+        replies = [outside.predict() for _ in range(12)]
+        refused = [reply for reply in replies if reply.status_code != 200]
+        assert len(refused) >= 4
+        assert {error(reply, 429) for reply in refused} == {"TOO_MANY_REQUESTS"}
+        assert refused[0].headers["Retry-After"] == "1"
+        assert replace(outside, token=patient).predict().status_code == 200
+
+
+def test_nobody_behind(front: Front, tmp_path: Path) -> None:
+    """Where no server runs, clients are told so in the product's form, at once."""
+    tokens, port = tmp_path / "tokens", free_ports("127.0.0.1")
+    token = add_token(tokens, "tester")
+    alone = replace(
+        front,
+        tokens=tokens,
+        listen=f"127.0.0.1:{port}",
+        port=free_ports("127.0.0.1"),
+        run_dir=tmp_path / "n",
+        log_dir=tmp_path,
+    )
+    with nginx(alone, tmp_path):
+        assert front.cert is not None
+        outside = Outside(port, front.cert, token, tmp_path)
+        reply = outside.predict()
+        assert error(reply, 503) == "UNAVAILABLE"
+        assert reply.headers["Retry-After"] == "1"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"server_name": "a; include /etc/passwd"}, {"listen": "80;"}, {"cert": Path("a b")}, {"key": None}],
+)
+def test_values_that_would_change_the_configuration(front: Front, change: dict[str, str | Path | None]) -> None:
+    """A value that ends the directive it stands in is refused."""
+    with pytest.raises(DeployError):
+        render(replace(front, **change))  # type: ignore[arg-type]
