@@ -117,3 +117,29 @@ def with_bad_metadata(mp4: bytes) -> bytes:
     """The same MP4 with a byte in its metadata that is not UTF-8."""
     start = mp4.index(b"Lavf")
     return mp4[:start] + b"\xff\xfe" + mp4[start + 2 :]
+
+
+def cut_out(video: bytes, first: float, last: float) -> bytes:
+    """The same video without the packets between two times, as a recorder that lost its source writes it."""
+    file = io.BytesIO()
+    with av.open(io.BytesIO(video), "r") as source, av.open(file, "w", format="matroska") as output:
+        stream = source.streams.video[0]
+        copy = output.add_stream_from_template(stream)
+        for packet in source.demux(stream):
+            if packet.pts is None or packet.dts is None or first <= packet.pts * stream.time_base < last:  # type: ignore[operator]
+                continue
+            packet.stream = copy
+            output.mux(packet)
+    return file.getvalue()
+
+
+def broken(video: bytes, first: float, last: float) -> bytes:
+    """The same video with the bytes of its packets between two times (in seconds) overwritten."""
+    out = bytearray(video)
+    with av.open(io.BytesIO(video), "r") as container:
+        stream = container.streams.video[0]
+        for packet in container.demux(stream):
+            if packet.pts is not None and first <= float(packet.pts * packet.time_base) < last:
+                assert packet.pos is not None
+                out[packet.pos + 5 : packet.pos + packet.size] = bytes(packet.size - 5)
+    return bytes(out)

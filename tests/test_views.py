@@ -26,9 +26,8 @@ from export.motion.__main__ import WEIGHTS
 from export.motion.clips import random_clip
 from export.motion.evaluate import load
 from export.motion.model import MOTION_SPEC
-from tests.media import encode, textured_frames
+from tests.media import broken, encode, textured_frames
 from tests.reference import published_views
-from tests.test_windows import broken
 
 TIMELINE = Selection(stride_seconds=0.5)
 LONG = encode(textured_frames(160, 120, 300), options={"g": "30", "bf": "0"})

@@ -23,7 +23,7 @@ from actionrec.sampling import Selection, spread
 from actionrec.spec import ClipSpec
 
 from tests.conftest import SHARED_DATA
-from tests.media import encode, textured_frames, trimmed, turn
+from tests.media import broken, cut_out, encode, textured_frames, trimmed, turn
 from tests.reference import scaled_crop
 
 SPEC = ClipSpec(short_side=64, crop=64)
@@ -31,20 +31,6 @@ FRAMES = textured_frames(160, 120, 240)
 REAL = sorted((SHARED_DATA / "real").glob("*.m*"))
 TIMELINE = Selection(stride_seconds=0.5)
 VARIABLE = np.cumsum(np.where(np.arange(240) % 3 == 0, 0.05, 0.02)).tolist()
-
-
-def cut_out(video: bytes, first: float, last: float) -> bytes:
-    """The same video without the packets between two times, as a recorder that lost its source writes it."""
-    file = io.BytesIO()
-    with av.open(io.BytesIO(video), "r") as source, av.open(file, "w", format="matroska") as output:
-        stream = source.streams.video[0]
-        copy = output.add_stream_from_template(stream)
-        for packet in source.demux(stream):
-            if packet.pts is None or packet.dts is None or first <= packet.pts * stream.time_base < last:  # type: ignore[operator]
-                continue
-            packet.stream = copy
-            output.mux(packet)
-    return file.getvalue()
 
 
 CLIPS: dict[str, Callable[[], bytes]] = {
@@ -205,18 +191,6 @@ def test_three_crops_of_each_window() -> None:
         # 64 of the 85 columns each, so that the crops overlap by 53 and 54.
         assert np.array_equal(left[:, :, 11:], centre[:, :, :-11])
         assert np.array_equal(centre[:, :, 10:], right[:, :, :-10])
-
-
-def broken(video: bytes, first: float, last: float) -> bytes:
-    """The same video with the bytes of its packets between two times (in seconds) overwritten."""
-    out = bytearray(video)
-    with av.open(io.BytesIO(video), "r") as container:
-        stream = container.streams.video[0]
-        for packet in container.demux(stream):
-            if packet.pts is not None and first <= float(packet.pts * packet.time_base) < last:
-                assert packet.pos is not None
-                out[packet.pos + 5 : packet.pos + packet.size] = bytes(packet.size - 5)
-    return bytes(out)
 
 
 def test_a_damaged_stretch_costs_its_windows_only() -> None:

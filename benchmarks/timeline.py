@@ -1,0 +1,77 @@
+"""Decoding a timeline in one pass, against a decoding of its own for each window, and against the bare decoder.
+
+Times are of the one thread that works, so neighbours on the machine hardly touch them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from actionrec.container import Source
+from actionrec.decode import decode, windows
+from actionrec.limits import DEFAULT_LIMITS
+from actionrec.sampling import Selection
+from actionrec.spec import ClipSpec
+
+from benchmarks.measure import interleaved_ms, report
+from tests.media import encode, textured_frames
+
+ROUNDS = 3
+SPEC = ClipSpec()
+SECONDS = 20
+STRIDE_SECONDS = 0.5
+
+
+def bare(data: bytes) -> int:
+    """What libavcodec needs for the whole file on one thread."""
+    with Source(data) as source:
+        context = source.stream.codec_context
+        return sum(len(context.decode(packet)) for packet in [*source.demux(), None])
+
+
+def one_pass(data: bytes) -> int:
+    """All windows of the timeline."""
+    return sum(1 for _ in windows(data, SPEC, Selection(stride_seconds=STRIDE_SECONDS), DEFAULT_LIMITS))
+
+
+def each_alone(data: bytes, count: int) -> None:
+    """The same windows, as one request each would have them decoded."""
+    for index in range(count):
+        decode(data, SPEC, index * STRIDE_SECONDS)
+
+
+def main() -> None:
+    rows: list[dict[str, Any]] = []
+    for width, height in ((340, 256), (1280, 720)):
+        frames = textured_frames(width, height, 120)
+        # Forwards and backwards, so that it goes on without a cut.
+        turns = SECONDS * 30 // 120
+        film = [frames if turn % 2 == 0 else frames[::-1] for turn in range(turns)]
+        options = {"g": "250", "bf": "2", "preset": "veryfast"}
+        data = encode(np.concatenate(film), 30, options=options)
+        count = one_pass(data)
+        ways: dict[str, Callable[[], object]] = {
+            "bare": partial(bare, data),
+            "one pass": partial(one_pass, data),
+            "each alone": partial(each_alone, data, count),
+        }
+        taken = interleaved_ms(ways, ROUNDS, time.thread_time)
+        rows.append(
+            {
+                "clip": f"{width}x{height}, {SECONDS} s, {count} windows",
+                "bare ms": taken["bare"],
+                "one pass ms": taken["one pass"],
+                "each alone ms": taken["each alone"],
+                "one pass / bare": taken["one pass"] / taken["bare"],
+                "each alone / one pass": taken["each alone"] / taken["one pass"],
+            }
+        )
+    report("timeline", f"decoding a timeline of a window every {STRIDE_SECONDS} s, ms of one thread", rows)
+
+
+if __name__ == "__main__":
+    main()
