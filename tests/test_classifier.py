@@ -18,11 +18,17 @@ from tests.media import encode, textured_frames
 
 
 @pytest.fixture(scope="module")
-def classifier(motion_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Classifier:
-    """The bundled model, unpacked as TorchServe unpacks it."""
+def unpacked(motion_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The archive of the bundled model, unpacked as TorchServe unpacks it."""
     directory = tmp_path_factory.mktemp("unpacked")
     zipfile.ZipFile(motion_archive).extractall(directory)
-    return Classifier.load(directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def classifier(unpacked: Path) -> Classifier:
+    """The bundled model, as a library."""
+    return Classifier.load(unpacked)
 
 
 def test_each_request_gets_its_own_answer(classifier: Classifier) -> None:
@@ -89,3 +95,46 @@ def test_reply(classifier: Classifier) -> None:
     assert reply["model"]["name"] == "motion"
     assert reply["model"]["weights"].startswith("sha256:")
     assert set(reply["timings_ms"]) == {"decode", "transform", "inference"}
+
+
+def test_the_sandbox_changes_no_score(classifier: Classifier, unpacked: Path) -> None:
+    """Decoding in children gives the scores and the errors that decoding in the process gives."""
+    requests = [ClipRequest(random_clip(80 + i).data) for i in range(3)] + [ClipRequest(b"no video")]
+    confined = Classifier.load(unpacked, decode_threads=2, sandbox=True)
+    try:
+        for here, there in zip(classifier.classify(requests), confined.classify(requests), strict=True):
+            if isinstance(here, Prediction):
+                assert isinstance(there, Prediction)
+                assert np.allclose(here.scores, there.scores, atol=1e-5)
+            else:
+                assert isinstance(there, ClipError)
+                assert here.to_dict() == there.to_dict()
+        assert confined.describe()["sandbox"]["replaced"] == 0
+    finally:
+        confined.close()
+    assert classifier.describe()["sandbox"] == "off"
+
+
+@pytest.mark.parametrize(
+    ("config", "children"),
+    [
+        ({"batchSize": 4, "handler": {"sandbox": False}}, None),
+        ({"batchSize": 1, "handler": {"sandbox": True}}, 1),
+        ({}, 1),
+    ],
+)
+def test_the_archive_says_whether(
+    unpacked: Path, config: dict[str, object], children: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`handler.sandbox` in the archive's configuration decides; an archive that is silent is served with it."""
+    monkeypatch.syspath_prepend(str(unpacked))
+    from slowfast_handler import SlowFastHandler
+    from ts.context import Context
+
+    handler = SlowFastHandler()
+    handler.initialize(Context("motion", str(unpacked), {}, 1, None, "0.12.0", model_yaml_config=config))
+    try:
+        sandbox = handler.classifier.sandbox
+        assert (sandbox.describe()["children"] if sandbox else None) == children
+    finally:
+        handler.classifier.close()

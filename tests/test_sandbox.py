@@ -103,6 +103,7 @@ def test_all_defences_hold_here(sandbox: Sandbox) -> None:
     assert sandbox.describe()["defences"] == dict.fromkeys(
         (
             "no_new_privileges",
+            "first_out_of_memory",
             "network_namespace",
             "no_capabilities",
             "landlock",

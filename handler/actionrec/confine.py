@@ -86,6 +86,7 @@ def confine(parent: int, memory_bytes: int, cpu_seconds: int) -> dict[str, str]:
     """
     steps: dict[str, Callable[[], None]] = {
         "no_new_privileges": lambda: _prctl(_PR_SET_NO_NEW_PRIVS, 1),
+        "first_out_of_memory": _go_first,
         "network_namespace": _leave_network,
         "no_capabilities": _drop_capabilities,
         "landlock": _no_files,
@@ -105,6 +106,11 @@ def confine(parent: int, memory_bytes: int, cpu_seconds: int) -> dict[str, str]:
         except OSError as error:
             found[name] = error.strerror or str(error)
     return found
+
+
+def _go_first() -> None:
+    """Where the machine is out of memory, the kernel ends this process and not the worker."""
+    Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
 
 
 def _leave_network() -> None:
