@@ -33,6 +33,8 @@ STRIDE_SECONDS = 1.0
 _FORM_BYTES = 4096  # of a request, for what is not the video
 # A part without one good window is refused as a request; in the whole video it is a gap.
 _GAPS = frozenset({"NO_FRAMES", "CORRUPT_VIDEO", "START_BEYOND_END"})
+# Fewer windows may yet be done in time: large pictures, a slow model.
+_TOO_MUCH = frozenset({"TOO_MANY_WINDOWS", "DECODE_TIMEOUT", "OUT_OF_TIME"})
 
 Progress = Callable[[int, int], None]
 """Called with the windows that are done and those that there are."""
@@ -81,8 +83,8 @@ class LongVideo:
         if fits and (file is None or self._most_windows(file.seconds) <= self._windows):
             try:
                 return self._one_request(data or video.read(source))
-            except Refused as error:
-                if error.code != "TOO_MANY_WINDOWS":
+            except ServerError as error:
+                if error.code not in _TOO_MUCH:
                     raise
         recipe = self._recipe(file, data or (path and fits and video.read(path)) or b"")
         if file is not None:
@@ -166,13 +168,12 @@ class LongVideo:
 
     def _together(self, pieces: Iterator[Piece], chosen: Windows, recipe: _Recipe) -> Timeline:
         replies: list[tuple[Piece, dict[str, Any] | Refused]] = []
-        waiting: deque[tuple[Piece, Future[dict[str, Any] | Refused]]] = deque()
+        waiting: deque[tuple[Piece, Future[list[tuple[Piece, dict[str, Any] | Refused]]]]] = deque()
         pool = ThreadPoolExecutor(self.in_flight, thread_name_prefix="timeline")
 
         def finish() -> None:
             piece, future = waiting.popleft()
-            # Its bytes are done with: a long video's parts must not all stay in memory.
-            replies.append((replace(piece, data=b""), future.result()))
+            replies.extend(future.result())
             if self.on_progress:
                 self.on_progress(piece.first + piece.count, chosen.count)
 
@@ -189,7 +190,25 @@ class LongVideo:
             pool.shutdown(wait=False, cancel_futures=True)
         return Timeline.from_dict(merged(replies, chosen, recipe.labels, self.top_k or TOP_K))
 
-    def _ask(self, piece: Piece, chosen: Windows, recipe: _Recipe) -> dict[str, Any] | Refused:
+    def _ask(
+        self, piece: Piece, chosen: Windows, recipe: _Recipe
+    ) -> list[tuple[Piece, dict[str, Any] | Refused]]:
+        """The reply to a piece, or those to its halves where it takes the server too long."""
+        try:
+            reply: dict[str, Any] | Refused = self._send(piece, chosen, recipe)
+        except ServerError as error:
+            if error.code in _TOO_MUCH and piece.count > 1:
+                half = piece.count // 2
+                earlier = replace(piece, count=half, last=False)
+                later = replace(piece, first=piece.first + half, count=piece.count - half)
+                return [*self._ask(earlier, chosen, recipe), *self._ask(later, chosen, recipe)]
+            if not isinstance(error, Refused) or error.code not in _GAPS:
+                raise
+            reply = error
+        # Its bytes are done with: a long video's parts must not all stay in memory.
+        return [(replace(piece, data=b""), reply)]
+
+    def _send(self, piece: Piece, chosen: Windows, recipe: _Recipe) -> dict[str, Any]:
         start, end = span(chosen, piece.first, piece.count)
         if not piece.last:
             end += min(self._stride, 1.0) / 2  # rounding must not cost the last window, nor make one more
@@ -204,12 +223,7 @@ class LongVideo:
             "crops": self.selection.crops if self.selection.crops > 1 else None,
             "top_k": recipe.labels or self.top_k,
         }
-        try:
-            return self.client.post(piece.data, options, self.timeout)
-        except Refused as error:
-            if error.code in _GAPS:
-                return error
-            raise
+        return self.client.post(piece.data, options, self.timeout)
 
 
 def _seconds(data: bytes) -> float:

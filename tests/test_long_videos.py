@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from actionrec.sampling import Selection
 from actionrec.spec import ClipSpec
 
 from client import ActionClient, Refused, Timeline
+from client.api import Option
 from client.cut import NotCuttable, VideoFile
 from client.longvideo import LongVideo
 from tests.conftest import SHARED_DATA, RunningServer
@@ -118,6 +120,22 @@ def test_what_cannot_be_cut_is_sent_whole(client: ActionClient) -> None:
     assert [window.start_seconds for window in found.windows] == pytest.approx(np.arange(79) * 0.1, abs=2e-3)
     some = client.timeline(avi, stride_seconds=0.5)
     assert [w.predictions for w in found.windows[::5]] == [w.predictions for w in some.windows]
+
+
+class Slow(ActionClient):
+    """As a server with large pictures or a slow model: more than six seconds of video take it too long."""
+
+    def post(self, data: bytes, options: Mapping[str, Option], timeout: float | None = None) -> dict[str, Any]:
+        start, end = float(options.get("start_seconds") or 0), float(options.get("end_seconds") or 1e9)
+        if end - start > 6 and (end < 1e9 or start < 8):
+            raise Refused("DECODE_TIMEOUT", 422, "too slow")
+        return super().post(data, options, timeout)
+
+
+def test_a_server_that_is_too_slow_is_asked_for_less(motion_server: RunningServer, motions: bytes) -> None:
+    """Where a part takes the server too long, its halves are asked for; the result is the same."""
+    slow = Slow(motion_server.inference_url).timeline(motions)
+    assert_same(slow, ActionClient(motion_server.inference_url).timeline(motions))
 
 
 def test_more_than_64_windows(client: ActionClient, motions: bytes) -> None:
