@@ -29,7 +29,7 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo archive serve stop status scale test stream-soak lint bench clean train-motion evaluate-motion
+.PHONY: help setup demo archive serve stop status scale test stream-soak lint bench bench-gpu test-gpu clean train-motion evaluate-motion
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -94,11 +94,20 @@ lint: $(STAMP)  ## ruff and mypy
 	@$(PYTHON) -m ruff format --check $(SOURCES)
 	@$(PYTHON) -m mypy $(SOURCES)
 
-bench: $(STAMP)  ## measure decoding, the model and the whole job on this machine (10 minutes on two cores)
-	@$(PYTHON) -W ignore -m benchmarks.decode
-	@$(PYTHON) -W ignore -m benchmarks.model
+bench: $(VENV)/.installed-bench  ## measure everything on this machine, against rivals (an hour on two cores)
+	@$(PYTHON) -W ignore -m benchmarks
+
+$(VENV)/.installed-bench: $(STAMP)
+	@scripts/setup-bench $(VENV)
+	@touch $@
+
+bench-gpu: $(STAMP)  ## measure the model on a CUDA device: batches of 1 to 64 in every form and precision
+	@$(PYTHON) -W ignore -m benchmarks.gpu
 	@$(PYTHON) -W ignore -m benchmarks.job
-	@$(PYTHON) -W ignore -m benchmarks.stream_encoding
+	@$(PYTHON) -W ignore -m benchmarks.claims
+
+test-gpu: $(STAMP)  ## the tests that need a CUDA device; fails without one
+	@$(PYTHON) -m pytest -q -m gpu
 
 train-motion: $(STAMP)  ## train the small model anew (hours)
 	@$(PYTHON) -m export.motion train

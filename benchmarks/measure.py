@@ -72,12 +72,12 @@ def interleaved_ms(
     return {name: statistics.median(values) for name, values in taken.items()}
 
 
-def report(name: str, title: str, rows: list[dict[str, Any]]) -> None:
+def report(name: str, title: str, rows: list[dict[str, Any]], notes: Mapping[str, Any] | None = None) -> None:
     """Print rows as a table and write them, with the machine, to ``results/<name>.json``."""
     table = Table(*rows[0], title=title)
     for row in rows:
         table.add_row(*(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()))
     console.print(table)
     RESULTS.mkdir(exist_ok=True)
-    document = {"title": title, "machine": machine(), "rows": rows}
+    document = {"title": title, "machine": machine(), **(notes or {}), "rows": rows}
     (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

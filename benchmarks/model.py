@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from actionrec.manifest import Form, Manifest
 from actionrec.runtime import Runtime
 from actionrec.spec import ClipSpec
 
+from benchmarks.engines import others
 from benchmarks.measure import interleaved_ms, report
 from export import artifacts, calibrate, zoo
 
@@ -28,13 +31,15 @@ def main() -> None:
     fast = torch.randn(1, 3, spec.num_frames, spec.crop, spec.crop)
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         candidates: dict[str, Callable[[], object]] = {"eager": lambda: net([slow, fast])}
-        for name in artifacts.EXPORTERS:
+        for name in (artifacts.PORTABLE, artifacts.AOTI):
             runtime = _runtime(net, name, Path(folder))
             candidates[f"{name}, as served"] = partial(_served, runtime, slow, fast)
         plain = torch.jit.load(str(Path(folder) / "model.pt"))  # type: ignore[no-untyped-call]
         candidates["TorchScript, frozen only"] = lambda: plain([slow, fast])
-        wide = net.to(memory_format=torch.channels_last_3d)
+        candidates |= others(net, [slow, fast], Path(folder))
+        wide = copy.deepcopy(net).to(memory_format=torch.channels_last_3d)
         candidates["eager, channels_last_3d"] = lambda: wide([slow, fast])
+        _same_answers(candidates)
         a, b = torch.randn(MATRIX, MATRIX), torch.randn(MATRIX, MATRIX)
         candidates["matrix product"] = lambda: a @ b
         taken = interleaved_ms(candidates, ROUNDS)
@@ -50,6 +55,21 @@ def main() -> None:
         for name, ms in taken.items()
     ]
     report("model", f"SlowFast R50, one clip; a matrix product runs at {product_gflops:.0f} GFLOP/s", rows)
+
+
+def _same_answers(candidates: Mapping[str, Callable[[], object]]) -> None:
+    """Each candidate must compute the same classes' order as the eager model before it is timed."""
+    expected = _best(candidates["eager"]())
+    for name, run in candidates.items():
+        if _best(run()) != expected:
+            raise RuntimeError(f"{name} has another best class than the eager model")
+
+
+def _best(result: object) -> int:
+    """The best class of logits or probabilities [1, classes], however an engine returns them."""
+    while not hasattr(result, "shape"):
+        result = result[0]  # type: ignore[index]
+    return int(np.asarray(result).argmax())
 
 
 def random_r50() -> tuple[ClipSpec, torch.nn.Module]:

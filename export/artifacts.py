@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from actionrec.host import fingerprint
+from actionrec.host import fingerprint, has_fast
 from actionrec.manifest import Form
 from actionrec.runtime import DTYPES
 from actionrec.spec import ClipSpec
@@ -24,6 +24,8 @@ from torch import nn
 from .errors import ExportError
 
 TRACE_BATCH = 2
+MOST_BATCH = 64
+"""Clips of a batch that a form for a GPU takes."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Target:
     runtime: str
     """A key of `EXPORTERS`."""
     precision: str
-    """``fp32`` or ``fp16``."""
+    """A key of `DTYPES`: ``fp32``, ``fp16`` or ``bf16``."""
     device: str
     """``cpu`` or ``cuda``."""
 
@@ -48,7 +50,7 @@ def choose_targets(runtime: str, precision: str, device: str, *, fallback: bool)
 
     Args:
         runtime: a key of `EXPORTERS`, or ``auto``: the fastest form that this host can build.
-        precision: ``auto`` (fp32 on a CPU, fp16 on CUDA), ``fp32`` or ``fp16``.
+        precision: ``auto`` (fp32 on a CPU, fp16 on CUDA), ``fp32``, ``fp16`` or ``bf16``.
         device: ``auto`` (CUDA where there is one), ``cpu`` or ``cuda``.
         fallback: put the portable form into the archive too, for hosts that are not like this one.
 
@@ -72,17 +74,14 @@ def choose_targets(runtime: str, precision: str, device: str, *, fallback: bool)
         )
     if precision == "auto":
         precision = "fp16" if device == "cuda" else "fp32"
-    if device == "cpu" and precision == "fp16":
+    if not has_fast(precision, device):
         raise ExportError(
-            "PRECISION=fp16 is refused on a CPU: without AVX512-FP16 or AMX it is tens of times slower",
+            f"PRECISION={precision} is refused on this {device}: it has no instructions for it and "
+            "would be tens of times slower",
             "Use PRECISION=fp32, or DEVICE=cuda on a machine with a GPU.",
         )
-    if runtime == AOTI and device == "cuda":
-        raise ExportError("RUNTIME=aoti is for the CPU so far", "Use RUNTIME=torchscript with DEVICE=cuda.")
-    if runtime == AUTO:
-        runtimes = [AOTI, PORTABLE] if device == "cpu" else [PORTABLE]
-    else:
-        runtimes = [runtime, PORTABLE] if fallback else [runtime]
+    best = AOTI if runtime == AUTO else runtime
+    runtimes = [best, PORTABLE] if fallback or runtime == AUTO else [best]
     return tuple(Target(name, precision, device) for name in dict.fromkeys(runtimes))
 
 
@@ -121,9 +120,7 @@ def _torchscript(model: nn.Module, spec: ClipSpec, target: Target, directory: Pa
 
 @torch.no_grad()
 def _aoti(model: nn.Module, spec: ClipSpec, target: Target, directory: Path) -> Form:
-    # One clip: it fills a CPU's cores already, and a fixed size lets the weights be packed for it.
-    batch = 1
-    program = torch.export.export(model, (_example(spec, target, batch),))
+    program, batch = _program(model, spec, target)
     path = directory / "model.pt2"
     try:
         # Freezing folds BatchNorm and lays the weights out for the matrix kernels.
@@ -142,6 +139,28 @@ def _aoti(model: nn.Module, spec: ClipSpec, target: Target, directory: Path) -> 
     return Form(target.runtime, target.precision, target.device, path.name, batch, built_on)
 
 
+@torch.no_grad()
+def _compile(model: nn.Module, spec: ClipSpec, target: Target, directory: Path) -> Form:
+    program, batch = _program(model, spec, target)
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer)
+    path = directory / "model.program.pt2"
+    path.write_bytes(buffer.getbuffer())
+    return Form(target.runtime, target.precision, target.device, path.name, batch)
+
+
+def _program(
+    model: nn.Module, spec: ClipSpec, target: Target
+) -> tuple[torch.export.ExportedProgram, int | None]:
+    """The model as a graph, and the batch size that it is for (None: any)."""
+    if target.device == "cpu":
+        # One clip: it fills a CPU's cores already, and a fixed size lets the weights be packed for it.
+        return torch.export.export(model, (_example(spec, target, 1),)), 1
+    batch = torch.export.Dim("batch", min=1, max=MOST_BATCH)
+    example = _example(spec, target, TRACE_BATCH)
+    return torch.export.export(model, (example,), dynamic_shapes=([{0: batch}, {0: batch}],)), None
+
+
 def _example(spec: ClipSpec, target: Target, batch: int) -> list[torch.Tensor]:
     """``[slow, fast]`` of grey clips."""
     frames = torch.zeros(batch, spec.num_frames, spec.crop, spec.crop, 3, dtype=torch.int16)
@@ -151,7 +170,7 @@ def _example(spec: ClipSpec, target: Target, batch: int) -> list[torch.Tensor]:
 Exporter = Callable[[nn.Module, ClipSpec, Target, Path], Form]
 """Writes a model that is on the target's device, of its type and in evaluation mode into a folder."""
 
-AUTO, AOTI, PORTABLE = "auto", "aoti", "torchscript"
+AUTO, AOTI, COMPILE, PORTABLE = "auto", "aoti", "compile", "torchscript"
 
-EXPORTERS: dict[str, Exporter] = {PORTABLE: _torchscript, AOTI: _aoti}
+EXPORTERS: dict[str, Exporter] = {PORTABLE: _torchscript, AOTI: _aoti, COMPILE: _compile}
 """By the name that RUNTIME gives."""

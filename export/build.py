@@ -107,7 +107,7 @@ def build(order: Order, console: Console) -> Built:
             console.print(f"exporting {target.runtime}, then comparing it with the eager model on clips")
             try:
                 form = artifacts.export(net, model.spec, target, directory)
-                runtime = Runtime(directory, replace(manifest, forms=(form,)), target.device)
+                runtime = _loaded(directory, replace(manifest, forms=(form,)), target.device)
                 report = parity.check(net, runtime, target.precision, clips)
             except ExportError as error:
                 if order.runtime != artifacts.AUTO or target is targets[-1]:
@@ -125,6 +125,16 @@ def build(order: Order, console: Console) -> Built:
         notice=notice.strip(),
         seconds=time.monotonic() - started,
     )
+
+
+def _loaded(directory: Path, manifest: Manifest, device: str) -> Runtime:
+    """The exported form as the server loads it."""
+    try:
+        return Runtime(directory, manifest, device)
+    except RuntimeError as error:
+        raise ExportError(
+            str(error), "Compiling needs a C++ compiler (apt-get install g++); RUNTIME=torchscript does not."
+        ) from error
 
 
 def _choose(order: Order, sha256: str | None, console: Console) -> tuple[ZooModel, Weights | None, str]:

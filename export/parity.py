@@ -42,6 +42,8 @@ TOLERANCES = {
     "fp32": Tolerance(score=1e-3, ratio=0.05, top1_agreement=1.0),
     # Half precision has 11 bits: two labels that are as good as equal may change places.
     "fp16": Tolerance(score=2e-2, ratio=0.5, top1_agreement=0.75),
+    # bf16 has 8.
+    "bf16": Tolerance(score=1e-1, ratio=2.0, top1_agreement=0.75),
 }
 LEAST_SCORE = 1e-30
 """Scores below this count as this much: float32 ends soon after."""

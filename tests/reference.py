@@ -13,8 +13,10 @@ from actionrec.spec import ClipSpec
 # pytorchvideo 0.1.5 imports a module that torchvision 0.17 renamed.
 sys.modules["torchvision.transforms.functional_tensor"] = torchvision.transforms.functional
 
+from pytorchvideo.data.clip_sampling import ConstantClipsPerVideoSampler  # noqa: E402
 from pytorchvideo.data.encoded_video_pyav import EncodedVideoPyAV  # noqa: E402
 from pytorchvideo.transforms import ShortSideScale, UniformTemporalSubsample  # noqa: E402
+from pytorchvideo.transforms.functional import short_side_scale, uniform_crop  # noqa: E402
 from torchvision.transforms._transforms_video import CenterCropVideo, NormalizeVideo  # noqa: E402
 
 
@@ -26,3 +28,30 @@ def reference_pathways(video: bytes, spec: ClipSpec, start_seconds: float = 0.0)
     fast = CenterCropVideo(spec.crop)(ShortSideScale(size=spec.short_side)(fast))
     slow = fast.index_select(1, torch.linspace(0, fast.shape[1] - 1, fast.shape[1] // spec.alpha).long())
     return [slow, fast]
+
+
+def scaled_crop(frame: torch.Tensor, spec: ClipSpec, index: int) -> torch.Tensor:
+    """Crop 0, 1 or 2 of a frame: float32 [3, H, W] of any size -> [3, crop, crop]."""
+    scaled = short_side_scale(frame[:, None], spec.short_side)
+    return cast(torch.Tensor, uniform_crop(scaled, spec.crop, index)[:, 0])
+
+
+def published_views(video: bytes, spec: ClipSpec, views: int, crops: int) -> list[list[torch.Tensor]]:
+    """The clips of the published evaluation, each ``[slow, fast]`` as `reference_pathways` gives them.
+
+    As PySlowFast and pytorchvideo test: `views` clips by ``ConstantClipsPerVideoSampler``, each cropped `crops`
+    times by ``uniform_crop``.
+    """
+    file = EncodedVideoPyAV(io.BytesIO(video), decode_audio=False)
+    sampler = ConstantClipsPerVideoSampler(spec.window_seconds, views, crops)
+    found: list[list[torch.Tensor]] = []
+    scaled = torch.empty(0)
+    for _ in range(views * crops):
+        start, end, _, crop, _ = sampler(0.0, file.duration, {})
+        if crop == 0:  # the other crops are of the same frames
+            frames = UniformTemporalSubsample(spec.num_frames)(file.get_clip(start, end)["video"])
+            scaled = short_side_scale(NormalizeVideo(spec.mean, spec.std)(frames / 255.0), spec.short_side)
+        fast = uniform_crop(scaled, spec.crop, crop)
+        slow = fast.index_select(1, torch.linspace(0, fast.shape[1] - 1, fast.shape[1] // spec.alpha).long())
+        found.append([slow, fast])
+    return found

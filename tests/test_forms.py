@@ -1,5 +1,8 @@
 """Promise: compiled code runs only on a host like its builder's; elsewhere the portable form does."""
 
+import json
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,13 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from actionrec import host
 from actionrec.host import fingerprint, mismatch
 from actionrec.manifest import Form, Manifest
 from actionrec.pipeline import Classifier
 from actionrec.request import ClipRequest
 from actionrec.result import Prediction
 from actionrec.runtime import Runtime
+from rich.console import Console
 
+from export.build import Order, build
 from export.motion.clips import random_clip
 
 
@@ -75,7 +81,7 @@ def test_a_form_for_a_gpu_is_passed_over_on_a_cpu(unpacked: Path) -> None:
     gpu = altered(unpacked, lambda form: replace(form, device="cuda", built_on={"gpu": "sm_90"}))
     assert "compiled for cuda" in Runtime(unpacked, gpu).passed_over[0]
     half = altered(unpacked, lambda form: replace(form, precision="fp16"))
-    assert "half precision" in Runtime(unpacked, half).passed_over[0]
+    assert "runs fp16 far slower" in Runtime(unpacked, half).passed_over[0]
 
 
 @pytest.mark.parametrize(
@@ -93,3 +99,67 @@ def test_fingerprint(change: dict[str, Any], said: str | None) -> None:
     """A host with the same torch, machine and at least the same instruction sets matches; others are told."""
     reason = mismatch({**fingerprint("cpu"), **change}, "cpu")
     assert reason is None if said is None else said in str(reason)
+
+
+def test_a_form_that_does_not_load_is_passed_over(unpacked: Path, tmp_path: Path) -> None:
+    """A compiled form that the loader refuses costs speed, not the service; the reason is told."""
+    for file in unpacked.iterdir():
+        if file.is_file():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    manifest = Manifest.load(tmp_path)
+    (tmp_path / manifest.forms[0].artifact).write_bytes(b"no package at all")
+    runtime = Runtime(tmp_path, manifest)
+    assert runtime.form.runtime == "torchscript"
+    assert runtime.passed_over[0].startswith("aoti fp32: ")
+
+
+_SERVE_COMPILED = """
+import sys
+from pathlib import Path
+from actionrec.pipeline import Classifier
+from actionrec.request import ClipRequest
+from torch._dynamo.utils import counters
+classifier = Classifier.load(Path(sys.argv[1]))
+(answer,) = classifier.classify([ClipRequest(Path(sys.argv[2]).read_bytes())])
+count = counters["inductor"]
+print(classifier.runtime.form.runtime, count["fxgraph_cache_miss"], count["fxgraph_cache_hit"])
+print(answer.scores.tolist())
+"""
+
+
+def test_code_compiled_at_load_survives_a_restart(
+    unpacked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RUNTIME=compile gives the same scores, and its second start compiles nothing."""
+    store, there, cache = tmp_path / "store", tmp_path / "there", tmp_path / "cache"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    build(Order(model="motion", runtime="compile", fallback=False, store=store), Console(quiet=True))
+    zipfile.ZipFile(store / "motion.mar").extractall(there)
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(random_clip(31).data)
+    command = [sys.executable, "-W", "ignore", "-c", _SERVE_COMPILED, str(there), str(clip)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
+    runtime, missed, hit, scores = done.stdout.split(maxsplit=3)
+    assert (runtime, missed, hit) == ("compile", "0", "1")
+    (expected,) = Classifier.load(unpacked).classify([ClipRequest(clip.read_bytes())])
+    assert isinstance(expected, Prediction)
+    assert np.allclose(json.loads(scores), expected.scores, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("flags", "precision", "fast"),
+    [
+        ({"avx2"}, "fp32", True),
+        ({"avx2", "f16c"}, "fp16", False),
+        ({"avx512_bf16"}, "bf16", True),
+        ({"avx2"}, "bf16", False),
+        ({"amx_bf16", "amx_tile"}, "fp16", False),
+        ({"amx_fp16"}, "fp16", True),
+    ],
+)
+def test_half_precision_needs_instructions(
+    flags: set[str], precision: str, fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A CPU is given half precision only where it has instructions for it."""
+    monkeypatch.setattr(host, "_instruction_sets", lambda: flags)
+    assert host.has_fast(precision, "cpu") is fast

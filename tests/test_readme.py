@@ -74,14 +74,15 @@ def test_the_product(checkout: Path) -> None:
     ready = shell(f"make serve PORT={PORT}", checkout)
     assert f"curl -T clip.mp4 http://127.0.0.1:{PORT}/predictions/motion" in ready
     curl_lines = re.findall(
-        r"^curl -T .*|(?<=`)curl -F [^`]*URL(?=`)|(?<=`)curl -T [^`]*URL(?=`)", README, re.M
+        r"^curl -[TF] .*|(?<=`)curl -F [^`]*URL(?=`)|(?<=`)curl -T [^`]*URL(?=`)", README, re.M
     )
-    assert len(curl_lines) >= 3
+    assert len(curl_lines) >= 5
     for line in curl_lines:
         url = f"http://127.0.0.1:{PORT}/predictions/motion"
         line = re.sub(r"http://127\.0\.0\.1:8080/predictions/\w+|URL", url, line)
         reply = json.loads(shell(f"{line} -sS", checkout))
-        assert set(reply) == {"predictions", "clip", "model", "timings_ms", "warnings"}, line
+        timeline = {"timeline", "segments"} if "stride_seconds" in line else set()
+        assert set(reply) == {"predictions", "clip", "model", "timings_ms", "warnings"} | timeline, line
     shell("make scale WORKERS=2", checkout)
     assert shell("make status", checkout).count("READY") == 2
     shell("make stop", checkout)

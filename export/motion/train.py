@@ -54,7 +54,7 @@ STAGES = (
     Stage(64, 1100, PAIRS, 0.05),
     Stage(96, 500, PAIRS, 0.1),
     Stage(96, 250, PAIRS, 0.3),
-    Stage(96, 2400, PAIRS, 0.25),
+    Stage(96, 1850, PAIRS, 0.25),
 )
 """Small frames first: the plateau at chance is left sooner there, at less than half the cost a step."""
 FIRST_FALL = sum(stage.steps for stage in STAGES[:-1])

@@ -189,16 +189,18 @@ class Source:
         self._open()
 
     def _until(self, stop: int) -> Iterator[Packet[VideoStream]]:
-        beyond = 0
+        """Up to the last packet before `stop`. (Decoding times do not tell: Matroska's are guessed.)"""
+        beyond: list[Packet[VideoStream]] = []
         for packet in self.demux():
-            stamp = packet.dts if packet.dts is not None else packet.pts
+            stamp = _stamp(packet)
             if stamp is not None and stamp >= stop and not self.counted:
-                # No frame is shown before it is decoded, so nothing before `stop` can follow this; packets
-                # without a decoding time may be out of order.
-                beyond += 1
-                if packet.dts is not None or beyond > MAX_REORDER:
+                beyond.append(packet)
+                if len(beyond) > MAX_REORDER:
                     return
-            yield packet
+            else:
+                yield from beyond
+                beyond.clear()
+                yield packet
 
     def close(self) -> None:
         """Free the decoder and the demuxer."""

@@ -34,6 +34,25 @@ def fingerprint(device: torch.device | str) -> dict[str, Any]:
     }
 
 
+def has_fast(precision: str, device: torch.device | str) -> bool:
+    """Whether a device has instructions for a precision; without them it is tens of times slower than fp32.
+
+    Args:
+        precision: ``fp32``, ``fp16`` or ``bf16``.
+        device: ``cpu``, ``cuda``, or one GPU.
+    """
+    if precision == "fp32":
+        return True
+    device = torch.device(device)
+    if device.type == "cuda":
+        # fp16 has tensor cores since Volta (7.0), bf16 since Ampere (8.0).
+        return torch.cuda.get_device_capability(device) >= ((7, 0) if precision == "fp16" else (8, 0))
+    sets = _instruction_sets()
+    if precision == "bf16":
+        return bool(sets & {"avx512_bf16", "amx_bf16", "bf16"})
+    return bool(sets & {"amx_fp16"})
+
+
 def mismatch(built_on: Mapping[str, Any], device: torch.device | str) -> str | None:
     """Why code that was compiled on another host cannot run here; None where it can.
 

@@ -27,8 +27,7 @@ class Limits:
     windows: int = 64
     """Views of one request: windows x crops."""
     stride_seconds: float = 0.1
-    """The smallest stride of a timeline: the frames that windows share are kept until the last one has them.
-    A client that wants no two windows of one frame each needs no less."""
+    """The smallest stride of a timeline. The less it is, the more frames are kept for windows to come."""
 
 
 DEFAULT_LIMITS = Limits()

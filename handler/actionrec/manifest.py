@@ -24,9 +24,10 @@ class Form:
     """One form in which the model was exported."""
 
     runtime: str
-    """``torchscript``, which runs anywhere, or ``aoti``: compiled for one kind of host."""
+    """``torchscript``, which runs anywhere; ``aoti``, compiled for one kind of host; ``compile``, compiled when
+    it is loaded."""
     precision: str
-    """``fp32`` or ``fp16``."""
+    """``fp32``, ``fp16`` or ``bf16``."""
     device: str
     """Where it runs: ``cpu`` or ``cuda``."""
     artifact: str

@@ -111,12 +111,10 @@ class FarTrack:
             return Span(0, min(len(self._pts), stop // self._source.ticks_per_frame + MAX_REORDER) - 1)
         keys = np.flatnonzero(self._key & (self._pts <= first) & (self._pts != _NONE))
         begin = int(keys[-1]) if keys.size and self._trusted else 0
-        # No frame is shown before it is decoded, so nothing before `stop` follows a packet that is decoded at
-        # `stop`; packets without a decoding time may be out of order.
-        stamps = np.where(self._dts == _NONE, self._pts, self._dts)
-        late = np.flatnonzero(stamps[begin:] >= stop) + begin
-        sure = (self._dts[late] != _NONE) | (np.arange(len(late)) >= MAX_REORDER)
-        return Span(begin, int(late[sure][0]) - 1 if sure.any() else len(stamps) - 1)
+        # As `Source.packets` does: up to the last one before `stop` that more than MAX_REORDER others follow.
+        inside = np.flatnonzero(np.where(self._pts == _NONE, self._dts, self._pts)[begin:] < stop)
+        ends = np.flatnonzero(np.diff(inside) > MAX_REORDER + 1)
+        return Span(begin, begin + int(inside[ends[0] if ends.size else -1]) if inside.size else begin)
 
     def read(self, spans: Sequence[Span]) -> Numbered:
         self._source.rewind()

@@ -6,15 +6,15 @@ One `Runtime` a worker. Needs neither pytorchvideo nor torchvision.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from .host import mismatch
+from .host import has_fast, mismatch
+from .loaders import LOADERS, Module
 from .manifest import Form, Manifest
 from .spec import STEPS_PER_LEVEL, ClipSpec
 from .transform import pack
@@ -22,9 +22,8 @@ from .transform import pack
 logger = logging.getLogger(__name__)
 
 Scores = npt.NDArray[np.float32]
-Module = Callable[[list[torch.Tensor]], torch.Tensor]
 
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 # The profiling executor of TorchScript runs a graph twice before it settles on an optimised one.
 _WARM_UP_RUNS = 3
@@ -51,7 +50,7 @@ class Runtime:
         self.passed_over: list[str] = []
         """Forms that would have been preferred, each with the reason why it is not served."""
         for form in manifest.forms:
-            reason = self._cannot_run(form)
+            reason = self._cannot_run(form) or self._load(form, directory)
             if reason is None:
                 break
             self.passed_over.append(f"{form.runtime} {form.precision}: {reason}")
@@ -61,19 +60,42 @@ class Runtime:
                 f"No form of {manifest.name} runs on {self.device}: {'; '.join(self.passed_over)}. "
                 "Build the archive on a host like this one, or with RUNTIME=torchscript PRECISION=fp32."
             )
-        self.form = form
-        self.dtype = DTYPES[form.precision]
-        self._module = _LOADERS[form.runtime](directory / form.artifact, self.device)
 
     def _cannot_run(self, form: Form) -> str | None:
         """Why a form cannot run here; None where it can."""
-        if form.precision != "fp32" and self.device.type == "cpu":
-            return "a CPU runs half precision tens of times slower than fp32"
+        if not has_fast(form.precision, self.device):
+            return f"this {self.device.type} runs {form.precision} far slower than fp32"
         if not form.built_on:
             return None
         if form.device != self.device.type:
             return f"it was compiled for {form.device}, and this is {self.device.type}"
         return mismatch(form.built_on, self.device)
+
+    def _load(self, form: Form, directory: Path) -> str | None:
+        """Load a form and try it on a grey clip; the reason where that fails."""
+        self.form = form
+        self.dtype = DTYPES[form.precision]
+        path = directory / form.artifact
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is not in the archive")
+        try:
+            self._module: Module = LOADERS[form.runtime](path, self.device)
+            if self.device.type == "cuda":
+                self._prepare_gpu()
+            self._run_grey(1)
+        # Whatever the compiler's tool chain, or a loader of compiled code, raises.
+        except Exception as error:
+            logger.exception("%s %s could not be loaded", form.runtime, form.precision)
+            return (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return None
+
+    @torch.inference_mode()
+    def _prepare_gpu(self) -> None:
+        from . import cuda
+
+        self._upload = cuda.Uploader(self.spec, self.max_batch, self.device)
+        if self.form.batch is None:
+            self._module = cuda.Graphs(self._module, self.spec, self.dtype, self.device)
 
     @property
     def max_batch(self) -> int:
@@ -82,7 +104,13 @@ class Runtime:
 
     def transform(self, frames: Sequence[npt.NDArray[np.int16]]) -> list[torch.Tensor]:
         """Clips int16 [T, H, W, 3] each -> one batch ``[slow, fast]`` on the device."""
-        return pack(torch.from_numpy(np.stack(frames)), self.spec, self.device, self.dtype)
+        if self.device.type == "cuda" and len(frames) <= self.max_batch:
+            batch = self._upload(frames)
+        elif len(frames) == 1:
+            batch = torch.from_numpy(frames[0])[None]
+        else:
+            batch = torch.from_numpy(np.stack(frames))
+        return pack(batch, self.spec, self.device, self.dtype)
 
     @torch.inference_mode()
     def scores(self, pathways: list[torch.Tensor]) -> Scores:
@@ -97,27 +125,11 @@ class Runtime:
 
     def warm_up(self) -> None:
         """Run the model until it is as fast as it gets, on grey clips of each batch size that will be used."""
-        side, count = self.spec.crop, self.spec.num_frames
-        clip = np.full((count, side, side, 3), 114 * STEPS_PER_LEVEL, dtype=np.int16)
         for batch in sorted({1, self.max_batch}):
             for _ in range(_WARM_UP_RUNS):
-                self.scores(self.transform([clip] * batch))
+                self._run_grey(batch)
 
-
-def _load_torchscript(path: Path, device: torch.device) -> Module:
-    module: torch.jit.ScriptModule = torch.jit.load(str(path), map_location=device)  # type: ignore[no-untyped-call]
-    module.eval()
-    if device.type == "cpu":
-        # Weights in oneDNN's own layout; a matter of this machine, so done at load and not at export.
-        module = torch.jit.optimize_for_inference(module)
-    return cast(Module, module)
-
-
-def _load_aoti(path: Path, device: torch.device) -> Module:
-    return cast(Module, torch._inductor.aoti_load_package(str(path), device_index=device.index or -1))
-
-
-_LOADERS: dict[str, Callable[[Path, torch.device], Module]] = {
-    "torchscript": _load_torchscript,
-    "aoti": _load_aoti,
-}
+    def _run_grey(self, batch: int) -> None:
+        side, count = self.spec.crop, self.spec.num_frames
+        clip = np.full((count, side, side, 3), 114 * STEPS_PER_LEVEL, dtype=np.int16)
+        self.scores(self.transform([clip] * batch))

@@ -5,13 +5,17 @@
                        [-- A or B --)                  straddles the change, so it may say anything
                           [---- B ----)
                              [---- B ----)
-    evidence     A  A  A  A A A/B B  B  B  B  B        of an instant: mean score of the windows that see it
+    evidence     A  A  A  A A A/B B  B  B  B  B        of an instant
     segments     [------ A ------)[----- B -----)
 
+The evidence of an instant is the mean score of the windows that see it, weighted by how near their middles are:
+from 1 for a window with the instant in its middle down to 0 at its ends.
+
 The labels of all instants are chosen together: those with the most evidence, less `CHANGE_COST` for every
-change (the Viterbi path, which is hysteresis that looks both ways). So a window or two that say something else
-do not split a segment, and a change is put where the evidence turns. The last window that ends before a change
-and the first that starts after it are less than a stride from it: where they are right, so is the edge.
+change (the Viterbi path, which is hysteresis that looks both ways). So where windows overlap by half or more,
+one that says something else does not split a segment, and a change is put where the evidence turns. The last
+window that ends before a change and the first that starts after it are less than a stride from it: where those
+two are right, and the ones between lean to neither side, so is the edge.
 """
 
 from __future__ import annotations
@@ -25,11 +29,14 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.floating]
 
-CHANGE_COST = 1.5
+CHANGE_COST = 1.2
 """What a change of label has to gain, in nats. A window that stands alone weighs its log score once."""
 
 SCORE_FLOOR = 0.02
 """Lower scores count as this one: no window may rule a label out for its neighbours."""
+
+_LEAST_WEIGHT = 1e-9
+"""At the very ends of a window: it is seen, and where nothing else sees it, this decides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,19 +88,23 @@ def segments(windows: Sequence[tuple[float, float]], scores: Floats) -> list[Seg
 
 
 def _evidence(spans: Floats, scores: Floats) -> tuple[Floats, npt.NDArray[np.bool_], Floats]:
-    """The pieces between the windows' edges, in which nothing changes.
+    """The pieces between the windows' edges: the same windows see all of a piece.
 
     Returns:
         edges [pieces + 1] in seconds, whether any window sees a piece [pieces], mean scores [pieces, classes].
     """
     edges = np.unique(spans)
+    middles = (edges[:-1] + edges[1:]) / 2
     first, stop = np.searchsorted(edges, spans[:, 0]), np.searchsorted(edges, spans[:, 1])
-    sums = np.zeros((len(edges) - 1, scores.shape[1]))
-    counts = np.zeros(len(edges) - 1)
-    for begin, end, row in zip(first, stop, scores, strict=True):
-        sums[begin:end] += row
-        counts[begin:end] += 1
-    return edges, counts > 0, sums / np.maximum(counts, 1)[:, None]
+    sums = np.zeros((len(middles), scores.shape[1]))
+    weights = np.zeros(len(middles))
+    for (start, end), begin, last, row in zip(spans, first, stop, scores, strict=True):
+        distance = np.abs(middles[begin:last] - (start + end) / 2)
+        weight = np.maximum(1 - distance / ((end - start) / 2), _LEAST_WEIGHT)
+        sums[begin:last] += weight[:, None] * row
+        weights[begin:last] += weight
+    seen = weights > 0
+    return edges, seen, sums / np.where(seen, weights, 1)[:, None]
 
 
 def _stretches(edges: Floats, seen: npt.NDArray[np.bool_], stride: float) -> list[tuple[int, int]]:

@@ -1,0 +1,58 @@
+"""The same network in other engines: torch.compile, ONNX Runtime, OpenVINO; those that are installed."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+Pathways = list[torch.Tensor]
+Run = Callable[[], object]
+
+
+def others(net: torch.nn.Module, pathways: Pathways, folder: Path) -> dict[str, Run]:
+    """Name -> a call that classifies `pathways` ([1, 3, 8, 256, 256] and [1, 3, 32, 256, 256], float32)."""
+    found: dict[str, Run] = {"torch.compile": torch_compile(net, pathways)}
+    if all(map(importlib.util.find_spec, ("onnxruntime", "onnx", "onnxscript"))):
+        found["ONNX Runtime"] = _onnx_runtime(net, pathways, folder)
+    if importlib.util.find_spec("openvino"):
+        found["OpenVINO"] = _openvino(net, pathways)
+    return found
+
+
+def torch_compile(net: torch.nn.Module, pathways: Pathways) -> Run:
+    """torch.compile of the exported program, compiled: without the export it would break at eight places."""
+    program = torch.export.export(net, (list(pathways),))
+    compiled = torch.compile(program.module(), dynamic=False, options={"freezing": True})
+    compiled(list(pathways))
+    return lambda: compiled(list(pathways))
+
+
+def _onnx_runtime(net: torch.nn.Module, pathways: Pathways, folder: Path) -> Run:
+    import onnxruntime
+
+    path = folder / "model.onnx"
+    torch.onnx.export(net, (list(pathways),), path, dynamo=True, verbose=False)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    names = [entry.name for entry in session.get_inputs()]
+    feed = {name: pathway.numpy() for name, pathway in zip(names, pathways, strict=True)}
+    return lambda: session.run(None, feed)
+
+
+def _openvino(net: torch.nn.Module, pathways: Pathways) -> Run:
+    import openvino
+
+    program = torch.export.export(net, (list(pathways),))
+    converted = openvino.convert_model(program)
+    settings = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "INFERENCE_PRECISION_HINT": "f32",
+    }
+    compiled = openvino.compile_model(converted, "CPU", settings)
+    given = [pathway.numpy() for pathway in pathways]
+    return lambda: compiled(given)

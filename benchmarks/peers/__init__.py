@@ -1,0 +1,53 @@
+"""Other servers around the very same `Classifier`, each as its own documentation has it.
+
+Run as ``python -m benchmarks.peers.<name> --archive DIR --port N``: DIR is an unpacked archive, or ``null``
+for a model that answers at once, which leaves the server's own cost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+BATCH = 4
+"""Clips of a batch, and..."""
+BATCH_SECONDS = 0.005
+"""...how long it waits to fill, in seconds: as in our own archives (`export.archive.SERVING`)."""
+NULL = "null"
+NULL_REPLY: dict[str, Any] = {"predictions": [{"label": "none", "class_index": 0, "score": 1.0}]}
+
+
+class Answerer:
+    """Bytes of clips -> replies, through the archive's classifier or at once."""
+
+    def __init__(self, archive: str) -> None:
+        self._classifier = None
+        if archive != NULL:
+            from actionrec.pipeline import Classifier
+
+            self._classifier = Classifier.load(Path(archive))
+
+    def __call__(self, clips: Sequence[bytes]) -> list[bytes]:
+        """A JSON reply for each clip."""
+        if self._classifier is None:
+            return [json.dumps(NULL_REPLY).encode() for _ in clips]
+        from actionrec.errors import ClipError
+        from actionrec.request import ClipRequest
+
+        replies = []
+        for answer in self._classifier.classify([ClipRequest(clip) for clip in clips]):
+            if isinstance(answer, ClipError):
+                raise answer
+            replies.append(json.dumps(self._classifier.reply(answer, 5)).encode())
+        return replies
+
+
+def options() -> argparse.Namespace:
+    """The command line of every peer."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--archive", required=True)
+    parser.add_argument("--port", type=int, required=True)
+    return parser.parse_args()

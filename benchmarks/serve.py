@@ -1,0 +1,302 @@
+"""The same `Classifier` behind TorchServe and other servers, under load; and a model that answers at once.
+
+Closed loop: so many clients, each sending its next clip when it has its answer. The servers are all up and take
+turns, round by round; a server that is not installed is named in the result and left out. pytriton brings a
+Triton of its own that wants the Python it was built for: ``--triton-python PATH`` names it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import requests
+import torch
+from actionrec.decode import decode
+from actionrec.pipeline import Classifier
+from actionrec.request import ClipRequest
+from rich.console import Console
+
+from benchmarks.measure import console, report
+from benchmarks.model import random_r50
+from benchmarks.peers import BATCH, NULL
+from benchmarks.videos import video
+from deploy.preflight import DeployError, free_ports
+from deploy.server import Settings, start, stop
+from export.archive import SERVING
+from export.build import Order, build
+
+PROJECT = Path(__file__).parent.parent
+CONCURRENCY = (1, 2, 4, 8)
+ROUNDS = 3
+_START_SECONDS = 180
+_DEADLINE_SECONDS = 120
+
+Send = Callable[[requests.Session, bytes], requests.Response]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Something that answers clips."""
+
+    name: str
+    classify: Callable[[requests.Session, bytes], None]
+    """Raises where there is no answer."""
+    clips: int = 1
+    """Answered by one call."""
+    alone: bool = False
+    """One caller, whatever the number of clients."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", choices=("slowfast_r50", "motion", NULL), action="append")
+    parser.add_argument("--triton-python", default=sys.executable)
+    options = parser.parse_args()
+    for model in options.model or (NULL, "motion", "slowfast_r50"):
+        _compare(model, options.triton_python)
+
+
+def _compare(model: str, triton_python: str) -> None:
+    data = video(340, 256)
+    # Enough for a median, and for minutes rather than hours: a clip takes a full-size model a second.
+    least = {NULL: 100, "motion": 24, "slowfast_r50": 4}[model]
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        store, archive = _archive(model, folder)
+        subjects, missing = [], []
+        peers: dict[str, Callable[[], Subject]] = {
+            "TorchServe (ours)": lambda: stack.enter_context(_torchserve(store, model)),
+            "LitServe": lambda: stack.enter_context(_peer("litserve", sys.executable, archive, _litserve)),
+            "Ray Serve": lambda: stack.enter_context(_peer("rayserve", sys.executable, archive, _rayserve)),
+            "Triton (pytriton)": lambda: stack.enter_context(_peer("triton", triton_python, archive, _triton)),
+        }
+        for name, launch in peers.items():
+            try:
+                subjects.append(Subject(name, launch().classify))
+            except (RuntimeError, DeployError) as error:
+                missing.append(f"{name}: {error}")
+                console.print(missing[-1], style="yellow")
+        rows = []
+        for clients in CONCURRENCY:
+            here = _in_process(archive, data, clients) if model != NULL else []
+            rows += _round_robin([*here, *subjects], data, clients, max(least, clients))
+    for row in rows:
+        base = next((r for r in rows if r["clients"] == row["clients"] and r["what"] == "in-process"), None)
+        row["of in-process"] = row["clips/s"] / base["clips/s"] if base else ""
+    title = f"{model} behind servers; {len(data) / 1e3:.0f} KB a clip, batches of up to {BATCH}"
+    report(f"serve_{model}", title, rows, {"not run": missing})
+
+
+def _archive(model: str, folder: Path) -> tuple[Path, str]:
+    """(store with the .mar, what the peers are given)."""
+    store = folder / "store"
+    if model == NULL:
+        return _null_archive(store, folder), NULL
+    weights = ""
+    if model == "slowfast_r50":
+        weights = str(folder / "weights.pth")
+        torch.save(random_r50()[1].state_dict(), weights)
+    built = build(Order(model=model, weights=weights, store=store), Console(quiet=True))
+    zipfile.ZipFile(built.path).extractall(folder / "archive")
+    return store, str(folder / "archive")
+
+
+def _null_archive(store: Path, folder: Path) -> Path:
+    store.mkdir()
+    config = folder / "model-config.yaml"
+    config.write_text("".join(f"{key}: {value}\n" for key, value in SERVING.items()), encoding="utf-8")
+    handler = Path(__file__).parent / "peers" / "null_handler.py"
+    command = [sys.executable, "-m", "model_archiver.model_packaging", "--model-name", NULL, "--version", "1.0"]
+    command += ["--handler", str(handler), "--config-file", str(config), "--export-path", str(store)]
+    subprocess.run(command, check=True, capture_output=True)
+    return store
+
+
+@contextmanager
+def _torchserve(store: Path, model: str) -> Iterator[Subject]:
+    with tempfile.TemporaryDirectory() as home:
+        run_dir = Path(home) / "run"
+        settings = Settings(store, config=PROJECT / "config.properties", run_dir=run_dir, port=0)
+        state = start(Settings(**{**vars(settings), "log_dir": Path(home) / "logs"}))
+        try:
+            url = state.predict_url(model)
+            yield Subject(
+                "", lambda session, data: _check(session.post(url, data=data, timeout=_DEADLINE_SECONDS))
+            )
+        finally:
+            stop(run_dir)
+
+
+@contextmanager
+def _peer(name: str, python: str, archive: str, send: Callable[[str], Send]) -> Iterator[Subject]:
+    """A server of `benchmarks.peers`, up when this returns and gone with its children afterwards."""
+    port = free_ports("127.0.0.1")
+    command = [
+        python,
+        "-W",
+        "ignore",
+        "-m",
+        f"benchmarks.peers.{name}",
+        "--archive",
+        archive,
+        "--port",
+        str(port),
+    ]
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(command, cwd=PROJECT, stdout=log, stderr=log, start_new_session=True)
+        try:
+            post = send(f"http://127.0.0.1:{port}")
+
+            def classify(session: requests.Session, data: bytes) -> None:
+                _check(post(session, data))
+
+            _wait(classify, process, log)
+            yield Subject(name, classify)
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                pass
+            finally:
+                _kill_group(process.pid)
+
+
+def _kill_group(group: int) -> None:
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _wait(
+    classify: Callable[[requests.Session, bytes], None], process: subprocess.Popen[bytes], log: IO[bytes]
+) -> None:
+    deadline, data = time.monotonic() + _START_SECONDS, video(340, 256)
+    with requests.Session() as session:
+        while True:
+            try:
+                return classify(session, data)
+            except (requests.RequestException, RuntimeError) as error:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    log.seek(0)
+                    said = log.read().decode(errors="replace").strip().splitlines()[-1:]
+                    raise RuntimeError(f"did not start: {said or error}") from error
+            time.sleep(0.5)
+
+
+def _litserve(url: str) -> Send:
+    def post(session: requests.Session, data: bytes) -> requests.Response:
+        body = {"video": base64.b64encode(data).decode()}
+        return session.post(f"{url}/predict", json=body, timeout=_DEADLINE_SECONDS)
+
+    return post
+
+
+def _rayserve(url: str) -> Send:
+    return lambda session, data: session.post(url, data=data, timeout=_DEADLINE_SECONDS)
+
+
+def _triton(url: str) -> Send:
+    def post(session: requests.Session, data: bytes) -> requests.Response:
+        size = len(data)
+        tensor = {
+            "name": "clip",
+            "shape": [1, size],
+            "datatype": "UINT8",
+            "parameters": {"binary_data_size": size},
+        }
+        output = {"name": "reply", "parameters": {"binary_data": True}}
+        head = json.dumps({"inputs": [tensor], "outputs": [output]}).encode()
+        headers = {"Inference-Header-Content-Length": str(len(head))}
+        path = f"{url}/v2/models/clips/infer"
+        return session.post(path, data=head + data, headers=headers, timeout=_DEADLINE_SECONDS)
+
+    return post
+
+
+def _check(reply: requests.Response) -> None:
+    if reply.status_code != 200 or b'"predictions"' not in reply.content:
+        raise RuntimeError(f"{reply.status_code}: {reply.text[:200]}")
+
+
+def _in_process(archive: str, data: bytes, clients: int) -> list[Subject]:
+    """The classifier without a server, given as many clips at once as a batch has; and the model alone."""
+    classifier = Classifier.load(Path(archive))
+    frames = decode(data, classifier.manifest.spec).frames
+    pathways = classifier.runtime.transform([frames])
+    requests_ = [ClipRequest(data)] * min(clients, BATCH)
+
+    def classify(_: requests.Session, __: bytes) -> None:
+        for answer in classifier.classify(requests_):
+            if isinstance(answer, Exception):
+                raise answer
+
+    def model(_: requests.Session, __: bytes) -> None:
+        classifier.runtime.scores(list(pathways))
+
+    return [
+        Subject("model alone", model, alone=True),
+        Subject("in-process", classify, len(requests_), alone=True),
+    ]
+
+
+def _round_robin(subjects: list[Subject], data: bytes, clients: int, count: int) -> list[dict[str, Any]]:
+    rates: dict[str, list[float]] = {subject.name: [] for subject in subjects}
+    taken: dict[str, list[float]] = {subject.name: [] for subject in subjects}
+    for number in range(ROUNDS + 1):
+        for subject in subjects:
+            seconds, latencies = _load(subject, data, clients, count)
+            if number:  # the first round warms up
+                rates[subject.name].append(len(latencies) * subject.clips / seconds)
+                taken[subject.name] += latencies
+    return [
+        {
+            "clients": clients,
+            "what": name,
+            "clips/s": statistics.median(values),
+            "p50 ms": statistics.median(taken[name]),
+            "p99 ms": sorted(taken[name])[int(len(taken[name]) * 0.99)],
+        }
+        for name, values in rates.items()
+    ]
+
+
+def _load(subject: Subject, data: bytes, clients: int, count: int) -> tuple[float, list[float]]:
+    """(seconds for all, milliseconds of each call) of `count` clips sent by so many clients."""
+    if subject.alone:
+        clients, count = 1, max(1, count // subject.clips)
+
+    def client(number: int) -> list[float]:
+        latencies = []
+        with requests.Session() as session:
+            for _ in range(number, count, clients):
+                begun = time.perf_counter()
+                subject.classify(session, data)
+                latencies.append((time.perf_counter() - begun) * 1e3)
+        return latencies
+
+    begun = time.perf_counter()
+    with ThreadPoolExecutor(clients) as pool:
+        latencies = [ms for part in pool.map(client, range(clients)) for ms in part]
+    return time.perf_counter() - begun, latencies
+
+
+if __name__ == "__main__":
+    main()

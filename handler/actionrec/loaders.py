@@ -1,0 +1,78 @@
+"""The exported forms of a model, each with its way of being loaded. `export.artifacts` writes them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch.export.passes import move_to_device_pass
+
+from .host import fingerprint
+
+logger = logging.getLogger(__name__)
+
+Module = Callable[[list[torch.Tensor]], torch.Tensor]
+"""``[slow, fast]`` -> logits [B, classes]. May overwrite the list it is given."""
+
+Loader = Callable[[Path, torch.device], Module]
+"""(artifact, device) -> the model on the device."""
+
+
+def _load_torchscript(path: Path, device: torch.device) -> Module:
+    module: torch.jit.ScriptModule = torch.jit.load(str(path), map_location=device)  # type: ignore[no-untyped-call]
+    module.eval()
+    if device.type == "cpu":
+        # Weights in oneDNN's own layout; a matter of this machine, so done at load and not at export.
+        module = torch.jit.optimize_for_inference(module)
+    return cast(Module, module)
+
+
+def _load_aoti(path: Path, device: torch.device) -> Module:
+    index = -1 if device.type == "cpu" else device.index or 0
+    return cast(Module, torch._inductor.aoti_load_package(str(path), device_index=index))
+
+
+def _load_compile(path: Path, device: torch.device) -> Module:
+    """torch.compile at the first call, which takes a minute once; a restart finds the code in the cache."""
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(_compile_cache(device))
+    program = torch.export.load(path)
+    if device.type == "cuda":
+        program = move_to_device_pass(program, device)
+    # Freezing folds BatchNorm and lays the weights out for the matrix kernels.
+    # A CPU is given one clip at a time; a GPU any number, each of which would be compiled anew.
+    dynamic = False if device.type == "cpu" else None
+    compiled = torch.compile(program.module(), dynamic=dynamic, options={"freezing": True})
+    return cast(Module, compiled)
+
+
+def _compile_cache(device: torch.device) -> Path:
+    """Where compiled code is kept from one start to the next: a folder for each kind of host.
+
+    It holds code that will be run, so nobody else may write to it.
+    """
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    host = json.dumps(fingerprint(device), sort_keys=True)
+    folder = Path(home) / "actionrec" / "inductor" / hashlib.sha256(host.encode()).hexdigest()[:16]
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if folder.stat().st_uid != os.geteuid() or folder.stat().st_mode & 0o022:
+            raise PermissionError(f"{folder} can be written by others")
+    except OSError as error:
+        logger.warning("Compiled code is not kept for the next start: %s", error)
+        return Path(tempfile.mkdtemp(prefix="inductor-"))
+    return folder
+
+
+LOADERS: dict[str, Loader] = {
+    "torchscript": _load_torchscript,
+    "aoti": _load_aoti,
+    "compile": _load_compile,
+}
+"""By the runtime's name."""
