@@ -45,9 +45,10 @@ def test_a_way_that_becomes_longer(monkeypatch: pytest.MonkeyPatch) -> None:
         media.textured_frames(160, 120, 150), 30, container="mpegts", options={"g": "15", "bf": "0"}
     )
     with live_http(video, 5, delay_seconds=1.5) as url:
-        arrivals, tick = _arrivals(url, max_lag_seconds=0.7)
-    assert [arrival.gap for arrival in arrivals if arrival.gap]
-    assert (arrivals[-1].ticks - arrivals[0].ticks) * tick > 4.5
+        arrivals, _ = _arrivals(url, max_lag_seconds=0.7)
+    gaps = [index for index, arrival in enumerate(arrivals) if arrival.gap]
+    assert gaps
+    assert len(arrivals) - gaps[0] >= 10, "frames go on coming after it"
     assert arrivals[-1].lag_seconds < 0.7
 
 
