@@ -100,7 +100,7 @@ def test_reply(classifier: Classifier) -> None:
 def test_the_sandbox_changes_no_score(classifier: Classifier, unpacked: Path) -> None:
     """Decoding in children gives the scores and the errors that decoding in the process gives."""
     requests = [ClipRequest(random_clip(80 + i).data) for i in range(3)] + [ClipRequest(b"no video")]
-    confined = Classifier.load(unpacked, decode_threads=2, sandbox=True)
+    confined = Classifier.load(unpacked, open_clips=2, sandbox=True)
     try:
         for here, there in zip(classifier.classify(requests), confined.classify(requests), strict=True):
             if isinstance(here, Prediction):
