@@ -136,9 +136,9 @@ $(SUPPLY)/.installed: $(STAMP)
 	@$(SUPPLY)/bin/python -m pip install -qq --disable-pip-version-check '.[supply]'
 	@touch $@
 
-LOCK := $(SUPPLY)/bin/uv pip compile --quiet --extra serve --generate-hashes --no-header --no-annotate --no-emit-index-url
-lock: $(SUPPLY)/.installed  ## pin all that a server needs, with hashes, in requirements/serve.txt
-	@$(LOCK) --python-version 3.11 --output-file requirements/serve.txt pyproject.toml
+lock: $(STAMP)  ## pin all that a server needs, with hashes, in requirements/serve.txt
+	@$(PYTHON) scripts/lock $(PYTHON) serve > requirements/serve.txt.new
+	@mv requirements/serve.txt.new requirements/serve.txt
 
 sbom: $(SUPPLY)/.installed  ## what a server is made of, as CycloneDX: build/sbom.json
 	@$(SUPPLY)/bin/cyclonedx-py requirements --output-format JSON --output-file build/sbom.json requirements/serve.txt
