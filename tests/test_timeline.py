@@ -30,7 +30,7 @@ def spliced(seed: int, size: tuple[int, int]) -> tuple[bytes, list[str], list[fl
     return encode(np.concatenate(frames), FPS), labels, [0.0, *(np.cumsum(counts) / FPS).tolist()]
 
 
-@pytest.mark.parametrize(("seed", "size"), [(44, (320, 240)), (45, (240, 320))])
+@pytest.mark.parametrize(("seed", "size"), [(40, (320, 240)), (41, (240, 320))])
 def test_eight_motions_in_one_video(motion_server: RunningServer, seed: int, size: tuple[int, int]) -> None:
     """Eight actions in a row come back as eight segments in order, each edge within a stride of the cut."""
     video, labels, cuts = spliced(seed, size)
@@ -51,6 +51,22 @@ def test_eight_motions_in_one_video(motion_server: RunningServer, seed: int, siz
     assert reply["clip"]["views"] == {"windows": len(timeline), "crops": 1}
     assert set(reply["timings_ms"]) == {"decode", "transform", "inference"}
     assert reply["warnings"] == []
+
+
+@pytest.mark.slow
+def test_most_videos_have_all_edges_within_a_stride(motion_server: RunningServer) -> None:
+    """Of twenty videos of eight actions nearly all come back right, most with each edge within a stride."""
+    right = near = 0
+    for seed in range(40, 60):
+        video, labels, cuts = spliced(seed, (320, 240) if seed % 2 else (240, 320))
+        segments = motion_server.predict(video, stride_seconds=STRIDE_SECONDS).json()["segments"]
+        if [segment["label"] for segment in segments] != labels:
+            continue
+        right += 1
+        edges = [abs(segment["end_seconds"] - cut) for segment, cut in zip(segments, cuts[1:], strict=True)]
+        near += max(edges) <= STRIDE_SECONDS
+    assert right >= 18  # 20 when this was written
+    assert near >= 14  # 17
 
 
 def test_views_and_crops_over_http(motion_server: RunningServer) -> None:
