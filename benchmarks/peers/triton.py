@@ -1,7 +1,7 @@
 """Triton through pytriton. Clips come as arrays of bytes; ``POST /v2/models/clips/infer``.
 
-With NumPy 2, which OpenCV wants, pytriton 0.7 misreads arrays of strings, so clips come as numbers, and those of a
-batch must have the same size, as they have here; and its replies arrive with their size but without their bytes.
+With NumPy 2, which OpenCV wants, pytriton 0.7 misreads arrays of strings. So clips come as numbers, those of a
+batch must have the same size, as they have here, and replies arrive with their size but without their bytes.
 """
 
 from __future__ import annotations
