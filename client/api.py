@@ -20,8 +20,8 @@ from .transport import Body, Transport
 
 TIMEOUT_SECONDS = 120.0
 """For a request of one window, with all its retries."""
-LONG_TIMEOUT_SECONDS = 1260.0
-"""For one of several: two tries, each longer than a worker may take (``responseTimeout``, 600 s)."""
+LONG_TIMEOUT_SECONDS = 300.0
+"""For one of several: two tries, each longer than a worker may take (``responseTimeout``, 120 s)."""
 _MANAGEMENT_SECONDS = 10.0
 _POLL_SECONDS = 0.2
 
@@ -43,7 +43,7 @@ class ActionClient:
         url: ``http://host:8080``, or with the model: ``http://host:8080/predictions/motion``.
         model: which one; default: the only one that is served.
         token: sent as ``Authorization: Bearer``.
-        timeout: seconds for a request with all its retries; default: 120, or 1260 where it asks for several
+        timeout: seconds for a request with all its retries; default: 120, or 300 where it asks for several
             windows.
         attempt_timeout: seconds for one try of them; default: half of `timeout`.
         management_url: default: the next port of the same host. Only `models`, `describe`, `scale` and

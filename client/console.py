@@ -53,7 +53,7 @@ Timeout = Annotated[
     float | None,
     typer.Option(
         min=0.1,
-        help="Seconds for a request with all its retries; default: 120, 1260 for one of several windows.",
+        help="Seconds for a request with all its retries; default: 120, 300 for one of several windows.",
         rich_help_panel=_SERVER,
     ),
 ]

@@ -18,9 +18,7 @@ from actionrec.pipeline import Classifier
 from actionrec.request import ClipRequest
 from actionrec.result import Prediction
 from actionrec.runtime import Runtime
-from rich.console import Console
 
-from export.build import Order, build
 from export.motion.clips import random_clip
 
 
@@ -133,7 +131,8 @@ def test_code_compiled_at_load_survives_a_restart(
     """RUNTIME=compile gives the same scores, and its second start compiles nothing."""
     store, there, cache = tmp_path / "store", tmp_path / "there", tmp_path / "cache"
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    build(Order(model="motion", runtime="compile", fallback=False, store=store), Console(quiet=True))
+    make = [sys.executable, "-m", "export", "--model", "motion", "--runtime", "compile", "--fallback", "0"]
+    subprocess.run([*make, "--store", str(store)], check=True, capture_output=True, timeout=600)
     zipfile.ZipFile(store / "motion.mar").extractall(there)
     clip = tmp_path / "clip.mp4"
     clip.write_bytes(random_clip(31).data)

@@ -78,6 +78,8 @@ def test_the_product(checkout: Path) -> None:
     )
     assert len(curl_lines) >= 5
     for line in curl_lines:
+        if "example.org" in line:
+            continue  # behind nginx, which tests/test_nginx.py tries
         url = f"http://127.0.0.1:{PORT}/predictions/motion"
         line = re.sub(r"http://127\.0\.0\.1:8080/predictions/\w+|URL", url, line)
         reply = json.loads(shell(f"{line} -sS", checkout))

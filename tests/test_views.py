@@ -128,7 +128,7 @@ def test_a_damaged_stretch_is_a_gap(parts: tuple[Manifest, Runtime]) -> None:
     assert isinstance(views, Prediction)
     reply = classifier.reply(timeline, 3)
     gaps = [entry for entry in reply["timeline"] if not entry["predictions"]]
-    assert 2 <= len(gaps) <= 6
+    assert 2 <= len(gaps) <= 7
     for gap in gaps:
         assert [warning["code"] for warning in gap["warnings"]] == ["WINDOW_MISSING"]
     (warning,) = [w for w in reply["warnings"] if w["code"] == "WINDOW_MISSING"]
