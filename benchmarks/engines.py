@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch._inductor import config as inductor_config
 
 Pathways = list[torch.Tensor]
 Run = Callable[[], object]
@@ -25,8 +26,10 @@ def others(net: torch.nn.Module, pathways: Pathways, folder: Path) -> dict[str, 
 def torch_compile(net: torch.nn.Module, pathways: Pathways) -> Run:
     """torch.compile of the exported program, compiled: without the export it would break at eight places."""
     program = torch.export.export(net, (list(pathways),))
-    compiled = torch.compile(program.module(), dynamic=False, options={"freezing": True})
+    inductor_config.freezing = True
+    compiled = torch.compile(program.module(), dynamic=False)
     compiled(list(pathways))
+    inductor_config.freezing = False
     return lambda: compiled(list(pathways))
 
 

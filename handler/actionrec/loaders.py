@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from torch._inductor import config as inductor_config
 from torch.export.passes import move_to_device_pass
 
 from .host import fingerprint
@@ -40,15 +41,18 @@ def _load_aoti(path: Path, device: torch.device) -> Module:
 
 
 def _load_compile(path: Path, device: torch.device) -> Module:
-    """torch.compile at the first call, which takes a minute once; a restart finds the code in the cache."""
+    """torch.compile at the first call. That takes a minute; a restart finds the compiled code in the cache and
+    only traces the graph again."""
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(_compile_cache(device))
     program = torch.export.load(path)
     if device.type == "cuda":
         program = move_to_device_pass(program, device)
-    # Freezing folds BatchNorm and lays the weights out for the matrix kernels.
+    # Freezing folds BatchNorm and lays the weights out for the matrix kernels. For the whole process: as an
+    # option of torch.compile it reaches the code generator only, and the graph still takes weights as inputs.
+    inductor_config.freezing = True
     # A CPU is given one clip at a time; a GPU any number, each of which would be compiled anew.
     dynamic = False if device.type == "cpu" else None
-    compiled = torch.compile(program.module(), dynamic=dynamic, options={"freezing": True})
+    compiled = torch.compile(program.module(), dynamic=dynamic)
     return cast(Module, compiled)
 
 
