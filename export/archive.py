@@ -46,9 +46,9 @@ SERVING: dict[str, Any] = {
     # Requests that wait; more are refused with 503 at once. On a CPU that does one a second the last one waits
     # a minute, half of the time that clients and proxies have patience for.
     "jobQueueSize": 64,
-    # Seconds. Past this TorchServe kills the worker. A request of 64 views (actionrec.limits) fits in at 1.7 s a
-    # view; a SlowFast R50 takes 1.1 s on two AVX2 cores. What is not done at nine tenths of it the handler answers
-    # with an error, and the worker lives on. Proxies, drains and clients count on this number.
+    # Seconds. Past this TorchServe kills the worker. A request of 64 views (actionrec.limits) fits in at 1.7 s
+    # a view; a SlowFast R50 takes 1.1 s on two AVX2 cores. What is not done at nine tenths of it the handler
+    # answers with an error, and the worker lives on. Proxies, drains and clients count on this number.
     "responseTimeout": 120,
     # Seconds. Importing torch and loading the model, on a slow disk.
     "startupTimeout": 300,
