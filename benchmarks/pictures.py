@@ -38,7 +38,7 @@ def _model(result: dict[str, Any]) -> None:
     axes.bar_label(bars, [f"{row['ms a clip']:.0f} ms, {row['x eager']:.2f}x" for row in rows], padding=3)
     product = next(row["ms a clip"] * row["of the matrix product's rate"] for row in rows)
     axes.axvline(product, color=LIMIT, linestyle=":", label="as many operations as a matrix product")
-    axes.legend(loc="lower right", frameon=False)
+    axes.legend(loc="upper right", frameon=False)
     axes.margins(x=0.18)
     _finish(axes, "One clip through SlowFast R50 (lower is better)", "ms a clip", result, "model")
     plt.close(figure)
