@@ -52,7 +52,7 @@ def classifier(motion_archive: Path, tmp_path_factory: pytest.TempPathFactory) -
     return Classifier.load(unpacked)
 
 
-@pytest.mark.parametrize(("views", "crops"), [(1, 1), (3, 3)])
+@pytest.mark.parametrize(("views", "crops"), [(1, 1), pytest.param(3, 3, marks=pytest.mark.slow)])
 def test_the_count_is_exact(
     motion_server: RunningServer, classifier: Classifier, folder: Path, tmp_path: Path, views: int, crops: int
 ) -> None:

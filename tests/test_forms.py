@@ -122,6 +122,7 @@ print(classifier.runtime.form.runtime, answer.scores.tolist())
 """
 
 
+@pytest.mark.slow
 def test_code_compiled_at_load_survives_a_restart(
     unpacked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
