@@ -7,7 +7,18 @@ import sys
 
 from benchmarks.measure import console
 
-STEPS = ("decode", "model", "job", "sandbox", "serve", "start", "claims", "stream_encoding", "pictures")
+STEPS = (
+    "decode",
+    "timeline",
+    "model",
+    "job",
+    "sandbox",
+    "serve",
+    "start",
+    "claims",
+    "stream_encoding",
+    "pictures",
+)
 
 
 def main() -> int:

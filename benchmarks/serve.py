@@ -38,9 +38,8 @@ from benchmarks.peers import BATCH, NULL
 from benchmarks.videos import video
 from deploy.preflight import DeployError, free_ports
 from deploy.server import Settings, start, stop
-from export.archive import SERVING
+from export.archive import SERVING, write_checksum
 from export.build import Order, build
-from export.download import sha256_of
 
 PROJECT = Path(__file__).parent.parent
 CONCURRENCY = (1, 2, 4, 8)
@@ -126,8 +125,7 @@ def _null_archive(store: Path, folder: Path) -> Path:
     command = [sys.executable, "-m", "model_archiver.model_packaging", "--model-name", NULL, "--version", "1.0"]
     command += ["--handler", str(handler), "--config-file", str(config), "--export-path", str(store)]
     subprocess.run(command, check=True, capture_output=True)
-    archive = store / f"{NULL}.mar"
-    archive.with_name(f"{archive.name}.sha256").write_text(f"{sha256_of(archive)}  {archive.name}\n")
+    write_checksum(store / f"{NULL}.mar")
     return store
 
 

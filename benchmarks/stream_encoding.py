@@ -20,13 +20,14 @@ import numpy.typing as npt
 from actionrec.decode import decode
 from actionrec.pipeline import Classifier
 from actionrec.request import ClipRequest
+from actionrec.resize import rounded
 from actionrec.result import Prediction
 from actionrec.spec import STEPS_PER_LEVEL, ClipSpec
 from rich.console import Console
 
 from benchmarks.measure import report
 from benchmarks.videos import video
-from client.live.clip import EXACT, SMALL, Coding, encode, rounded
+from client.live.clip import EXACT, SMALL, Coding, encode
 from export.build import Order, build
 from export.motion.clips import random_clip
 from export.motion.scene import LABELS

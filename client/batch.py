@@ -10,8 +10,7 @@ import typer
 from rich.markup import escape
 
 from . import console, tables, work
-from .api import Option
-from .console import err, out
+from .console import out
 from .find import find, name_of
 from .journal import Journal, JournalError, records
 from .results import Result
@@ -68,13 +67,7 @@ def batch(
         known = ", ".join([JOURNAL_SUFFIX, *tables.WRITERS])
         console.fail(f"{output} is of no kind that can be written.", f"Give it a name that ends in {known}.")
     journal_path = output if suffix == JOURNAL_SUFFIX else output.with_name(output.name + JOURNAL_SUFFIX)
-    options: dict[str, Option] = {
-        "top_k": top_k,
-        "start_seconds": start,
-        "end_seconds": end,
-        "views": views,
-        "crops": crops,
-    }
+    options = console.selected(top_k, start, end, views, crops)
     client = console.connect(url, model, token, management_url, timeout)
     request = {"model": client.model, **{k: v for k, v in options.items() if v is not None}}
     at_a_time = console.requests_at_a_time(in_flight, options)
@@ -108,10 +101,7 @@ def batch(
             f"{total} files: {outcome.answered} answered, {outcome.failed} failed{earlier}. "
             f"Results: {escape(str(output if outcome.stopped is None else journal_path))}"
         )
-    if outcome.stopped is not None:
-        console.complain(outcome.stopped)
-        err.print("       Stopped; the same command with --resume goes on.")
-        raise typer.Exit(console.NOT_READY)
+    work.end_if_stopped(outcome)
     if failed:
         raise typer.Exit(console.FAILED)
 

@@ -118,6 +118,13 @@ def connect(
     return client
 
 
+def selected(
+    top_k: int | None, start: float | None, end: float | None, views: int | None, crops: int | None
+) -> dict[str, Option]:
+    """The options of a request, by the names that the server knows; None: not given."""
+    return {"top_k": top_k, "start_seconds": start, "end_seconds": end, "views": views, "crops": crops}
+
+
 def requests_at_a_time(asked: int | None, options: Mapping[str, Option]) -> int:
     """As many as asked for; else no more windows on their way than one request may have, which a server gets
     done in its time."""

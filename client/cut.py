@@ -19,10 +19,9 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-from actionrec.container import CONTAINERS
+from actionrec.container import first_video, open_container
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Disposition
 from av.video.stream import VideoStream
 
 # FFmpeg's demuxer -> the muxer that takes the same packets and keeps their times.
@@ -177,10 +176,9 @@ class VideoFile:
 @contextmanager
 def opened(source: Path | bytes) -> Iterator[InputContainer]:
     """A file as a server opens it: no playlist in it can reach another file or address."""
-    options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none", "skip_frame": "all"}
     with (
         io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file,
-        av.open(file, "r", metadata_errors="replace", options=options) as container,
+        open_container(file) as container,
     ):
         yield container
 
@@ -197,11 +195,11 @@ def _stamped(packets: list[Packet[VideoStream]]) -> Iterator[tuple[Packet[VideoS
 
 
 def video_stream(container: InputContainer) -> VideoStream:
-    """The one that a server looks at: the first that is not a cover picture."""
-    for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic:
-            return stream
-    raise NotCuttable("it has no video stream")
+    """The one that a server looks at."""
+    stream = first_video(container)
+    if stream is None:
+        raise NotCuttable("it has no video stream")
+    return stream
 
 
 def _muxer(container: InputContainer, stream: VideoStream) -> str:

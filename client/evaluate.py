@@ -14,7 +14,7 @@ from rich.table import Table
 from . import console, work
 from .accuracy import TOP, Accuracy
 from .api import Option
-from .console import err, out
+from .console import out
 from .find import name_of
 from .journal import Journal, JournalError, records
 from .lists import ListError, read_list
@@ -82,10 +82,7 @@ def evaluate(
         mine = [record for record in records(journal_path) if record["file"] in jobs]
     except (ListError, JournalError, OSError, UnicodeDecodeError) as error:
         console.fail(str(error))
-    if outcome.stopped is not None:
-        console.complain(outcome.stopped)
-        err.print("       Stopped; the same command with --resume goes on.")
-        raise typer.Exit(console.NOT_READY)
+    work.end_if_stopped(outcome)
     accuracy = Accuracy.of(mine)
     if confusion and accuracy.answered:
         from .plot import plot_confusion

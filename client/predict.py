@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from . import console
-from .api import Option
 from .console import out
 from .errors import ServerError
 from .find import name_of
@@ -43,13 +42,7 @@ def predict(
     """
     client = console.connect(url, model, token, management_url, timeout)
     answers: dict[int, Result | ServerError] = {}
-    options: dict[str, Option] = {
-        "top_k": top_k,
-        "start_seconds": start,
-        "end_seconds": end,
-        "views": views,
-        "crops": crops,
-    }
+    options = console.selected(top_k, start, end, views, crops)
     at_a_time = console.requests_at_a_time(in_flight, options)
     # By number, since a file may be named twice.
     for (number, _), answer in client.classify_many(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from actionrec.limits import DEFAULT_LIMITS
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -17,7 +18,9 @@ from .results import Timeline
 from .subtitles import clock, segments_csv, srt
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A video of any length.")]
-Stride = Annotated[float, typer.Option(min=0.1, help="Seconds from one window to the next.")]
+Stride = Annotated[
+    float, typer.Option(min=DEFAULT_LIMITS.stride_seconds, help="Seconds from one window to the next.")
+]
 Csv = Annotated[Path | None, typer.Option("--csv", help="Write the spans as CSV.")]
 Srt = Annotated[Path | None, typer.Option("--srt", help="Write subtitles, to play with the video.")]
 Plot = Annotated[Path | None, typer.Option("--plot", help="Draw labels and scores over time (.png, .svg).")]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import typer
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -20,7 +21,7 @@ from rich.progress import (
 from rich.text import Text
 
 from .api import ActionClient, Option
-from .console import err
+from .console import NOT_READY, complain, err
 from .errors import Busy, ServerError, Unreachable
 from .journal import Journal
 from .results import Result
@@ -113,6 +114,14 @@ def run(
             note = f"[red]{outcome.failed} failed[/red]" if outcome.failed else ""
             progress.update(task, advance=1, description=note)
     return outcome
+
+
+def end_if_stopped(outcome: Outcome) -> None:
+    """End the command, with a message, where the server went away before all was done."""
+    if outcome.stopped is not None:
+        complain(outcome.stopped)
+        err.print("       Stopped; the same command with --resume goes on.")
+        raise typer.Exit(NOT_READY)
 
 
 def list_failures(failures: Iterable[Mapping[str, object]]) -> int:

@@ -155,11 +155,17 @@ def write(manifest: Manifest, exported: Path, store: Path, directory: Path, *, s
     _run_archiver(manifest, handler, extra, config, directory)
 
     built = directory / f"{manifest.name}.mar"
-    digest = directory / f"{built.name}.sha256"
-    digest.write_text(f"{sha256_of(built)}  {built.name}\n", encoding="ascii")  # as sha256sum -c reads it
+    digest = write_checksum(built)
     built.replace(store / built.name)
     digest.replace(store / digest.name)
     return store / built.name
+
+
+def write_checksum(archive: Path) -> Path:
+    """Write ``<archive>.sha256`` next to an archive, as ``sha256sum -c`` reads it; returns its path."""
+    digest = archive.with_name(f"{archive.name}.sha256")
+    digest.write_text(f"{sha256_of(archive)}  {archive.name}\n", encoding="ascii")
+    return digest
 
 
 def _run_archiver(manifest: Manifest, handler: Path, extra: Path, config: Path, directory: Path) -> None:

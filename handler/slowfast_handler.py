@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_RESPONSE_TIMEOUT_SECONDS = 120
-"""``default_response_timeout`` of config.properties, for archives that do not say it themselves."""
 _SHARE_OF_TIMEOUT = 0.9
+"""Of ``responseTimeout``, at which TorchServe kills a worker; what is not done by then gets an error."""
 
 
 class SlowFastHandler:
@@ -40,13 +39,13 @@ class SlowFastHandler:
         gpu = properties.get("gpu_id")
         device = f"cuda:{gpu}" if gpu is not None and torch.cuda.is_available() else "cpu"
         config = context.model_yaml_config or {}
+        timeout = config.get("responseTimeout")
         self.classifier = Classifier.load(
             Path(properties["model_dir"]),
             device,
             open_clips=config.get("batchSize"),
             sandbox=bool((config.get("handler") or {}).get("sandbox", True)),
-            # TorchServe kills a worker at its timeout; before that, what is not done is answered with an error.
-            answer_seconds=config.get("responseTimeout", _RESPONSE_TIMEOUT_SECONDS) * _SHARE_OF_TIMEOUT,
+            answer_seconds=timeout and timeout * _SHARE_OF_TIMEOUT,
         )
         manifest = self.classifier.manifest
         described = self.classifier.describe()

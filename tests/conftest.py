@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +14,7 @@ import pytest
 import requests
 
 from deploy import server as deploy_server
+from export.archive import write_checksum
 
 # No example has a deadline: machines that run tests are busy, and no test is about time.
 hypothesis.settings.register_profile("untimed", deadline=None)
@@ -134,14 +134,8 @@ def pack(name: str, handler: str, store: Path, config: str = "") -> Path:
         command += ["--config-file", str(source / "model-config.yaml")]
     _run(command)
     archive = store / f"{name}.mar"
-    sign(archive)
+    write_checksum(archive)
     return archive
-
-
-def sign(archive: Path) -> None:
-    """Write an archive's checksum as ``sha256sum`` does."""
-    line = f"{hashlib.sha256(archive.read_bytes()).hexdigest()}  {archive.name}\n"
-    archive.with_name(f"{archive.name}.sha256").write_text(line, encoding="ascii")
 
 
 def _run(command: Sequence[str]) -> None:

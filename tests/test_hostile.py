@@ -13,10 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 import requests
-from actionrec.decode import Decoded, windows
+from actionrec.decode import Decoded, Decoder, windows
 from actionrec.errors import ClipError
 from actionrec.limits import Limits
-from actionrec.pipeline import Decoder
 from actionrec.request import parse_request
 from actionrec.sandbox import Sandbox
 from actionrec.spec import ClipSpec

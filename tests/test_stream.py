@@ -10,11 +10,11 @@ import av
 import numpy as np
 import pytest
 from actionrec.decode import decode
-from actionrec.resize import Resizer
+from actionrec.resize import Resizer, rounded
 from actionrec.spec import STEPS_PER_LEVEL, ClipSpec
 from rich.console import Console
 
-from client.live.clip import EXACT, SMALL, Frame, encode, rounded
+from client.live.clip import EXACT, SMALL, Frame, encode
 from client.live.events import Event, Failed, Gap, Lost, Opened, Result, Summary
 from client.live.screen import LiveTable, PlainLines
 from client.live.smooth import Smoother

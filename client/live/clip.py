@@ -16,8 +16,7 @@ from typing import cast
 import av
 import numpy as np
 import numpy.typing as npt
-from actionrec.resize import Pixels
-from actionrec.spec import STEPS_PER_LEVEL, ClipSpec
+from actionrec.spec import ClipSpec
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
@@ -42,19 +41,6 @@ EXACT = Coding("libx264rgb", "rgb24", {"preset": "ultrafast", "qp": "0"})
 
 SMALL = Coding("libx264", "yuv444p", {"preset": "ultrafast", "crf": "10", "bf": "0"})
 """Less than half the bytes, for slow lines. Both are measured by ``benchmarks/stream_encoding.py``."""
-
-
-def rounded(pixels: Pixels) -> Frame:
-    """What the server's `Resizer` gives, in whole levels.
-
-    Args:
-        pixels: int16 [crop, crop, 3] in steps of 1/128 level.
-
-    Returns:
-        uint8 of the same shape, a copy.
-    """
-    half = STEPS_PER_LEVEL // 2
-    return ((pixels + half) // STEPS_PER_LEVEL).astype(np.uint8)
 
 
 def encode(frames: list[Frame], spec: ClipSpec, coding: Coding = EXACT) -> bytes:

@@ -9,11 +9,10 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from actionrec.resize import Resizer
+from actionrec.resize import Resizer, rounded
 from actionrec.spec import ClipSpec
 from av.video.frame import VideoFrame
 
-from .clip import rounded
 from .events import Event, Gap, Lost, Opened
 from .source import Arrival, Connection, Source, SourceError
 from .window import RollingWindow, Window

@@ -10,6 +10,7 @@ import io
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import islice
+from typing import BinaryIO
 
 import av
 from av.container import InputContainer
@@ -19,15 +20,13 @@ from av.video.stream import VideoStream
 
 from .errors import ClipError
 from .limits import DEFAULT_LIMITS, Limits
+from .recognise import FFMPEG_LINE, no_video, unreadable
 
 MAX_REORDER = 16
 """FFmpeg reorders by at most 16 frames (H.264 and HEVC), so this many packets past a window's end close it."""
 
 # How far before a window the first search for its key frame starts, in seconds; doubled until one is found.
 _SEEK_MARGIN_SECONDS = 1.0
-
-FFMPEG_LINE = "ffmpeg -i input -c:v libx264 output.mp4"
-REENCODE = f"It is damaged or cut short. Send it again, or re-encode it: {FFMPEG_LINE}"
 
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,gif,ivf,h264,hevc,m4v,mpegvideo"
 """FFmpeg's demuxer names."""
@@ -41,40 +40,27 @@ CODECS = frozenset(
 )
 """FFmpeg's decoder names."""
 
-# (offset, bytes, name) of files that people send by mistake, and of the containers above.
-_AUDIO = (
-    (0, b"ID3", "an MP3 file"),
-    (0, b"\xff\xfb", "an MP3 file"),
-    (0, b"\xff\xf3", "an MP3 file"),
-    (0, b"\xff\xf1", "an AAC file"),
-    (0, b"fLaC", "a FLAC file"),
-    (8, b"WAVE", "a WAV file"),
-)
-_NOT_VIDEO = (
-    (0, b"\x89PNG", "a PNG picture"),
-    (0, b"\xff\xd8\xff", "a JPEG picture"),
-    (0, b"PK\x03\x04", "a ZIP archive"),
-    (0, b"%PDF", "a PDF"),
-    (0, b"\x1f\x8b", "a gzip file"),
-    (0, b"#EXTM3U", "a playlist"),
-    (0, b"ffconcat", "a playlist"),
-    (0, b"v=0", "a session description"),
-    (0, b"<", "XML or HTML"),
-    (0, b"{", "JSON"),
-)
-_VIDEO = (
-    (4, b"ftyp", "MP4"),
-    (4, b"moov", "MP4"),
-    (4, b"mdat", "MP4"),
-    (0, b"\x1a\x45\xdf\xa3", "Matroska or WebM"),
-    (8, b"AVI ", "AVI"),
-    (0, b"FLV", "FLV"),
-    (0, b"OggS", "Ogg"),
-    (0, b"\x30\x26\xb2\x75", "ASF (WMV)"),
-    (0, b"\x00\x00\x01\xba", "MPEG"),
-    (0, b"GIF8", "GIF"),
-    (0, b"DKIF", "IVF"),
-)
+
+def open_container(file: BinaryIO) -> InputContainer:
+    """Open a file in the way that no content can use to reach another file or address. Nothing is decoded.
+
+    Raises:
+        av.FFmpegError, ValueError, OSError, MemoryError: it is no container that is let in, or not whole.
+    """
+    options = {
+        "format_whitelist": CONTAINERS,
+        "protocol_whitelist": "none",
+        # Opening probes the stream by decoding its first frames, and throws them away.
+        # Headers say all that is needed here, so the probe's decoder is told to skip every frame.
+        "skip_frame": "all",
+    }
+    return av.open(file, mode="r", metadata_errors="replace", options=options)
+
+
+def first_video(container: InputContainer) -> VideoStream | None:
+    """The video stream that counts: the first that is not a cover picture."""
+    streams = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
+    return next(streams, None)
 
 
 class Source:
@@ -96,16 +82,8 @@ class Source:
         """The stream's first timestamp, in ticks."""
 
     def _open(self) -> None:
-        options = {
-            "format_whitelist": CONTAINERS,
-            "protocol_whitelist": "none",
-            # Opening probes the stream by decoding its first frames, and throws them away.
-            # Headers say all that is needed here, so the probe's decoder is told to skip every frame.
-            "skip_frame": "all",
-        }
         try:
-            file = io.BytesIO(self._data)
-            self.container = av.open(file, mode="r", metadata_errors="replace", options=options)
+            self.container = open_container(io.BytesIO(self._data))
         except (av.FFmpegError, ValueError, OSError, MemoryError) as error:
             raise unreadable(self._data, error) from error
         try:
@@ -251,11 +229,10 @@ def _video_stream(container: InputContainer, limits: Limits) -> VideoStream:
             f"The file has more than {limits.streams} streams.",
             f"Keep the one that is to be classified: {FFMPEG_LINE}",
         )
-    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-    if not streams:
+    stream = first_video(container)
+    if stream is None:
         kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
-        raise _no_video(f"The file ({container.format.name}) has no video stream; it has: {kinds}.")
-    stream = streams[0]
+        raise no_video(f"The file ({container.format.name}) has no video stream; it has: {kinds}.")
     codec = stream.codec_context.name if stream.codec_context is not None else "unknown"
     if codec not in CODECS:
         raise ClipError(
@@ -277,36 +254,3 @@ def _video_stream(container: InputContainer, limits: Limits) -> VideoStream:
 
 def _stamp(packet: Packet[VideoStream]) -> int | None:
     return packet.pts if packet.pts is not None else packet.dts
-
-
-def unreadable(data: bytes, error: Exception) -> ClipError:
-    """The error for bytes that FFmpeg cannot open or read: 422 for a damaged video, 415 for anything else."""
-    if (kind := _recognise(data, _VIDEO)) is not None:
-        return ClipError(
-            "UNREADABLE_VIDEO",
-            422,
-            f"The {kind} file of {len(data):,} bytes cannot be read: {_reason(error)}.",
-            REENCODE,
-        )
-    if (kind := _recognise(data, _AUDIO)) is not None:
-        return _no_video(f"The {len(data):,} bytes received are {kind}, which has no video stream.")
-    kind = _recognise(data[:64].lstrip(), _NOT_VIDEO)
-    return ClipError(
-        "NOT_A_VIDEO",
-        415,
-        f"The {len(data):,} bytes received are {kind or 'in no video format that is known here'}.",
-        "Send a video file: MP4, MOV, MKV, WebM, AVI, MPEG-TS, FLV, WMV, Ogg or GIF.",
-    )
-
-
-def _no_video(message: str) -> ClipError:
-    return ClipError("NO_VIDEO_STREAM", 422, message, "Send a file with a video track.")
-
-
-def _recognise(data: bytes, table: tuple[tuple[int, bytes, str], ...]) -> str | None:
-    return next((name for offset, magic, name in table if data[offset : offset + len(magic)] == magic), None)
-
-
-def _reason(error: Exception) -> str:
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return text[0].lower() + text[1:].rstrip(".")

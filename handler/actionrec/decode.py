@@ -16,21 +16,25 @@ within rounding; swscale's own scaler does not, and would cost accuracy: it diff
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import av
 
 from . import sampling
-from .container import Source, unreadable
+from .container import Source
 from .decoded import Decoded
 from .errors import ClipError
 from .limits import DEFAULT_LIMITS, Limits
 from .packets import FarTrack, NearTrack, Track
 from .passes import Pass
+from .recognise import unreadable
 from .sampling import Selection
 from .spec import ClipSpec
 
-__all__ = ["Decoded", "decode", "windows"]
+__all__ = ["Decoded", "Decoder", "decode", "windows"]
+
+Decoder = Callable[[bytes, ClipSpec, Selection, Limits], Iterator[Decoded]]
+"""`windows`, or something that gives the same from elsewhere."""
 
 
 def windows(data: bytes, spec: ClipSpec, selection: Selection, limits: Limits) -> Iterator[Decoded]:

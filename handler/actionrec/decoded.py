@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import ClipWarning
-from .resize import Pixels
-from .spec import STEPS_PER_LEVEL, ClipSpec
+from .resize import Pixels, rounded
+from .spec import ClipSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,7 @@ class Decoded:
 
     def rounded(self) -> npt.NDArray[np.uint8]:
         """The frames in whole levels, uint8 [T, H, W, 3]: for people, not for the model."""
-        half = STEPS_PER_LEVEL // 2
-        return ((self.frames + half) // STEPS_PER_LEVEL).astype(np.uint8)
+        return rounded(self.frames)
 
 
 def gap(spec: ClipSpec, window: int, start_seconds: float, end_seconds: float, reason: str) -> Decoded:

@@ -21,10 +21,11 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
 from . import sampling
-from .container import MAX_REORDER, REENCODE, Source
+from .container import MAX_REORDER, Source
 from .decoded import Decoded, gap, warnings_of
 from .errors import ClipError
 from .packets import Span, Ticks, Track
+from .recognise import REENCODE
 from .resize import Pixels, Resizer
 from .spec import ClipSpec
 

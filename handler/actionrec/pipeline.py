@@ -14,7 +14,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -26,21 +26,16 @@ import numpy as np
 import torch
 
 from .ahead import Ahead
-from .decode import Decoded, windows
+from .decode import Decoded, Decoder, windows
 from .errors import ClipError
-from .limits import Limits
 from .manifest import Manifest
 from .request import ClipRequest
 from .result import Prediction, Timings, WindowScores
 from .runtime import Runtime, Scores
 from .sampling import Selection
 from .sandbox import Sandbox
-from .spec import ClipSpec
 
 logger = logging.getLogger(__name__)
-
-Decoder = Callable[[bytes, ClipSpec, Selection, Limits], Iterator[Decoded]]
-"""`decode.windows`, or something that gives the same from elsewhere."""
 
 
 class Classifier:

@@ -28,6 +28,12 @@ from .spec import STEPS_PER_LEVEL, ClipSpec
 Pixels = npt.NDArray[np.int16]
 """RGB in steps of 1/128 level: see `STEPS_PER_LEVEL`."""
 
+
+def rounded(pixels: Pixels) -> npt.NDArray[np.uint8]:
+    """Pixels in whole levels, uint8 of the same shape: for people and files, not for the model."""
+    return ((pixels + STEPS_PER_LEVEL // 2) // STEPS_PER_LEVEL).astype(np.uint8)
+
+
 _SHIFT = STEPS_PER_LEVEL.bit_length() - 1
 
 _BAND_ROWS = 64

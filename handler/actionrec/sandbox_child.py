@@ -22,7 +22,7 @@ import os
 import pkgutil
 import signal
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
@@ -31,13 +31,11 @@ import cv2
 import numpy as np
 
 from . import confine, wire
-from .decode import Decoded, windows
+from .decode import Decoded, Decoder, windows
 from .errors import ClipError
 from .limits import Limits
 from .sampling import Selection
 from .spec import ClipSpec
-
-Decoder = Callable[[bytes, ClipSpec, Selection, Limits], Iterator[Decoded]]
 
 
 class _Connection:

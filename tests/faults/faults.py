@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 import subprocess
@@ -21,6 +20,7 @@ import yaml
 
 from deploy import server
 from deploy.management import get_models
+from export.archive import write_checksum
 
 from .harness import (
     BUSY,
@@ -347,8 +347,7 @@ def _changed(archive: Path, model: dict[str, str], config: dict[str, int]) -> It
                     values["actionrec"]["version"] = model.get("modelVersion", values["actionrec"]["version"])
                     content = yaml.safe_dump(values, sort_keys=False).encode()
                 target.writestr(entry, content)
-        digest = hashlib.sha256(to.read_bytes()).hexdigest()
-        to.with_name(f"{to.name}.sha256").write_text(f"{digest}  {to.name}\n", encoding="ascii")
+        write_checksum(to)
         yield to
 
 
