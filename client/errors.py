@@ -9,6 +9,7 @@ import requests
 
 _QUEUE_FULL = "ServiceUnavailableException"
 _HANDLER_FAILED = "InternalServerException"
+_WORKER_DIED = "Worker died"
 _FAILED_FOR_GOOD = frozenset({_HANDLER_FAILED, "OUT_OF_TIME"})
 
 
@@ -57,7 +58,7 @@ class NoReply(ServerError):
 
 
 class Busy(ServerError):
-    """The server, or a proxy before it, cannot take the request now: its queue is full, or it restarts."""
+    """The server, or a proxy before it, cannot answer now: its queue is full, it restarts, a worker died."""
 
     retryable = True
 
@@ -92,8 +93,10 @@ def from_reply(reply: requests.Response, text: str) -> ServerError:
         fields = str(error.get("code", "UNKNOWN")), status, str(error.get("message", ""))
         made = _kind(status, fields[0])(*fields, str(error.get("hint", "")))
     elif isinstance(body, dict) and "type" in body:  # TorchServe's own form
-        code = str(body["type"])
-        made = _kind(status, code)(code, status, str(body.get("message", "")), _HINTS.get(code, ""))
+        code, message = str(body["type"]), str(body.get("message", ""))
+        # It says 500 or 507 where a worker is gone, killed from outside for one, with a batch in its hands.
+        kind = Busy if code == _HANDLER_FAILED and message.startswith(_WORKER_DIED) else _kind(status, code)
+        made = kind(code, status, message, _HINTS.get(code, ""))
     elif status >= 400:  # a proxy's page
         shown = " ".join(text.split())[:200] or "nothing more"
         made = _kind(status, "")(f"HTTP_{status}", status, f"{reply.reason or 'Error'}: {shown}.")

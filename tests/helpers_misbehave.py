@@ -57,6 +57,7 @@ class Answer:
 
 QUEUE_FULL = Answer(503, {"code": 503, "type": "ServiceUnavailableException", "message": "queue is full"})
 RAISED = Answer(503, {"code": 503, "type": "InternalServerException", "message": "Prediction failed"})
+WORKER_DIED = Answer(507, {"code": 507, "type": "InternalServerException", "message": "Worker died."})
 RESET = Answer(reset=True)
 HANG = Answer(hang=True)
 

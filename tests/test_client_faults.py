@@ -10,7 +10,7 @@ import pytest
 
 from client import ActionClient, BadReply, Busy, NoReply, Refused, ServerError, ServerFailed, Unreachable
 from client import transport as transport_module
-from tests.helpers_misbehave import GOOD, HANG, QUEUE_FULL, RAISED, RESET, Answer, misbehaving
+from tests.helpers_misbehave import GOOD, HANG, QUEUE_FULL, RAISED, RESET, WORKER_DIED, Answer, misbehaving
 
 FILE = b"the bytes of a file"
 OK = Answer()
@@ -38,11 +38,12 @@ def client(url: str, timeout: float = 30, attempt: float | None = None) -> Actio
     [
         [QUEUE_FULL, QUEUE_FULL],
         [RESET],
+        [WORKER_DIED],
         [PROXY, Answer(504, ""), Answer(429, "slow down")],
         [RESET, QUEUE_FULL, RESET],
         [Answer(cut_after=20), Answer(stall_after=20)],
     ],
-    ids=["queue full twice", "reset", "proxy", "mixed", "half a reply"],
+    ids=["queue full twice", "reset", "worker died", "proxy", "mixed", "half a reply"],
 )
 def test_it_tries_again(before: list[Answer]) -> None:
     """What may succeed later is sent again, whole, until it has its answer."""

@@ -88,7 +88,6 @@ def killed_workers(archive: Path, seconds: float, seed: int, ready_seconds: floa
         {
             "kills": len(recoveries),
             "requests": len(answers),
-            "attempts": sum(answer.attempts for answer in answers),
             "slowest_recovery_seconds": round(max(recoveries), 1),
             "slowest_answer_seconds": round(max(answer.seconds for answer in answers), 1),
         }
