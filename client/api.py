@@ -36,8 +36,9 @@ class ActionClient:
         print(client.classify("clip.mp4").label)
 
     It may be used by several threads at once. Requests that classify may safely be sent twice, so they are:
-    after a cut connection, a reply that does not come, a worker that died, a full queue (503) or a proxy's 502, 504 and 429, with
-    exponential back-off and full jitter, until the deadline. What the request is at fault for is not.
+    after a cut connection, a reply that does not come, a worker that died, a full queue (503) or a proxy's 502,
+    504 and 429, with exponential back-off and full jitter, until the deadline. What the request is at fault
+    for is not.
 
     Args:
         url: ``http://host:8080``, or with the model: ``http://host:8080/predictions/motion``.

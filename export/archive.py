@@ -47,7 +47,7 @@ SERVING: dict[str, Any] = {
     # a minute, half of the time that clients and proxies have patience for.
     "jobQueueSize": 64,
     # Seconds. Past this TorchServe kills the worker. A request of 64 views (actionrec.limits) fits in at 1.7 s
-    # a view; a SlowFast R50 takes 1.1 s on two AVX2 cores. What is not done at nine tenths of it the handler
+    # a view; a SlowFast R50 takes 0.9 s on two AVX2 cores. What is not done at nine tenths of it the handler
     # answers with an error, and the worker lives on. Proxies, drains and clients count on this number.
     "responseTimeout": 120,
     # Seconds. Importing torch and loading the model, on a slow disk.
