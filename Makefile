@@ -53,7 +53,7 @@ $(STAMP): pyproject.toml scripts/setup
 # $(call with_motion_server,module): serves the bundled model, runs `python -m module --url URL`, stops the server.
 define with_motion_server
 trap 'exit 130' INT TERM; trap '$(PYTHON) -m deploy stop --run-dir $(DEMO)/run' EXIT; \
-	$(PYTHON) -m deploy start --run-dir $(DEMO)/run --log-dir $(DEMO)/logs --model-store $(DEMO)/model_store \
+	$(PYTHON) -m deploy start --quiet --run-dir $(DEMO)/run --log-dir $(DEMO)/logs --model-store $(DEMO)/model_store \
 		--port $(or $(PORT),0) && \
 	$(PYTHON) -m $(1) --url "$$($(PYTHON) -m deploy url --run-dir $(DEMO)/run)"
 endef

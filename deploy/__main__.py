@@ -69,7 +69,8 @@ def _start(options: argparse.Namespace) -> int:
         state = server.start(settings)
     if options.supervise:
         supervisor.launch(settings)
-    _announce(state, began)
+    if not options.quiet:
+        _announce(state, began)
     return 0
 
 
@@ -230,6 +231,7 @@ def _parser() -> argparse.ArgumentParser:
     start.add_argument("--log-dir", type=Path, default=defaults.log_dir)
     start.add_argument("--port", type=int, help="inference port, the next four follow; 0: any free ones")
     start.add_argument("--workers", type=int, help="of each model; default: what its archive says")
+    start.add_argument("--quiet", action="store_true", help="say nothing when it is ready")
     start.add_argument("--foreground", action="store_true", help="stay; SIGTERM or Ctrl-C stops the server")
     start.add_argument(
         "--no-supervisor", dest="supervise", action="store_false", help="what dies is not brought back"
