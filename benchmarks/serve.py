@@ -12,18 +12,15 @@ import base64
 import json
 import os
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import requests
 import torch
@@ -32,35 +29,19 @@ from actionrec.pipeline import Classifier
 from actionrec.request import ClipRequest
 from rich.console import Console
 
+from benchmarks.load import DEADLINE_SECONDS, PROJECT, Classify, Subject, check, raw, round_robin, torchserve
 from benchmarks.measure import console, report
 from benchmarks.model import random_r50
-from benchmarks.peers import BATCH, NULL
+from benchmarks.peers import NULL
 from benchmarks.videos import video
 from deploy.preflight import DeployError, free_ports
-from deploy.server import Settings, start, stop
 from export.archive import SERVING, write_checksum
 from export.build import Order, build
 
-PROJECT = Path(__file__).parent.parent
 CONCURRENCY = (1, 2, 4, 8)
-ROUNDS = 3
 _START_SECONDS = 180
-_DEADLINE_SECONDS = 120
 
 Send = Callable[[requests.Session, bytes], requests.Response]
-
-
-@dataclass(frozen=True)
-class Subject:
-    """Something that answers clips."""
-
-    name: str
-    classify: Callable[[requests.Session, bytes], None]
-    """Raises where there is no answer."""
-    clips: int = 1
-    """Answered by one call."""
-    alone: bool = False
-    """One caller, whatever the number of clients."""
 
 
 def main() -> None:
@@ -80,26 +61,26 @@ def _compare(model: str, triton_python: str) -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         store, archive = _archive(model, folder)
         subjects, missing = [], []
-        peers: dict[str, Callable[[], Subject]] = {
-            "TorchServe (ours)": lambda: stack.enter_context(_torchserve(store, model)),
+        peers: dict[str, Callable[[], Classify]] = {
+            "TorchServe (ours)": lambda: raw(stack.enter_context(torchserve(store)).predict_url(model)),
             "LitServe": lambda: stack.enter_context(_peer("litserve", sys.executable, archive, _litserve)),
             "Ray Serve": lambda: stack.enter_context(_peer("rayserve", sys.executable, archive, _rayserve)),
             "Triton (pytriton)": lambda: stack.enter_context(_peer("triton", triton_python, archive, _triton)),
         }
         for name, launch in peers.items():
             try:
-                subjects.append(Subject(name, launch().classify))
+                subjects.append(Subject(name, launch()))
             except (RuntimeError, DeployError) as error:
                 missing.append(f"{name}: {error}")
                 console.print(missing[-1], style="yellow")
         rows = []
         for clients in CONCURRENCY:
             here = _in_process(archive, data, clients) if model != NULL else []
-            rows += _round_robin([*here, *subjects], data, clients, max(least, clients))
+            rows += round_robin([*here, *subjects], data, clients, max(least, clients))
     for row in rows:
         base = next((r for r in rows if r["clients"] == row["clients"] and r["what"] == "in-process"), None)
         row["of in-process"] = row["clips/s"] / base["clips/s"] if base else ""
-    title = f"{model} behind servers; {len(data) / 1e3:.0f} KB a clip, batches of up to {BATCH}"
+    title = f"{model} behind servers; {len(data) / 1e3:.0f} KB a clip, batches of up to {SERVING['batchSize']}"
     report(f"serve_{model}", title, rows, {"not run": missing})
 
 
@@ -130,22 +111,7 @@ def _null_archive(store: Path, folder: Path) -> Path:
 
 
 @contextmanager
-def _torchserve(store: Path, model: str) -> Iterator[Subject]:
-    with tempfile.TemporaryDirectory() as home:
-        run_dir = Path(home) / "run"
-        settings = Settings(store, config=PROJECT / "config.properties", run_dir=run_dir, port=0)
-        state = start(Settings(**{**vars(settings), "log_dir": Path(home) / "logs"}))
-        try:
-            url = state.predict_url(model)
-            yield Subject(
-                "", lambda session, data: _check(session.post(url, data=data, timeout=_DEADLINE_SECONDS))
-            )
-        finally:
-            stop(run_dir)
-
-
-@contextmanager
-def _peer(name: str, python: str, archive: str, send: Callable[[str], Send]) -> Iterator[Subject]:
+def _peer(name: str, python: str, archive: str, send: Callable[[str], Send]) -> Iterator[Classify]:
     """A server of `benchmarks.peers`, up when this returns and gone with its children afterwards."""
     port = free_ports("127.0.0.1")
     command = [
@@ -158,6 +124,10 @@ def _peer(name: str, python: str, archive: str, send: Callable[[str], Send]) -> 
         archive,
         "--port",
         str(port),
+        "--batch-size",
+        str(SERVING["batchSize"]),
+        "--batch-delay",
+        str(SERVING["maxBatchDelay"]),
     ]
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, cwd=PROJECT, stdout=log, stderr=log, start_new_session=True)
@@ -165,10 +135,10 @@ def _peer(name: str, python: str, archive: str, send: Callable[[str], Send]) -> 
             post = send(f"http://127.0.0.1:{port}")
 
             def classify(session: requests.Session, data: bytes) -> None:
-                _check(post(session, data))
+                check(post(session, data))
 
             _wait(classify, process, log)
-            yield Subject(name, classify)
+            yield classify
         finally:
             os.killpg(process.pid, signal.SIGTERM)
             try:
@@ -186,9 +156,7 @@ def _kill_group(group: int) -> None:
         return
 
 
-def _wait(
-    classify: Callable[[requests.Session, bytes], None], process: subprocess.Popen[bytes], log: IO[bytes]
-) -> None:
+def _wait(classify: Classify, process: subprocess.Popen[bytes], log: IO[bytes]) -> None:
     deadline, data = time.monotonic() + _START_SECONDS, video(340, 256)
     with requests.Session() as session:
         while True:
@@ -205,13 +173,13 @@ def _wait(
 def _litserve(url: str) -> Send:
     def post(session: requests.Session, data: bytes) -> requests.Response:
         body = {"video": base64.b64encode(data).decode()}
-        return session.post(f"{url}/predict", json=body, timeout=_DEADLINE_SECONDS)
+        return session.post(f"{url}/predict", json=body, timeout=DEADLINE_SECONDS)
 
     return post
 
 
 def _rayserve(url: str) -> Send:
-    return lambda session, data: session.post(url, data=data, timeout=_DEADLINE_SECONDS)
+    return lambda session, data: session.post(url, data=data, timeout=DEADLINE_SECONDS)
 
 
 def _triton(url: str) -> Send:
@@ -227,16 +195,9 @@ def _triton(url: str) -> Send:
         head = json.dumps({"inputs": [tensor], "outputs": [output]}).encode()
         headers = {"Inference-Header-Content-Length": str(len(head))}
         path = f"{url}/v2/models/clips/infer"
-        return session.post(path, data=head + data, headers=headers, timeout=_DEADLINE_SECONDS)
+        return session.post(path, data=head + data, headers=headers, timeout=DEADLINE_SECONDS)
 
     return post
-
-
-def _check(reply: requests.Response) -> None:
-    # pytriton 0.7 with NumPy 2 says how long the reply is, and leaves it out.
-    answered = b'"predictions"' in reply.content or b'"name":"reply"' in reply.content
-    if reply.status_code != 200 or not answered:
-        raise RuntimeError(f"{reply.status_code}: {reply.text[:200]}")
 
 
 def _in_process(archive: str, data: bytes, clients: int) -> list[Subject]:
@@ -244,7 +205,7 @@ def _in_process(archive: str, data: bytes, clients: int) -> list[Subject]:
     classifier = Classifier.load(Path(archive))
     frames = decode(data, classifier.manifest.spec).frames
     pathways = classifier.runtime.transform([frames])
-    requests_ = [ClipRequest(data)] * min(clients, BATCH)
+    requests_ = [ClipRequest(data)] * min(clients, SERVING["batchSize"])
 
     def classify(_: requests.Session, __: bytes) -> None:
         for answer in classifier.classify(requests_):
@@ -258,47 +219,6 @@ def _in_process(archive: str, data: bytes, clients: int) -> list[Subject]:
         Subject("model alone", model, alone=True),
         Subject("in-process", classify, len(requests_), alone=True),
     ]
-
-
-def _round_robin(subjects: list[Subject], data: bytes, clients: int, count: int) -> list[dict[str, Any]]:
-    rates: dict[str, list[float]] = {subject.name: [] for subject in subjects}
-    taken: dict[str, list[float]] = {subject.name: [] for subject in subjects}
-    for number in range(ROUNDS + 1):
-        for subject in subjects:
-            seconds, latencies = _load(subject, data, clients, count)
-            if number:  # the first round warms up
-                rates[subject.name].append(len(latencies) * subject.clips / seconds)
-                taken[subject.name] += latencies
-    return [
-        {
-            "clients": clients,
-            "what": name,
-            "clips/s": statistics.median(values),
-            "p50 ms": statistics.median(taken[name]),
-            "p99 ms": sorted(taken[name])[int(len(taken[name]) * 0.99)],
-        }
-        for name, values in rates.items()
-    ]
-
-
-def _load(subject: Subject, data: bytes, clients: int, count: int) -> tuple[float, list[float]]:
-    """(seconds for all, milliseconds of each call) of `count` clips sent by so many clients."""
-    if subject.alone:
-        clients, count = 1, max(1, count // subject.clips)
-
-    def client(number: int) -> list[float]:
-        latencies = []
-        with requests.Session() as session:
-            for _ in range(number, count, clients):
-                begun = time.perf_counter()
-                subject.classify(session, data)
-                latencies.append((time.perf_counter() - begun) * 1e3)
-        return latencies
-
-    begun = time.perf_counter()
-    with ThreadPoolExecutor(clients) as pool:
-        latencies = [ms for part in pool.map(client, range(clients)) for ms in part]
-    return time.perf_counter() - begun, latencies
 
 
 if __name__ == "__main__":

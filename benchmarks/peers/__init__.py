@@ -12,10 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-BATCH = 4
-"""Clips of a batch, and..."""
-BATCH_SECONDS = 0.005
-"""...how long it waits to fill, in seconds: as in our own archives (`export.archive.SERVING`)."""
 NULL = "null"
 NULL_REPLY: dict[str, Any] = {"predictions": [{"label": "none", "class_index": 0, "score": 1.0}]}
 
@@ -50,4 +46,6 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--archive", required=True)
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--batch-size", type=int, required=True)
+    parser.add_argument("--batch-delay", type=float, required=True, help="milliseconds to wait for more")
     return parser.parse_args()

@@ -8,12 +8,12 @@ from typing import Any
 import litserve
 from fastapi import Response
 
-from benchmarks.peers import BATCH, BATCH_SECONDS, Answerer, options
+from benchmarks.peers import Answerer, options
 
 
 class Api(litserve.LitAPI):  # type: ignore[misc,unused-ignore]
-    def __init__(self, archive: str) -> None:
-        super().__init__(max_batch_size=BATCH, batch_timeout=BATCH_SECONDS)
+    def __init__(self, archive: str, batch_size: int, batch_delay: float) -> None:
+        super().__init__(max_batch_size=batch_size, batch_timeout=batch_delay / 1e3)
         self.archive = archive
 
     def setup(self, device: str) -> None:  # noqa: ARG002
@@ -37,5 +37,6 @@ class Api(litserve.LitAPI):  # type: ignore[misc,unused-ignore]
 
 if __name__ == "__main__":
     given = options()
-    server = litserve.LitServer(Api(given.archive), accelerator="cpu", workers_per_device=1)
+    api = Api(given.archive, given.batch_size, given.batch_delay)
+    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=1)
     server.run(host="127.0.0.1", port=given.port, generate_client_file=False, log_level="warning")

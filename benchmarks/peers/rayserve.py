@@ -9,15 +9,17 @@ from ray import serve
 from starlette.requests import Request
 from starlette.responses import Response
 
-from benchmarks.peers import BATCH, BATCH_SECONDS, Answerer, options
+from benchmarks.peers import Answerer, options
 
 
 @serve.deployment(num_replicas=1, max_ongoing_requests=64)
 class Service:
-    def __init__(self, archive: str) -> None:
+    def __init__(self, archive: str, batch_size: int, batch_delay: float) -> None:
         self.answer = Answerer(archive)
+        self.classify.set_max_batch_size(batch_size)  # type: ignore[attr-defined,unused-ignore]
+        self.classify.set_batch_wait_timeout_s(batch_delay / 1e3)  # type: ignore[attr-defined,unused-ignore]
 
-    @serve.batch(max_batch_size=BATCH, batch_wait_timeout_s=BATCH_SECONDS)  # type: ignore[untyped-decorator,unused-ignore]
+    @serve.batch  # type: ignore[untyped-decorator,unused-ignore]
     async def classify(self, clips: list[bytes]) -> list[bytes]:
         return self.answer(clips)
 
@@ -29,6 +31,6 @@ if __name__ == "__main__":
     given = options()
     ray.init(include_dashboard=False, num_cpus=2, log_to_driver=False, configure_logging=False)
     serve.start(http_options={"host": "127.0.0.1", "port": given.port})
-    application = Service.bind(given.archive)  # type: ignore[attr-defined,unused-ignore]
+    application = Service.bind(given.archive, given.batch_size, given.batch_delay)  # type: ignore[attr-defined,unused-ignore]
     serve.run(application, name="bench")
     signal.pause()

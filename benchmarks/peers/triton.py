@@ -12,7 +12,7 @@ from pytriton.decorators import batch
 from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor
 from pytriton.triton import Triton, TritonConfig
 
-from benchmarks.peers import BATCH, BATCH_SECONDS, Answerer, options
+from benchmarks.peers import Answerer, options
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -43,8 +43,8 @@ def main() -> None:
             inputs=[Tensor(name="clip", dtype=np.uint8, shape=(-1,))],
             outputs=[Tensor(name="reply", dtype=np.uint8, shape=(-1,))],
             config=ModelConfig(
-                max_batch_size=BATCH,
-                batcher=DynamicBatcher(max_queue_delay_microseconds=round(BATCH_SECONDS * 1e6)),
+                max_batch_size=given.batch_size,
+                batcher=DynamicBatcher(max_queue_delay_microseconds=round(given.batch_delay * 1e3)),
             ),
         )
         triton.serve()

@@ -1,0 +1,110 @@
+"""Load on servers: so many clients, each sending its next clip when it has its answer; subjects take turns."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from deploy.server import Settings, start, stop
+from deploy.state import State
+
+PROJECT = Path(__file__).parent.parent
+ROUNDS = 3
+DEADLINE_SECONDS = 120
+
+
+Classify = Callable[[requests.Session, bytes], None]
+"""Sends a clip; raises where there is no answer."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Something that answers clips."""
+
+    name: str
+    classify: Classify
+    clips: int = 1
+    """Answered by one call."""
+    alone: bool = False
+    """One caller, whatever the number of clients."""
+
+
+@contextmanager
+def torchserve(store: Path) -> Iterator[State]:
+    """Every archive of a store, served until this ends.
+
+    Raises:
+        DeployError: it does not start.
+    """
+    with tempfile.TemporaryDirectory() as home:
+        run_dir = Path(home) / "run"
+        config = PROJECT / "config.properties"
+        settings = Settings(store, config=config, run_dir=run_dir, log_dir=Path(home) / "logs", port=0)
+        try:
+            yield start(settings)
+        finally:
+            stop(run_dir)
+
+
+def raw(url: str) -> Classify:
+    """What posts a clip as it is."""
+    return lambda session, data: check(session.post(url, data=data, timeout=DEADLINE_SECONDS))
+
+
+def check(reply: requests.Response) -> None:
+    """Raises RuntimeError where there is no answer."""
+    # pytriton 0.7 with NumPy 2 says how long the reply is, and leaves it out.
+    answered = b'"predictions"' in reply.content or b'"name":"reply"' in reply.content
+    if reply.status_code != 200 or not answered:
+        raise RuntimeError(f"{reply.status_code}: {reply.text[:200]}")
+
+
+def round_robin(subjects: Sequence[Subject], data: bytes, clients: int, count: int) -> list[dict[str, Any]]:
+    """A row for each subject: median rate of the rounds, and latencies of all calls."""
+    rates: dict[str, list[float]] = {subject.name: [] for subject in subjects}
+    taken: dict[str, list[float]] = {subject.name: [] for subject in subjects}
+    for number in range(ROUNDS + 1):
+        for subject in subjects:
+            seconds, latencies = load(subject, data, clients, count)
+            if number:  # the first round warms up
+                rates[subject.name].append(len(latencies) * subject.clips / seconds)
+                taken[subject.name] += latencies
+    return [
+        {
+            "clients": clients,
+            "what": name,
+            "clips/s": statistics.median(values),
+            "p50 ms": statistics.median(taken[name]),
+            "p99 ms": sorted(taken[name])[int(len(taken[name]) * 0.99)],
+        }
+        for name, values in rates.items()
+    ]
+
+
+def load(subject: Subject, data: bytes, clients: int, count: int) -> tuple[float, list[float]]:
+    """(seconds for all, milliseconds of each call) of `count` clips sent by so many clients."""
+    if subject.alone:
+        clients, count = 1, max(1, count // subject.clips)
+
+    def client(number: int) -> list[float]:
+        latencies = []
+        with requests.Session() as session:
+            for _ in range(number, count, clients):
+                begun = time.perf_counter()
+                subject.classify(session, data)
+                latencies.append((time.perf_counter() - begun) * 1e3)
+        return latencies
+
+    begun = time.perf_counter()
+    with ThreadPoolExecutor(clients) as pool:
+        latencies = [ms for part in pool.map(client, range(clients)) for ms in part]
+    return time.perf_counter() - begun, latencies
