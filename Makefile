@@ -118,6 +118,7 @@ $(VENV)/.installed-bench: $(STAMP)
 bench-gpu: $(STAMP)  ## measure the model on a CUDA device: batches of 1 to 64 in every form and precision
 	@$(PYTHON) -W ignore -m benchmarks.gpu
 	@$(PYTHON) -W ignore -m benchmarks.job
+	@$(PYTHON) -W ignore -m benchmarks.batching --model slowfast_r50 --clients 1 8 32
 	@$(PYTHON) -W ignore -m benchmarks.claims
 
 test-gpu: $(STAMP)  ## the tests that need a CUDA device; fails without one

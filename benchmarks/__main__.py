@@ -14,6 +14,7 @@ STEPS = (
     "job",
     "sandbox",
     "serve",
+    "batching",
     "start",
     "claims",
     "stream_encoding",

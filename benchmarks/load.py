@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import statistics
 import tempfile
 import time
@@ -72,6 +73,8 @@ def round_robin(subjects: Sequence[Subject], data: bytes, clients: int, count: i
     """A row for each subject: median rate of the rounds, and latencies of all calls."""
     rates: dict[str, list[float]] = {subject.name: [] for subject in subjects}
     taken: dict[str, list[float]] = {subject.name: [] for subject in subjects}
+    gc.collect()
+    gc.freeze()  # or a collection of torch's objects falls into somebody's round: 170 ms
     for number in range(ROUNDS + 1):
         for subject in subjects:
             seconds, latencies = load(subject, data, clients, count)

@@ -1,4 +1,4 @@
-"""The same `Classifier` behind TorchServe and other servers, under load; and a model that answers at once.
+"""The same `Classifier`, with its sandbox, behind TorchServe and other servers; and a model that answers at once.
 
 Closed loop: so many clients, each sending its next clip when it has its answer. The servers are all up and take
 turns, round by round; a server that is not installed is named in the result and left out. pytriton brings a
@@ -202,7 +202,7 @@ def _triton(url: str) -> Send:
 
 def _in_process(archive: str, data: bytes, clients: int) -> list[Subject]:
     """The classifier without a server, given as many clips at once as a batch has; and the model alone."""
-    classifier = Classifier.load(Path(archive))
+    classifier = Classifier.load(Path(archive), open_clips=SERVING["batchSize"], sandbox=True)
     frames = decode(data, classifier.manifest.spec).frames
     pathways = classifier.runtime.transform([frames])
     requests_ = [ClipRequest(data)] * min(clients, SERVING["batchSize"])

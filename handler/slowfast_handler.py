@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -51,6 +52,10 @@ class SlowFastHandler:
         described = self.classifier.describe()
         logger.info("Loaded %s %s: %s", manifest.name, manifest.version, described["serving"])
         logger.info("Decoding sandbox: %s", described["sandbox"])
+        # What lives from here on lives as long as the worker. Unfrozen, Python now and then looks through the
+        # 340,000 objects of torch and the model, and a request waits 170 ms for it.
+        gc.collect()
+        gc.freeze()
 
     def handle(self, data: Sequence[Mapping[str, Any]], context: Context) -> list[bytes]:
         """One reply a row, each with its own status; nothing is raised, which would fail the whole batch."""

@@ -19,12 +19,12 @@ NULL_REPLY: dict[str, Any] = {"predictions": [{"label": "none", "class_index": 0
 class Answerer:
     """Bytes of clips -> replies, through the archive's classifier or at once."""
 
-    def __init__(self, archive: str) -> None:
+    def __init__(self, archive: str, batch_size: int) -> None:
         self._classifier = None
         if archive != NULL:
             from actionrec.pipeline import Classifier
 
-            self._classifier = Classifier.load(Path(archive))
+            self._classifier = Classifier.load(Path(archive), open_clips=batch_size, sandbox=True)
 
     def __call__(self, clips: Sequence[bytes]) -> list[bytes]:
         """A JSON reply for each clip."""

@@ -14,10 +14,10 @@ from benchmarks.peers import Answerer, options
 class Api(litserve.LitAPI):  # type: ignore[misc,unused-ignore]
     def __init__(self, archive: str, batch_size: int, batch_delay: float) -> None:
         super().__init__(max_batch_size=batch_size, batch_timeout=batch_delay / 1e3)
-        self.archive = archive
+        self.archive, self.batch_size = archive, batch_size
 
     def setup(self, device: str) -> None:  # noqa: ARG002
-        self.answer = Answerer(self.archive)
+        self.answer = Answerer(self.archive, self.batch_size)
 
     def decode_request(self, request: dict[str, str]) -> bytes:
         return base64.b64decode(request["video"])

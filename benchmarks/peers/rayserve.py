@@ -15,7 +15,7 @@ from benchmarks.peers import Answerer, options
 @serve.deployment(num_replicas=1, max_ongoing_requests=64)
 class Service:
     def __init__(self, archive: str, batch_size: int, batch_delay: float) -> None:
-        self.answer = Answerer(archive)
+        self.answer = Answerer(archive, batch_size)
         self.classify.set_max_batch_size(batch_size)  # type: ignore[attr-defined,unused-ignore]
         self.classify.set_batch_wait_timeout_s(batch_delay / 1e3)  # type: ignore[attr-defined,unused-ignore]
 

@@ -19,7 +19,7 @@ Bytes = npt.NDArray[np.uint8]
 
 def main() -> None:
     given = options()
-    answer = Answerer(given.archive)
+    answer = Answerer(given.archive, given.batch_size)
 
     @batch  # type: ignore[untyped-decorator,unused-ignore]
     def infer(clip: Bytes) -> dict[str, Bytes]:
