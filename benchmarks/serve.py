@@ -1,4 +1,4 @@
-"""The same `Classifier`, with its sandbox, behind TorchServe and other servers; and a model that answers at once.
+"""The same `Classifier`, with its sandbox, behind TorchServe and others; and a model that answers at once.
 
 Closed loop: so many clients, each sending its next clip when it has its answer. The servers are all up and take
 turns, round by round; a server that is not installed is named in the result and left out. pytriton brings a

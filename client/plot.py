@@ -14,6 +14,8 @@ from .results import Timeline
 
 _MOST_ROWS = 12
 _NAMED_CLASSES = 40
+_NAMED_SHARE = 0.03
+"""Of the whole time; over a shorter segment its score would run into the next one's."""
 _DPI = 150
 _COLOURS = "#4269d0 #efb118 #ff725c #6cc5b0 #3ca951 #ff8ab7 #a463f2 #97bbf5 #9c6b4e #9498a0".split()
 _INK, _FAINT = "#333333", "#dddddd"
@@ -32,6 +34,8 @@ def plot_timeline(timeline: Timeline, path: Path, title: str = "") -> None:
     figure = Figure(figsize=(10, 1.3 + 0.5 * len(rows)), dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
     axes: Axes = figure.subplots()
+    first, last = timeline.windows[0].start_seconds, timeline.windows[-1].end_seconds
+    whole = last - first
     for row, (_, index) in enumerate(rows):
         colour = _COLOURS[row % len(_COLOURS)]
         base = len(rows) - 1 - row
@@ -43,11 +47,14 @@ def plot_timeline(timeline: Timeline, path: Path, title: str = "") -> None:
             if segment.class_index == index:
                 span = segment.end_seconds - segment.start_seconds
                 axes.barh(base - 0.09, span, 0.14, left=segment.start_seconds, color=colour)
-                where = (segment.start_seconds + span / 2, base + 0.3)
-                axes.annotate(f"{segment.score:.2f}", where, ha="center", va="center", fontsize=8, color=_INK)
+                if span >= _NAMED_SHARE * whole:
+                    where = (segment.start_seconds + span / 2, base + 0.3)
+                    axes.annotate(
+                        f"{segment.score:.2f}", where, ha="center", va="center", fontsize=8, color=_INK
+                    )
     axes.set_yticks([len(rows) - 1 - row + 0.25 for row in range(len(rows))], names)
     axes.set_ylim(-0.3, len(rows))
-    axes.set_xlim(timeline.windows[0].start_seconds, timeline.windows[-1].end_seconds)
+    axes.set_xlim(first, last)
     axes.set_xlabel("seconds")
     if title:
         axes.set_title(title, loc="left", fontsize=11, color=_INK)
