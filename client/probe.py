@@ -62,8 +62,8 @@ def probe(client: ActionClient, timeout_seconds: float, *, named: bool) -> Readi
         try:
             if not client.ready():
                 return state(False, f"{client.model} has no READY worker, or not all that it should have")
-        except (Unreachable, NoReply) as error:
-            if not named:
+        except ServerError as error:
+            if not named or not (isinstance(error, Unreachable | NoReply) or error.code == "NO_MANAGEMENT"):
                 return state(False, str(error))
             workers = "its workers were not asked"
         left = timeout_seconds - (time.monotonic() - began)

@@ -17,8 +17,12 @@ from pathlib import Path
 import pytest
 import requests
 
+from client import ActionClient
+from client.errors import Refused
+from client.probe import probe
 from deploy.nginx import Front, add_token, render
 from deploy.preflight import DeployError, free_ports
+from export.motion.clips import random_clip
 from tests.conftest import PROJECT, RunningServer, StartServer, pack
 
 # Says what of a request arrived; waits where it is told to; is over its head where it is told to be.
@@ -429,6 +433,40 @@ def subprocess_post(outside: Outside, body: bytes) -> subprocess.Popen[str]:
         f"{outside.url}/predictions/behind",
     ]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_the_client(
+    front: Front, motion_server: RunningServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through nginx too: labels, a timeline, a probe by a clip alone; what it keeps inside is said so."""
+    assert front.cert is not None
+    port = free_ports("127.0.0.1")
+    mine = replace(
+        front,
+        listen=f"127.0.0.1:{port}",
+        tokens=tmp_path / "tokens",
+        config=motion_server.run_dir / "config.properties",
+        run_dir=tmp_path / "run",
+        log_dir=tmp_path / "logs",
+    )
+    token = add_token(tmp_path / "tokens", "client")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(front.cert))
+    clip = random_clip(5, "moving left", "libx264", size=(320, 240), fps=30, seconds=4, difficulty=0.0)
+    with nginx(mine, tmp_path):
+        client = ActionClient(f"https://localhost:{port}", model="motion", token=token)
+        assert client.classify(clip.data).label == "moving left"
+        assert {segment.label for segment in client.timeline(clip.data).segments} == {"moving left"}
+        assert probe(client, 60, named=True).ready
+        # On port 443, which an address leaves out, there is nothing to tell the management address from.
+        client._place = replace(client._place, management=None)
+        assert probe(client, 60, named=True).ready
+        assert "management address" in probe(client, 60, named=False).message
+        with pytest.raises(Refused) as refused:
+            client.describe()
+        assert refused.value.code == "NO_MANAGEMENT"
+        with pytest.raises(Refused) as refused:
+            ActionClient(f"https://localhost:{port}", model="motion", token="guessed").classify(clip.data)
+        assert refused.value.code == "UNAUTHORIZED"
 
 
 def test_rate_limit(front: Front, tmp_path: Path) -> None:
