@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import psutil
 import pytest
 import requests
@@ -22,6 +23,7 @@ from actionrec.spec import ClipSpec
 
 from deploy.management import get_models
 from export.motion.clips import random_clip
+from tests import helpers_grpc
 from tests.conftest import PROJECT, RunningServer
 from tests.hostile import CASES, REFUSED_BY_SERVER, Case, Lure, Refused, samples
 from tests.media import encode, textured_frames
@@ -105,6 +107,25 @@ def scores(reply: requests.Response) -> list[float]:
     """Of a reply that must be one of the good ones."""
     assert reply.status_code == 200, reply.text
     return [p["score"] for p in sorted(reply.json()["predictions"], key=lambda p: int(p["class_index"]))]
+
+
+def test_over_grpc(steady: RunningServer, lure: Lure) -> None:
+    """The table holds over gRPC; it has no status, so the body says it. A good clip gets its label."""
+    clip = random_clip(70, "moving left").data
+    answer = helpers_grpc.predict(steady, {"data": clip, "top_k": b"1"})
+    assert [p["label"] for p in answer["predictions"]] == ["moving left"]
+    for case in CASES:
+        options = {name: value.encode() for name, value in case.options.items()}
+        reply = helpers_grpc.predict(steady, {"data": case.make(lure), **options})
+        if case.status == 200:
+            assert not case.code or case.code in [warning["code"] for warning in reply["warnings"]], case.name
+        else:
+            error = reply["error"]
+            assert (error["status"], error["code"]) == (case.status, case.code), (case.name, error)
+            assert error["message"]
+            assert error["hint"]
+    with pytest.raises(grpc.RpcError, match="Model not found"):
+        helpers_grpc.predict(steady, {"data": clip}, "nobody")
 
 
 def test_over_http(steady: RunningServer, lure: Lure, motion_archive: Path) -> None:
