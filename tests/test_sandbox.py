@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from actionrec.crashes import CrashRecord
 from actionrec.decode import windows
 from actionrec.errors import ClipError
 from actionrec.limits import Limits
 from actionrec.sampling import FIRST_WINDOW, Selection
 from actionrec.sandbox import Sandbox
+from actionrec.sandbox.crashes import CrashRecord
 from actionrec.spec import ClipSpec
 
 from tests.conftest import PROJECT
@@ -132,7 +132,7 @@ def test_what_a_child_is(sandbox: Sandbox) -> None:
 
 def test_importing_it_needs_no_torch() -> None:
     """What a child imports pulls in neither torch nor TorchServe, so it starts in a third of a second."""
-    found = "import sys, actionrec.sandbox_child; print('torch' in sys.modules, 'ts' in sys.modules)"
+    found = "import sys, actionrec.sandbox.child; print('torch' in sys.modules, 'ts' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", found], capture_output=True, text=True, timeout=120, check=True
     )
@@ -318,7 +318,7 @@ def test_a_defence_that_is_refused_is_told_and_the_others_stand() -> None:
     """Where a kernel or a container refuses a defence, the description has its reason, and the others hold."""
     code = (
         "import errno, json, os\n"
-        "from actionrec import confine\n"
+        "from actionrec.sandbox import confine\n"
         "def refuse(): raise OSError(errno.EPERM, os.strerror(errno.EPERM))\n"
         "confine._leave_network = confine._no_files = refuse\n"
         "print(json.dumps(confine.confine(os.getppid(), 1 << 30, 60)), flush=True)\n"

@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from actionrec import sandbox_child
 from actionrec.decode import Decoded, windows
 from actionrec.limits import Limits
 from actionrec.sampling import Selection
+from actionrec.sandbox import child as sandbox_child
 from actionrec.spec import ClipSpec
 
 

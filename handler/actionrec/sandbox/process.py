@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from .decode import Decoded
-from .errors import ClipError, ClipWarning
-from .limits import Limits
-from .resize import Pixels
+from ..decode import Decoded
+from ..errors import ClipError, ClipWarning
+from ..limits import Limits
+from ..resize import Pixels
 from .wire import BrokenPeerError, Channel
 
-CHILD_MODULE = "actionrec.sandbox_child"
+CHILD_MODULE = "actionrec.sandbox.child"
 
 # Seals: the memory's size stays what it is, or a child could take it away under the worker's hands.
 _F_ADD_SEALS, _SEAL_SEAL, _SEAL_SHRINK, _SEAL_GROW = 1033, 1, 2, 4
@@ -151,7 +151,7 @@ def _seal(descriptor: int) -> None:
 
 def _environment() -> dict[str, str]:
     """Where modules are, whatever this process did to find them, and none of its secrets."""
-    package = Path(__file__).resolve().parent.parent
+    package = Path(__file__).resolve().parents[2]
     places = [str(package), *(str(Path(place).resolve()) for place in sys.path if place)]
     kept = {k: os.environ[k] for k in ("PATH", "LD_LIBRARY_PATH", "LANG", "SYSTEMROOT") if k in os.environ}
     # One thread: each child has its own clip, and threads of a library would outlive the confinement's start.

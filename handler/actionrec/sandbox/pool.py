@@ -19,13 +19,13 @@ from typing import Any
 
 import numpy as np
 
+from ..decode import Decoded
+from ..errors import ClipError
+from ..limits import Limits
+from ..sampling import Selection
+from ..spec import ClipSpec
 from .crashes import CRASH_HINT, CrashRecord
-from .decode import Decoded
-from .errors import ClipError
-from .limits import Limits
-from .sampling import Selection
-from .sandbox_process import CHILD_MODULE, Child, decoded_from, error_from
-from .spec import ClipSpec
+from .process import CHILD_MODULE, Child, decoded_from, error_from
 from .wire import BrokenPeerError
 
 logger = logging.getLogger(__name__)

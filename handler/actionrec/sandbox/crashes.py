@@ -6,7 +6,7 @@ import hashlib
 import threading
 from collections import OrderedDict
 
-from .errors import ClipError
+from ..errors import ClipError
 
 CRASH_HINT = "It is damaged, or made to do harm. Re-encode it: ffmpeg -i input -c:v libx264 output.mp4"
 

@@ -1,4 +1,4 @@
-"""``python -m actionrec.sandbox_child``: one decoding child. `sandbox` starts it and is all that it talks to.
+"""``python -m actionrec.sandbox.child``: one decoding child. `sandbox` starts it and is all that it talks to.
 
 It imports PyAV, OpenCV and numpy (no torch), gives up what it does not need, then decodes one video after the
 other. The frames of a window go into shared memory, everything else over the socket:
@@ -30,12 +30,12 @@ import av
 import cv2
 import numpy as np
 
+from ..decode import Decoded, Decoder, windows
+from ..errors import ClipError
+from ..limits import Limits
+from ..sampling import Selection
+from ..spec import ClipSpec
 from . import confine, wire
-from .decode import Decoded, Decoder, windows
-from .errors import ClipError
-from .limits import Limits
-from .sampling import Selection
-from .spec import ClipSpec
 
 
 class _Connection:
@@ -137,7 +137,7 @@ def _rehearse() -> None:
 
 def main(decoder: Decoder = windows) -> None:
     """Get ready, say which defences hold, and serve."""
-    parser = argparse.ArgumentParser(prog="python -m actionrec.sandbox_child")
+    parser = argparse.ArgumentParser(prog="python -m actionrec.sandbox.child")
     for name in ("socket", "memory", "memory-bytes", "parent", "address-space", "cpu-seconds"):
         parser.add_argument(f"--{name}", type=int, required=True)
     given = parser.parse_args()
