@@ -98,7 +98,7 @@ def batch(
     else:
         earlier = f", {before} done before" if before else ""
         out.print(
-            f"{total} files: {outcome.answered} answered, {outcome.failed} failed{earlier}. "
+            f"{total} file{'s' * (total != 1)}: {outcome.answered} answered, {outcome.failed} failed{earlier}. "
             f"Results: {escape(str(output if outcome.stopped is None else journal_path))}"
         )
     work.end_if_stopped(outcome)

@@ -24,7 +24,7 @@ WINDOW_SECONDS = 64 / 30
 SAMPLES_PER_SECOND = 15.0
 """Frames that the model reads from a second of video; no turn between two may pass half a symmetry."""
 
-_FOOTAGE_SHARE = 0.4
+_FOOTAGE_SHARE = 0.45
 """Of the backgrounds that are real video, where there is any."""
 
 Progress = Callable[[Floats], Floats]

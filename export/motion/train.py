@@ -27,9 +27,6 @@ REMEMBERED = 768
 HARDEST = 0.8
 """Difficulty that the training stops at. Beyond it lie scenes that hide the motion from a person too, and
 learning them costs accuracy on all others."""
-PEAK_RATE = 2e-3
-SECOND_PEAK_RATE = 1e-3
-"""The learning rate falls to nothing over the first stages, then once more over the last."""
 SMOOTHING = 0.05
 VALIDATE_EVERY = 200
 """Steps."""
@@ -55,9 +52,11 @@ STAGES = (
     Stage(96, 500, PAIRS, 0.1),
     Stage(96, 250, PAIRS, 0.3),
     Stage(96, 1850, PAIRS, 0.25),
+    Stage(96, 2000, PAIRS, 0.25),
 )
 """Small frames first: the plateau at chance is left sooner there, at less than half the cost a step."""
-FIRST_FALL = sum(stage.steps for stage in STAGES[:-1])
+FALLS = ((2e-3, 3650), (1e-3, 1850), (1e-3, 2000))
+"""The learning rate: its peak, and the steps over which it falls from there to nothing; again and again."""
 
 
 @dataclass(slots=True)
@@ -89,7 +88,7 @@ class Run:
         decayed = [p for p in model.parameters() if p.ndim > 1]
         plain = [p for p in model.parameters() if p.ndim <= 1]
         groups = [{"params": decayed, "weight_decay": 0.03}, {"params": plain, "weight_decay": 0.0}]
-        return cls(model, average, torch.optim.AdamW(groups, lr=PEAK_RATE))
+        return cls(model, average, torch.optim.AdamW(groups, lr=FALLS[0][0]))
 
     def save(self, path: Path) -> None:
         state = {
@@ -169,7 +168,7 @@ def _stage(
             again = [memory[i] for i in rng.integers(len(memory), size=PAIRS - stage.fresh)]
             memory.extend(fresh)
             frames, labels = batch(rng, fresh + again)
-            loss, accuracy = _step(run, frames, labels, total)
+            loss, accuracy = _step(run, frames, labels)
             progress.step += 1
             progress.fresh_clips += stage.fresh
             progress.accuracy += 0.03 * (accuracy - progress.accuracy)
@@ -197,11 +196,11 @@ def _stage(
         studio.close()
 
 
-def _step(run: Run, frames: NDArray[np.uint8], labels: NDArray[np.int64], total: int) -> tuple[float, float]:
+def _step(run: Run, frames: NDArray[np.uint8], labels: NDArray[np.int64]) -> tuple[float, float]:
     """One step on a batch; returns its loss and accuracy."""
     step = run.progress.step
     for group in run.optimiser.param_groups:
-        group["lr"] = _rate(step, total)
+        group["lr"] = _rate(step)
     run.model.train()
     target = torch.from_numpy(labels)
     logits = run.model(pathways(frames))
@@ -220,13 +219,16 @@ def _step(run: Run, frames: NDArray[np.uint8], labels: NDArray[np.int64], total:
     return float(loss.detach()), float((logits.argmax(1) == target).float().mean())
 
 
-def _rate(step: int, total: int) -> float:
-    """The learning rate: two warm-ups, each followed by half a cosine."""
-    peak, begin, end = (
-        (PEAK_RATE, 0, FIRST_FALL) if step < FIRST_FALL else (SECOND_PEAK_RATE, FIRST_FALL, total)
-    )
-    done = min(1.0, (step - begin) / max(1, end - begin))
-    return max(peak * min(1.0, (step - begin + 1) / 100) * 0.5 * (1 + math.cos(math.pi * done)), peak / 200)
+def _rate(step: int) -> float:
+    """The learning rate: warm-ups, each followed by half a cosine."""
+    begun = 0
+    for peak, steps in FALLS:
+        done = (step - begun) / steps
+        if done < 1:
+            warm = min(1.0, (step - begun + 1) / 100)
+            return max(peak * warm * 0.5 * (1 + math.cos(math.pi * done)), peak / 200)
+        begun += steps
+    return FALLS[-1][0] / 200
 
 
 @torch.inference_mode()
