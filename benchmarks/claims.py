@@ -6,6 +6,7 @@ is none.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -50,7 +51,7 @@ def main() -> None:
         "compile": partial(run, lambda _: compiled(), []),
     }
     if has_fast("fp16", device):
-        half, given = net.to(torch.float16), pathways(256, dtype=torch.float16)
+        half, given = copy.deepcopy(net).half(), pathways(256, dtype=torch.float16)
         candidates["fp16"] = partial(run, half, given)
     taken = interleaved_ms(candidates, ROUNDS)
     fp16 = taken["fp32"] / taken["fp16"] if "fp16" in taken else NEEDS_GPU
@@ -74,7 +75,7 @@ def main() -> None:
 def _gigabytes(net: torch.nn.Module, pathways: Callable[..., Pathways]) -> float:
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
-    net.float()(pathways(256, _MEMORY_BATCH))
+    net(pathways(256, _MEMORY_BATCH))
     return float(torch.cuda.max_memory_allocated() - before) / 1e9
 
 
