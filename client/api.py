@@ -285,8 +285,8 @@ class ActionClient:
                 "NO_MANAGEMENT",
                 0,
                 f"{self._place.inference} names no port, so its management address cannot be told from it.",
-                "Give it (management_url, --management-url; it is open on the server's host alone), or the model's "
-                "name where nothing else is asked of it.",
+                "Give it: management_url, --management-url. It is open on the server's own host. Where it is asked "
+                "for nothing but the model's name, give that.",
             )
         try:
             return self._transport.once(method, f"{self._place.management}/{path}", timeout_seconds=timeout)
