@@ -285,8 +285,7 @@ class ActionClient:
                 "NO_MANAGEMENT",
                 0,
                 f"{self._place.inference} names no port, so its management address cannot be told from it.",
-                "Give it: management_url, --management-url. It is open on the server's own host. Where it is asked "
-                "for nothing but the model's name, give that.",
+                "On the server's host give it (--management-url); elsewhere it is closed, so name the model.",
             )
         try:
             return self._transport.once(method, f"{self._place.management}/{path}", timeout_seconds=timeout)
