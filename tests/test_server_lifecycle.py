@@ -29,8 +29,8 @@ import os, sys
 class Echo:
     def initialize(self, context): pass
     def handle(self, data, context):
-        path = os.environ["PYTHONPATH"]
-        return [{"pid": os.getpid(), "python": sys.executable, "pythonpath": path} for _ in data]
+        seen = {name.lower(): os.environ.get(name) for name in ("PYTHONPATH", "OMP_WAIT_POLICY")}
+        return [{"pid": os.getpid(), "python": sys.executable, **seen} for _ in data]
 """
 BROKEN = "import a_module_that_is_not_there\n\nclass Broken:\n    pass\n"
 RAISES = """
@@ -129,6 +129,7 @@ def test_start_serves_and_stop_leaves_nothing(deploy: Deploy) -> None:
     reply = requests.post(url, data=b"clip", timeout=10).json()
     assert reply["python"] == sys.executable
     assert str(PROJECT) not in reply["pythonpath"].split(":"), "the repository goes before the archive"
+    assert reply["omp_wait_policy"] == "PASSIVE", "threads of one worker spin on the cores of another"
     status = deploy("status")
     assert status.returncode == 0
     assert "READY" in status.stdout
