@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
@@ -47,13 +47,14 @@ Send = Callable[[requests.Session, bytes], requests.Response]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", choices=("slowfast_r50", "motion", NULL), action="append")
+    parser.add_argument("--clients", type=int, nargs="+", default=CONCURRENCY)
     parser.add_argument("--triton-python", default=sys.executable)
     options = parser.parse_args()
     for model in options.model or (NULL, "motion", "slowfast_r50"):
-        _compare(model, options.triton_python)
+        _compare(model, options.clients, options.triton_python)
 
 
-def _compare(model: str, triton_python: str) -> None:
+def _compare(model: str, concurrency: Sequence[int], triton_python: str) -> None:
     data = video(340, 256)
     # Enough for a median, and for minutes rather than hours: a clip takes a full-size model a second.
     least = {NULL: 100, "motion": 24, "slowfast_r50": 4}[model]
@@ -74,7 +75,7 @@ def _compare(model: str, triton_python: str) -> None:
                 missing.append(f"{name}: {error}")
                 console.print(missing[-1], style="yellow")
         rows = []
-        for clients in CONCURRENCY:
+        for clients in concurrency:
             here = _in_process(archive, data, clients) if model != NULL else []
             rows += round_robin([*here, *subjects], data, clients, max(least, clients))
     for row in rows:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from actionrec.errors import ClipError
+from actionrec.host import keep_freed_memory
 from actionrec.pipeline import Classifier
 from actionrec.request import ClipRequest, parse_request
 from actionrec.result import Prediction
@@ -39,6 +40,8 @@ class SlowFastHandler:
         properties = context.system_properties
         gpu = properties.get("gpu_id")
         device = f"cuda:{gpu}" if gpu is not None and torch.cuda.is_available() else "cpu"
+        if device == "cpu":
+            keep_freed_memory()
         config = context.model_yaml_config or {}
         timeout = config.get("responseTimeout")
         self.classifier = Classifier.load(
