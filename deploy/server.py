@@ -233,9 +233,9 @@ def _launch(
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH" and not k.startswith("TS_")}
     environment |= {"TEMP": str(temp_dir), "TMPDIR": str(temp_dir)}
     environment |= {"LOG_LOCATION": str(log_dir), "METRICS_LOCATION": str(log_dir)}
-    # A model's threads that wait for each other spin for some 20 microseconds, then sleep. By default OpenMP's spin
-    # for a millisecond, and those of one worker take the cores from another's: with two workers on two cores a
-    # SlowFast R50 took 1.3 times, `motion` twice as long. Sleeping at once costs one worker alone 4 %, this 1 %.
+    # A model's threads that wait for each other spin briefly, then sleep. By default they spin for long, and
+    # those of one worker take the cores from another's: with two workers on two cores a SlowFast R50 took 1.3
+    # times, `motion` twice as long. Sleeping at once costs one worker alone 4 %, this 1 %.
     if "OMP_WAIT_POLICY" not in environment:
         environment.setdefault("GOMP_SPINCOUNT", "5000")
     jvm_log = log_dir / "jvm.log"  # what it says before, or instead of, its own logs
