@@ -1,8 +1,8 @@
 """The same `Classifier`, with its sandbox, behind TorchServe and others; and a model that answers at once.
 
 Closed loop: so many clients, each sending its next clip when it has its answer. The servers are all up and take
-turns, round by round; a server that is not installed is named in the result and left out. pytriton brings a
-Triton of its own that wants the Python it was built for: ``--triton-python PATH`` names it.
+turns, round by round; a server that does not answer is named in the result and left out. Triton has an
+environment of its own, which `scripts/setup-bench` makes: ``--triton-python PATH`` names another.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", choices=("slowfast_r50", "motion", NULL), action="append")
     parser.add_argument("--clients", type=int, nargs="+", default=CONCURRENCY)
-    parser.add_argument("--triton-python", default=sys.executable)
+    parser.add_argument("--triton-python", default=str(Path(sys.prefix) / "triton" / "bin" / "python"))
     options = parser.parse_args()
     for model in options.model or (NULL, "motion", "slowfast_r50"):
         _compare(model, options.clients, options.triton_python)
@@ -71,7 +71,7 @@ def _compare(model: str, concurrency: Sequence[int], triton_python: str) -> None
         for name, launch in peers.items():
             try:
                 subjects.append(Subject(name, launch()))
-            except (RuntimeError, DeployError) as error:
+            except (RuntimeError, DeployError, OSError) as error:
                 missing.append(f"{name}: {error}")
                 console.print(missing[-1], style="yellow")
         rows = []

@@ -1,7 +1,7 @@
 """Triton through pytriton. Clips come as arrays of bytes; ``POST /v2/models/clips/infer``.
 
-With NumPy 2, which OpenCV wants, pytriton 0.7 misreads arrays of strings. So clips come as numbers, those of a
-batch must have the same size, as they have here, and replies arrive with their size but without their bytes.
+pytriton 0.7 wants the Python that its Triton was built for, and with NumPy 2 it hands over other bytes than
+were sent; `scripts/setup-bench` makes an environment for it. Clips of one batch must have the same size.
 """
 
 from __future__ import annotations
