@@ -15,6 +15,7 @@ STEPS = (
     "sandbox",
     "serve",
     "batching",
+    "process",
     "start",
     "claims",
     "stream_encoding",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Sequence
+from typing import NoReturn
 
 import typer
 
@@ -37,9 +39,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
             console.print_json({"error": error.to_dict()}, indent=None)
         sys.exit(console.exit_code(error))
     except SystemExit as ended:
-        if ended.code != _INTERRUPTED:
-            raise
-        console.err.print("Stopped.")
-        sys.stdout.flush()
-        # Threads that wait for replies would keep the process for as long as their requests may take.
-        os._exit(_INTERRUPTED)
+        if ended.code == _INTERRUPTED:
+            console.err.print("Stopped.")
+            # Threads that wait for replies would keep the process for as long as their requests may take.
+            _end(_INTERRUPTED)
+        if isinstance(ended.code, int | None) and any(thread.daemon for thread in threading.enumerate()):
+            # One that hangs in FFmpeg would come back into an interpreter that is being taken apart, and crash.
+            _end(ended.code or 0)
+        raise
+
+
+def _end(code: int) -> NoReturn:
+    """Exit at once; what was printed is out, and no thread is waited for."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,134 @@
+"""What settings of a whole process do to a model on a CPU: memory kept, threads that wait, one process or two.
+
+Each setting has two processes of its own; they take turns, first one alone, then both at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from actionrec.host import keep_freed_memory
+from actionrec.manifest import Manifest
+from actionrec.runtime import Runtime
+from rich.console import Console
+
+from benchmarks.load import PROJECT
+from benchmarks.measure import report
+from benchmarks.model import random_r50
+from export.build import Order, build
+
+SETTINGS: dict[str, tuple[bool, dict[str, str]]] = {
+    "as it comes": (False, {}),
+    "freed memory is kept": (True, {}),
+    "kept, threads sleep at once": (True, {"OMP_WAIT_POLICY": "PASSIVE"}),
+    "kept, threads spin briefly (as served)": (True, {"GOMP_SPINCOUNT": "5000"}),
+}
+"""Name -> whether freed memory is kept, and what is in the environment."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--archive", type=Path, help="an unpacked one; default: a SlowFast R50, built first")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--keep", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        _child(options.archive, options.keep)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        _compare(options.archive or _archive(Path(folder)), options.rounds)
+
+
+def _archive(folder: Path) -> Path:
+    weights = folder / "weights.pth"
+    torch.save(random_r50()[1].state_dict(), weights)
+    built = build(Order(model="slowfast_r50", weights=str(weights), store=folder), Console(quiet=True))
+    zipfile.ZipFile(built.path).extractall(folder / "archive")
+    return folder / "archive"
+
+
+def _compare(archive: Path, rounds: int) -> None:
+    pairs = {name: [_start(archive, *setting) for _ in range(2)] for name, setting in SETTINGS.items()}
+    alone: dict[str, list[float]] = {name: [] for name in pairs}
+    both: dict[str, list[float]] = {name: [] for name in pairs}
+    faults: dict[str, list[float]] = {name: [] for name in pairs}
+    try:
+        for number in range(rounds + 1):
+            for name, pair in pairs.items():
+                one, missed = _run(pair[:1])
+                two, _ = _run(pair)
+                if number:  # the first round warms up
+                    alone[name].append(one)
+                    both[name].append(two / 2)
+                    faults[name].append(missed)
+    finally:
+        for process in (process for pair in pairs.values() for process in pair):
+            process.kill()
+            process.communicate()
+    rows: list[dict[str, Any]] = [
+        {
+            "process": name,
+            "one alone, ms a clip": statistics.median(alone[name]),
+            "two at once, ms a clip": statistics.median(both[name]),
+            "page faults a clip": statistics.median(faults[name]),
+        }
+        for name in pairs
+    ]
+    report("process", "Settings of a process that runs a SlowFast R50", rows)
+
+
+def _start(archive: Path, keep: bool, variables: dict[str, str]) -> subprocess.Popen[str]:
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.process", "--child", "--archive", str(archive)]
+    return subprocess.Popen(
+        command + ["--keep"] * keep,
+        cwd=PROJECT,
+        env={**os.environ, **variables},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+def _run(processes: list[subprocess.Popen[str]]) -> tuple[float, float]:
+    """(milliseconds until all have run a clip, page faults of the first)."""
+    begun = time.perf_counter()
+    for process in processes:
+        assert process.stdin
+        process.stdin.write("\n")
+        process.stdin.flush()
+    replies = [process.stdout.readline() for process in processes if process.stdout]
+    return (time.perf_counter() - begun) * 1e3, float(json.loads(replies[0]))
+
+
+def _child(archive: Path, keep: bool) -> None:
+    """A clip for each line that comes; answers with its page faults."""
+    if keep:
+        keep_freed_memory()
+    runtime = Runtime(archive, Manifest.load(archive), "cpu")
+    runtime.warm_up()
+    spec = runtime.spec
+    pathways = runtime.transform([np.zeros((spec.num_frames, spec.crop, spec.crop, 3), np.int16)])
+    for _ in sys.stdin:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        runtime.scores(list(pathways))
+        sys.stdout.write(f"{resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before}\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
