@@ -10,6 +10,7 @@ from benchmarks.measure import console
 STEPS = (
     "decode",
     "timeline",
+    "edges",
     "model",
     "job",
     "sandbox",

@@ -14,24 +14,21 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from actionrec.manifest import CONFIG_FILE
-from rich.console import Console
 
+from benchmarks.archives import R50, archive
 from benchmarks.load import Subject, raw, round_robin, torchserve
 from benchmarks.measure import report
-from benchmarks.model import random_r50
 from benchmarks.videos import video
 from export.archive import write_checksum
-from export.build import Order, build
 
 _MAR_MANIFEST = "MAR-INF/MANIFEST.json"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", choices=("slowfast_r50", "motion"), default="motion")
+    parser.add_argument("--model", choices=(R50, "motion"), default="motion")
     parser.add_argument("--sizes", type=int, nargs="+", default=(1, 2, 4, 8))
     parser.add_argument("--delays", type=int, nargs="+", default=(1, 5, 20), help="milliseconds")
     parser.add_argument("--clients", type=int, nargs="+", default=(1, 4, 8))
@@ -40,7 +37,7 @@ def main() -> None:
     data = video(340, 256)
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder) / "store"
-        archive = _archive(options.model, Path(folder))
+        mar = archive(options.model, Path(folder))
         settings = [
             (f"{options.model}_{size}_{delay}", {"batchSize": size, "maxBatchDelay": delay})
             # One clip never waits for another.
@@ -48,7 +45,7 @@ def main() -> None:
             if size > 1 or delay == options.delays[0]
         ]
         for name, values in settings:
-            _variant(archive, store, name, values)
+            _variant(mar, store, name, values)
         rows: list[dict[str, Any]] = []
         with torchserve(store) as state:
             subjects = [Subject(name, raw(state.predict_url(name))) for name, _ in settings]
@@ -60,18 +57,10 @@ def main() -> None:
     report(f"batching_{options.model}", f"{options.model}: batch size and delay", rows)
 
 
-def _archive(model: str, folder: Path) -> Path:
-    weights = ""
-    if model == "slowfast_r50":
-        weights = str(folder / "weights.pth")
-        torch.save(random_r50()[1].state_dict(), weights)
-    return build(Order(model=model, weights=weights, store=folder), Console(quiet=True)).path
-
-
-def _variant(archive: Path, store: Path, name: str, values: dict[str, int]) -> None:
+def _variant(mar: Path, store: Path, name: str, values: dict[str, int]) -> None:
     """The same archive by another name and with other values in its configuration."""
     store.mkdir(exist_ok=True)
-    with zipfile.ZipFile(archive) as source, zipfile.ZipFile(store / f"{name}.mar", "w") as target:
+    with zipfile.ZipFile(mar) as source, zipfile.ZipFile(store / f"{name}.mar", "w") as target:
         for entry in source.infolist():
             content = source.read(entry)
             if entry.filename == CONFIG_FILE:

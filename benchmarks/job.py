@@ -7,7 +7,6 @@ The tutorial's loop is pytorchvideo's EncodedVideo and transforms, then the eage
 from __future__ import annotations
 
 import tempfile
-import zipfile
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,11 @@ import torch
 from actionrec.pipeline import Classifier
 from actionrec.request import ClipRequest
 from actionrec.spec import ClipSpec
-from rich.console import Console
 
+from benchmarks.archives import R50, archive, unpacked
 from benchmarks.measure import interleaved_ms, report
 from benchmarks.model import random_r50
 from benchmarks.videos import SIZES, video
-from export.build import Order, build
 from tests.reference import reference_pathways
 
 ROUNDS = 5
@@ -32,11 +30,7 @@ CLIPS = 4
 def main() -> None:
     spec, net = random_r50()
     with tempfile.TemporaryDirectory() as folder:
-        weights = Path(folder) / "weights.pth"
-        torch.save(net.state_dict(), weights)
-        order = Order(model="slowfast_r50", weights=str(weights), store=Path(folder))
-        zipfile.ZipFile(build(order, Console(quiet=True)).path).extractall(Path(folder) / "archive")
-        classifier = Classifier.load(Path(folder) / "archive")
+        classifier = Classifier.load(unpacked(archive(R50, Path(folder))))
         rows: list[dict[str, Any]] = []
         for width, height in SIZES:
             data = video(width, height)

@@ -72,7 +72,7 @@ def round_robin(subjects: Sequence[Subject], data: bytes, clients: int, count: i
     rates: dict[str, list[float]] = {subject.name: [] for subject in subjects}
     taken: dict[str, list[float]] = {subject.name: [] for subject in subjects}
     gc.collect()
-    gc.freeze()  # or a collection of torch's objects falls into somebody's round: 170 ms
+    gc.freeze()  # or a collection of torch's objects falls into somebody's round
     for number in range(ROUNDS + 1):
         for subject in subjects:
             seconds, latencies = load(subject, data, clients, count)

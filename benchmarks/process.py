@@ -6,7 +6,7 @@ Each setting has two processes of its own; they take turns, first one alone, the
 from __future__ import annotations
 
 import argparse
-import json
+import gc
 import os
 import resource
 import statistics
@@ -14,21 +14,17 @@ import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from actionrec.host import keep_freed_memory
 from actionrec.manifest import Manifest
 from actionrec.runtime import Runtime
-from rich.console import Console
 
+from benchmarks.archives import R50, archive, unpacked
 from benchmarks.load import PROJECT
-from benchmarks.measure import report
-from benchmarks.model import random_r50
-from export.build import Order, build
+from benchmarks.measure import console, report
 
 SETTINGS: dict[str, tuple[bool, dict[str, str]]] = {
     "as it comes": (False, {}),
@@ -50,22 +46,15 @@ def main() -> None:
         _child(options.archive, options.keep)
         return
     with tempfile.TemporaryDirectory() as folder:
-        _compare(options.archive or _archive(Path(folder)), options.rounds)
+        _compare(options.archive or unpacked(archive(R50, Path(folder))), options.rounds)
 
 
-def _archive(folder: Path) -> Path:
-    weights = folder / "weights.pth"
-    torch.save(random_r50()[1].state_dict(), weights)
-    built = build(Order(model="slowfast_r50", weights=str(weights), store=folder), Console(quiet=True))
-    zipfile.ZipFile(built.path).extractall(folder / "archive")
-    return folder / "archive"
-
-
-def _compare(archive: Path, rounds: int) -> None:
-    pairs = {name: [_start(archive, *setting) for _ in range(2)] for name, setting in SETTINGS.items()}
+def _compare(folder: Path, rounds: int) -> None:
+    pairs = {name: [_start(folder, *setting) for _ in range(2)] for name, setting in SETTINGS.items()}
     alone: dict[str, list[float]] = {name: [] for name in pairs}
     both: dict[str, list[float]] = {name: [] for name in pairs}
     faults: dict[str, list[float]] = {name: [] for name in pairs}
+    collections = [_read(process) for pair in pairs.values() for process in pair]
     try:
         for number in range(rounds + 1):
             for name, pair in pairs.items():
@@ -88,11 +77,13 @@ def _compare(archive: Path, rounds: int) -> None:
         }
         for name in pairs
     ]
-    report("process", "Settings of a process that runs a SlowFast R50", rows)
+    notes = {"full garbage collection, ms": statistics.median(collections)}
+    console.print(notes)
+    report("process", "Settings of a process that runs a SlowFast R50", rows, notes)
 
 
-def _start(archive: Path, keep: bool, variables: dict[str, str]) -> subprocess.Popen[str]:
-    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.process", "--child", "--archive", str(archive)]
+def _start(folder: Path, keep: bool, variables: dict[str, str]) -> subprocess.Popen[str]:
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.process", "--child", "--archive", str(folder)]
     return subprocess.Popen(
         command + ["--keep"] * keep,
         cwd=PROJECT,
@@ -111,23 +102,35 @@ def _run(processes: list[subprocess.Popen[str]]) -> tuple[float, float]:
         assert process.stdin
         process.stdin.write("\n")
         process.stdin.flush()
-    replies = [process.stdout.readline() for process in processes if process.stdout]
-    return (time.perf_counter() - begun) * 1e3, float(json.loads(replies[0]))
+    faults = [_read(process) for process in processes]
+    return (time.perf_counter() - begun) * 1e3, faults[0]
 
 
-def _child(archive: Path, keep: bool) -> None:
-    """A clip for each line that comes; answers with its page faults."""
+def _read(process: subprocess.Popen[str]) -> float:
+    assert process.stdout
+    return float(process.stdout.readline())
+
+
+def _child(folder: Path, keep: bool) -> None:
+    """Says what a full garbage collection takes; then a clip for each line that comes, and its page faults."""
     if keep:
         keep_freed_memory()
-    runtime = Runtime(archive, Manifest.load(archive), "cpu")
+    runtime = Runtime(folder, Manifest.load(folder), "cpu")
     runtime.warm_up()
     spec = runtime.spec
     pathways = runtime.transform([np.zeros((spec.num_frames, spec.crop, spec.crop, 3), np.int16)])
+    begun = time.perf_counter()
+    gc.collect()
+    _say((time.perf_counter() - begun) * 1e3)
     for _ in sys.stdin:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         runtime.scores(list(pathways))
-        sys.stdout.write(f"{resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before}\n")
-        sys.stdout.flush()
+        _say(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+
+
+def _say(number: float) -> None:
+    sys.stdout.write(f"{number}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

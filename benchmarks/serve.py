@@ -16,27 +16,23 @@ import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
 import requests
-import torch
 from actionrec.decode import decode
 from actionrec.pipeline import Classifier
 from actionrec.request import ClipRequest
-from rich.console import Console
 
+from benchmarks.archives import R50, archive, unpacked
 from benchmarks.load import DEADLINE_SECONDS, PROJECT, Classify, Subject, check, raw, round_robin, torchserve
 from benchmarks.measure import console, report
-from benchmarks.model import random_r50
 from benchmarks.peers import NULL
 from benchmarks.videos import video
 from deploy.preflight import DeployError, free_ports
 from export.archive import SERVING, write_checksum
-from export.build import Order, build
 
 CONCURRENCY = (1, 2, 4, 8)
 _START_SECONDS = 180
@@ -46,27 +42,27 @@ Send = Callable[[requests.Session, bytes], requests.Response]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", choices=("slowfast_r50", "motion", NULL), action="append")
+    parser.add_argument("--model", choices=(R50, "motion", NULL), action="append")
     parser.add_argument("--clients", type=int, nargs="+", default=CONCURRENCY)
     parser.add_argument("--triton-python", default=str(Path(sys.prefix) / "triton" / "bin" / "python"))
     options = parser.parse_args()
-    for model in options.model or (NULL, "motion", "slowfast_r50"):
+    for model in options.model or (NULL, "motion", R50):
         _compare(model, options.clients, options.triton_python)
 
 
 def _compare(model: str, concurrency: Sequence[int], triton_python: str) -> None:
     data = video(340, 256)
     # Enough for a median, and for minutes rather than hours: a clip takes a full-size model a second.
-    least = {NULL: 100, "motion": 24, "slowfast_r50": 4}[model]
+    least = {NULL: 100, "motion": 24, R50: 4}[model]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        store, archive = _archive(model, folder)
+        store, served = _archive(model, folder)
         subjects, missing = [], []
         peers: dict[str, Callable[[], Classify]] = {
             "TorchServe (ours)": lambda: raw(stack.enter_context(torchserve(store)).predict_url(model)),
-            "LitServe": lambda: stack.enter_context(_peer("litserve", sys.executable, archive, _litserve)),
-            "Ray Serve": lambda: stack.enter_context(_peer("rayserve", sys.executable, archive, _rayserve)),
-            "Triton (pytriton)": lambda: stack.enter_context(_peer("triton", triton_python, archive, _triton)),
+            "LitServe": lambda: stack.enter_context(_peer("litserve", sys.executable, served, _litserve)),
+            "Ray Serve": lambda: stack.enter_context(_peer("rayserve", sys.executable, served, _rayserve)),
+            "Triton (pytriton)": lambda: stack.enter_context(_peer("triton", triton_python, served, _triton)),
         }
         for name, launch in peers.items():
             try:
@@ -76,7 +72,7 @@ def _compare(model: str, concurrency: Sequence[int], triton_python: str) -> None
                 console.print(missing[-1], style="yellow")
         rows = []
         for clients in concurrency:
-            here = _in_process(archive, data, clients) if model != NULL else []
+            here = _in_process(served, data, clients) if model != NULL else []
             rows += round_robin([*here, *subjects], data, clients, max(least, clients))
     for row in rows:
         base = next((r for r in rows if r["clients"] == row["clients"] and r["what"] == "in-process"), None)
@@ -90,13 +86,7 @@ def _archive(model: str, folder: Path) -> tuple[Path, str]:
     store = folder / "store"
     if model == NULL:
         return _null_archive(store, folder), NULL
-    weights = ""
-    if model == "slowfast_r50":
-        weights = str(folder / "weights.pth")
-        torch.save(random_r50()[1].state_dict(), weights)
-    built = build(Order(model=model, weights=weights, store=store), Console(quiet=True))
-    zipfile.ZipFile(built.path).extractall(folder / "archive")
-    return store, str(folder / "archive")
+    return store, str(unpacked(archive(model, store)))
 
 
 def _null_archive(store: Path, folder: Path) -> Path:
@@ -112,7 +102,7 @@ def _null_archive(store: Path, folder: Path) -> Path:
 
 
 @contextmanager
-def _peer(name: str, python: str, archive: str, send: Callable[[str], Send]) -> Iterator[Classify]:
+def _peer(name: str, python: str, served: str, send: Callable[[str], Send]) -> Iterator[Classify]:
     """A server of `benchmarks.peers`, up when this returns and gone with its children afterwards."""
     port = free_ports("127.0.0.1")
     command = [
@@ -122,7 +112,7 @@ def _peer(name: str, python: str, archive: str, send: Callable[[str], Send]) -> 
         "-m",
         f"benchmarks.peers.{name}",
         "--archive",
-        archive,
+        served,
         "--port",
         str(port),
         "--batch-size",
@@ -201,9 +191,9 @@ def _triton(url: str) -> Send:
     return post
 
 
-def _in_process(archive: str, data: bytes, clients: int) -> list[Subject]:
+def _in_process(served: str, data: bytes, clients: int) -> list[Subject]:
     """The classifier without a server, given as many clips at once as a batch has; and the model alone."""
-    classifier = Classifier.load(Path(archive), open_clips=SERVING["batchSize"], sandbox=True)
+    classifier = Classifier.load(Path(served), open_clips=SERVING["batchSize"], sandbox=True)
     frames = decode(data, classifier.manifest.spec).frames
     pathways = classifier.runtime.transform([frames])
     requests_ = [ClipRequest(data)] * min(clients, SERVING["batchSize"])

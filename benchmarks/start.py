@@ -10,45 +10,31 @@ from typing import Any
 
 import psutil
 import requests
-import torch
-from rich.console import Console
 
+from benchmarks.archives import R50, archive
+from benchmarks.load import DEADLINE_SECONDS, torchserve
 from benchmarks.measure import report
-from benchmarks.model import random_r50
 from benchmarks.videos import video
 from deploy.management import get_models
-from deploy.server import Settings, start, stop
-from export.build import Order, build
 
-PROJECT = Path(__file__).parent.parent
 STARTS = 3
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=1000)
-    parser.add_argument("--model", choices=("slowfast_r50", "motion"), default="slowfast_r50")
+    parser.add_argument("--model", choices=(R50, "motion"), default=R50)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder)
-        weights = ""
-        if options.model == "slowfast_r50":
-            weights = str(home / "weights.pth")
-            torch.save(random_r50()[1].state_dict(), weights)
-        build(Order(model=options.model, weights=weights, store=home / "store"), Console(quiet=True))
-        rows = [_served(home, 1) for _ in range(STARTS - 1)] + [_served(home, options.requests)]
+        archive(options.model, Path(folder))
+        rows = [_served(Path(folder), 1) for _ in range(STARTS - 1)] + [_served(Path(folder), options.requests)]
     report(f"start_{options.model}", f"{options.model}: from `make serve` to READY, and memory", rows)
 
 
-def _served(home: Path, count: int) -> dict[str, Any]:
-    run_dir = home / "run"
-    settings = Settings(
-        home / "store", config=PROJECT / "config.properties", run_dir=run_dir, log_dir=home / "logs", port=0
-    )
+def _served(store: Path, count: int) -> dict[str, Any]:
     begun = time.monotonic()
-    state = start(settings)
-    ready = time.monotonic() - begun
-    try:
+    with torchserve(store) as state:
+        ready = time.monotonic() - begun
         (model,) = get_models(state.management_url, state.models)
         (worker,) = model.workers
         process = worker.process()
@@ -58,11 +44,9 @@ def _served(home: Path, count: int) -> dict[str, Any]:
         with requests.Session() as session:
             marks = []
             for number in range(count):
-                session.post(url, data=data, timeout=120).raise_for_status()
+                session.post(url, data=data, timeout=DEADLINE_SECONDS).raise_for_status()
                 if number in (0, count // 2, count - 1):
                     marks.append(_resident_mb(process))
-    finally:
-        stop(run_dir)
     return {
         "ready after s": ready,
         "requests": count,

@@ -37,16 +37,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         console.complain(error)
         if "--json" in words:
             console.print_json({"error": error.to_dict()}, indent=None)
-        sys.exit(console.exit_code(error))
+        code = console.exit_code(error)
     except SystemExit as ended:
-        if ended.code == _INTERRUPTED:
-            console.err.print("Stopped.")
-            # Threads that wait for replies would keep the process for as long as their requests may take.
-            _end(_INTERRUPTED)
-        if isinstance(ended.code, int | None) and any(thread.daemon for thread in threading.enumerate()):
-            # One that hangs in FFmpeg would come back into an interpreter that is being taken apart, and crash.
-            _end(ended.code or 0)
-        raise
+        if not isinstance(ended.code, int | None):
+            raise
+        code = ended.code or 0
+    else:
+        code = 0
+    if code == _INTERRUPTED:
+        console.err.print("Stopped.")
+    # Threads that wait for replies would keep the process for as long as their requests may take. One that
+    # hangs in FFmpeg would come back into an interpreter that is being taken apart, and crash.
+    if code == _INTERRUPTED or any(thread.daemon for thread in threading.enumerate()):
+        _end(code)
+    sys.exit(code)
 
 
 def _end(code: int) -> NoReturn:

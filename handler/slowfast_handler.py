@@ -55,8 +55,8 @@ class SlowFastHandler:
         described = self.classifier.describe()
         logger.info("Loaded %s %s: %s", manifest.name, manifest.version, described["serving"])
         logger.info("Decoding sandbox: %s", described["sandbox"])
-        # What lives from here on lives as long as the worker. Unfrozen, Python now and then looks through the
-        # 340,000 objects of torch and the model, and a request waits 170 ms for it.
+        # What lives from here on lives as long as the worker. Unfrozen, Python now and then looks through all
+        # objects of torch and the model, and a request waits for it (benchmarks/process.py).
         gc.collect()
         gc.freeze()
 

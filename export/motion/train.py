@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,19 +45,19 @@ class Stage:
     Repetition gets the network off the plateau at chance, and is overfitted soon after."""
     filmed_share: float
     """Of the fresh samples, those that went through a codec."""
+    peak: float | None = None
+    """Learning rate that falls to nothing from here on; None: the fall of the stage before goes on."""
 
 
 STAGES = (
-    Stage(64, 1800, 6, 0.0),
+    Stage(64, 1800, 6, 0.0, 2e-3),
     Stage(64, 1100, PAIRS, 0.05),
     Stage(96, 500, PAIRS, 0.1),
     Stage(96, 250, PAIRS, 0.3),
-    Stage(96, 1850, PAIRS, 0.25),
-    Stage(96, 2000, PAIRS, 0.25),
+    Stage(96, 1850, PAIRS, 0.25, 1e-3),
+    Stage(96, 2000, PAIRS, 0.25, 1e-3),
 )
 """Small frames first: the plateau at chance is left sooner there, at less than half the cost a step."""
-FALLS = ((2e-3, 3650), (1e-3, 1850), (1e-3, 2000))
-"""The learning rate: its peak, and the steps over which it falls from there to nothing; again and again."""
 
 
 @dataclass(slots=True)
@@ -88,7 +89,7 @@ class Run:
         decayed = [p for p in model.parameters() if p.ndim > 1]
         plain = [p for p in model.parameters() if p.ndim <= 1]
         groups = [{"params": decayed, "weight_decay": 0.03}, {"params": plain, "weight_decay": 0.0}]
-        return cls(model, average, torch.optim.AdamW(groups, lr=FALLS[0][0]))
+        return cls(model, average, torch.optim.AdamW(groups))
 
     def save(self, path: Path) -> None:
         state = {
@@ -115,7 +116,7 @@ class Run:
 
 
 def train(
-    out: Path, work: Path, seed: int = 0, stages: tuple[Stage, ...] = STAGES, footage: Path | None = None
+    out: Path, work: Path, seed: int = 0, stages: Sequence[Stage] = STAGES, footage: Path | None = None
 ) -> None:
     """Train the network and write its weights.
 
@@ -130,11 +131,11 @@ def train(
     if checkpoint.exists():
         run.load(checkpoint)
         log.info("going on from step %d", run.progress.step)
-    total, begun = sum(stage.steps for stage in stages), 0
+    begun = 0
     for number, stage in enumerate(stages):
         begun += stage.steps
         if run.progress.step < begun:
-            _stage(run, stage, begun, total, seed * 100 + number, checkpoint, out, footage)
+            _stage(run, stage, begun, stages, seed * 100 + number, checkpoint, out, footage)
     export(run.average, out)
     log.info(
         "done: %d steps, %d clips drawn, %.0f minutes",
@@ -151,9 +152,16 @@ def export(model: nn.Module, out: Path) -> None:
 
 
 def _stage(
-    run: Run, stage: Stage, until: int, total: int, seed: int, checkpoint: Path, out: Path, footage: Path | None
+    run: Run,
+    stage: Stage,
+    until: int,
+    stages: Sequence[Stage],
+    seed: int,
+    checkpoint: Path,
+    out: Path,
+    footage: Path | None,
 ) -> None:
-    progress = run.progress
+    progress, total = run.progress, sum(stage.steps for stage in stages)
     run.resize(stage.side)
     rng = np.random.default_rng([seed, progress.step])
     fixed = np.random.default_rng(7_000_000)
@@ -168,7 +176,7 @@ def _stage(
             again = [memory[i] for i in rng.integers(len(memory), size=PAIRS - stage.fresh)]
             memory.extend(fresh)
             frames, labels = batch(rng, fresh + again)
-            loss, accuracy = _step(run, frames, labels)
+            loss, accuracy = _step(run, frames, labels, _rate(progress.step, stages))
             progress.step += 1
             progress.fresh_clips += stage.fresh
             progress.accuracy += 0.03 * (accuracy - progress.accuracy)
@@ -196,11 +204,11 @@ def _stage(
         studio.close()
 
 
-def _step(run: Run, frames: NDArray[np.uint8], labels: NDArray[np.int64]) -> tuple[float, float]:
+def _step(run: Run, frames: NDArray[np.uint8], labels: NDArray[np.int64], rate: float) -> tuple[float, float]:
     """One step on a batch; returns its loss and accuracy."""
     step = run.progress.step
     for group in run.optimiser.param_groups:
-        group["lr"] = _rate(step)
+        group["lr"] = rate
     run.model.train()
     target = torch.from_numpy(labels)
     logits = run.model(pathways(frames))
@@ -219,16 +227,23 @@ def _step(run: Run, frames: NDArray[np.uint8], labels: NDArray[np.int64]) -> tup
     return float(loss.detach()), float((logits.argmax(1) == target).float().mean())
 
 
-def _rate(step: int) -> float:
+def _rate(step: int, stages: Sequence[Stage]) -> float:
     """The learning rate: warm-ups, each followed by half a cosine."""
+    falls: list[tuple[float, int]] = []
+    for stage in stages:
+        if stage.peak is None:
+            peak, steps = falls.pop()
+            falls.append((peak, steps + stage.steps))
+        else:
+            falls.append((stage.peak, stage.steps))
     begun = 0
-    for peak, steps in FALLS:
+    for peak, steps in falls:
         done = (step - begun) / steps
         if done < 1:
             warm = min(1.0, (step - begun + 1) / 100)
             return max(peak * warm * 0.5 * (1 + math.cos(math.pi * done)), peak / 200)
         begun += steps
-    return FALLS[-1][0] / 200
+    raise ValueError(f"step {step} is beyond the last stage")
 
 
 @torch.inference_mode()

@@ -7,7 +7,7 @@ from .errors import ClipError
 FFMPEG_LINE = "ffmpeg -i input -c:v libx264 output.mp4"
 REENCODE = f"It is damaged or cut short. Send it again, or re-encode it: {FFMPEG_LINE}"
 
-# (offset, bytes, name) of files that people send by mistake, and of the containers above.
+# (offset, bytes, name) of files that people send by mistake, and of containers.
 _AUDIO = (
     (0, b"ID3", "an MP3 file"),
     (0, b"\xff\xfb", "an MP3 file"),

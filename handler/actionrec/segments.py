@@ -42,9 +42,8 @@ STEADY = 0.95
 """Share of the best score of its neighbours that every window beside a change has where scores are steady."""
 
 TURN = 0.97
-"""Share of the best score at which a window is held to begin to see another action. With `STEADY`: of 280 edges
-between motions, known to a frame, 98.6 % within a stride of 0.5 s instead of 96.8 %, and unchanged where noise
-was laid over the scores."""
+"""Share of the best score at which a window is held to begin to see another action. With `STEADY`: 98.2 % of
+280 edges within a stride instead of 96.8 % (benchmarks/edges.py)."""
 
 FARTHEST_TURN = 0.25
 """Of a window's length; an edge is moved no further."""
