@@ -34,6 +34,8 @@ SETTINGS: dict[str, tuple[bool, dict[str, str]]] = {
 }
 """Name -> whether freed memory is kept, and what is in the environment."""
 
+_CLIP, _COLLECT = "clip", "collect"
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -54,16 +56,18 @@ def _compare(folder: Path, rounds: int) -> None:
     alone: dict[str, list[float]] = {name: [] for name in pairs}
     both: dict[str, list[float]] = {name: [] for name in pairs}
     faults: dict[str, list[float]] = {name: [] for name in pairs}
-    collections = [_read(process) for pair in pairs.values() for process in pair]
+    collections = []
     try:
         for number in range(rounds + 1):
             for name, pair in pairs.items():
                 one, missed = _run(pair[:1])
                 two, _ = _run(pair)
+                collected, _ = _run(pair[:1], _COLLECT)
                 if number:  # the first round warms up
                     alone[name].append(one)
                     both[name].append(two / 2)
                     faults[name].append(missed)
+                    collections.append(collected)
     finally:
         for process in (process for pair in pairs.values() for process in pair):
             process.kill()
@@ -95,12 +99,12 @@ def _start(folder: Path, keep: bool, variables: dict[str, str]) -> subprocess.Po
     )
 
 
-def _run(processes: list[subprocess.Popen[str]]) -> tuple[float, float]:
-    """(milliseconds until all have run a clip, page faults of the first)."""
+def _run(processes: list[subprocess.Popen[str]], what: str = _CLIP) -> tuple[float, float]:
+    """(milliseconds until all have done it, page faults of the first)."""
     begun = time.perf_counter()
     for process in processes:
         assert process.stdin
-        process.stdin.write("\n")
+        process.stdin.write(f"{what}\n")
         process.stdin.flush()
     faults = [_read(process) for process in processes]
     return (time.perf_counter() - begun) * 1e3, faults[0]
@@ -112,25 +116,21 @@ def _read(process: subprocess.Popen[str]) -> float:
 
 
 def _child(folder: Path, keep: bool) -> None:
-    """Says what a full garbage collection takes; then a clip for each line that comes, and its page faults."""
+    """A clip, or a full garbage collection, for each line that comes; answers with its page faults."""
     if keep:
         keep_freed_memory()
     runtime = Runtime(folder, Manifest.load(folder), "cpu")
     runtime.warm_up()
     spec = runtime.spec
     pathways = runtime.transform([np.zeros((spec.num_frames, spec.crop, spec.crop, 3), np.int16)])
-    begun = time.perf_counter()
-    gc.collect()
-    _say((time.perf_counter() - begun) * 1e3)
-    for _ in sys.stdin:
+    for line in sys.stdin:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        runtime.scores(list(pathways))
-        _say(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-
-
-def _say(number: float) -> None:
-    sys.stdout.write(f"{number}\n")
-    sys.stdout.flush()
+        if line.strip() == _CLIP:
+            runtime.scores(list(pathways))
+        else:
+            gc.collect()
+        sys.stdout.write(f"{resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before}\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":
