@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
+import av
 import requests
 
 
@@ -124,8 +128,84 @@ def jpeg_camera(pictures: list[bytes], seconds_each: float) -> Iterator[str]:
         yield f"{url}/video.mjpg"
 
 
+class LiveHls:
+    """A video played as live HLS, over and over: a playlist of the last four seconds, in segments of one.
+
+    Use it in a ``with`` statement.
+
+    Args:
+        video: a file whose key frames are a second apart at most.
+        folder: for the playlist and the segments.
+    """
+
+    def __init__(self, video: bytes, folder: Path) -> None:
+        self._video, self._folder = video, folder
+        self._over, self._hidden = threading.Event(), threading.Event()
+        self._player = threading.Thread(target=self._play, daemon=True)
+        self.url = ""
+
+    def hide(self) -> None:
+        """Every file is 404, as it is while a media server starts."""
+        self._hidden.set()
+
+    def show(self) -> None:
+        """All is as it was; it has played on."""
+        self._hidden.clear()
+
+    def __enter__(self) -> LiveHls:
+        hidden = self._hidden
+
+        class Handler(SimpleHTTPRequestHandler):
+            def do_GET(self) -> None:
+                if hidden.is_set():
+                    self.send_error(404)
+                else:
+                    super().do_GET()
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Quiet."""
+
+        self._player.start()
+        self._server = _serving(partial(Handler, directory=str(self._folder)))
+        self.url = f"{self._server.__enter__()}/live.m3u8"
+        while self._player.is_alive() and not (self._folder / "live.m3u8").exists():
+            time.sleep(0.05)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._server.__exit__(None, None, None)
+        self._player.join()
+
+    def _play(self) -> None:
+        options = {"hls_time": "1", "hls_list_size": "4", "hls_flags": "delete_segments+temp_file"}
+        playlist = str(self._folder / "live.m3u8")
+        with (
+            av.open(playlist, "w", format="hls", options=options) as output,
+            av.open(io.BytesIO(self._video), "r") as file,
+        ):
+            source = file.streams.video[0]
+            stream = output.add_stream_from_template(source)
+            assert source.duration is not None
+            assert source.time_base is not None
+            length, began, offset = float(source.duration * source.time_base), time.monotonic(), 0.0
+            while True:
+                for packet in file.demux(source):
+                    if packet.dts is None or packet.pts is None or packet.time_base is None:
+                        continue
+                    due = began + offset + float(packet.dts * packet.time_base)
+                    packet.dts += round(offset / packet.time_base)
+                    packet.pts += round(offset / packet.time_base)
+                    packet.stream = stream
+                    if self._over.wait(max(0.0, due - time.monotonic())):
+                        return
+                    output.mux(packet)
+                offset += length
+                file.seek(0)
+
+
 @contextmanager
-def _serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+def _serving(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, daemon=True)

@@ -16,7 +16,7 @@ import pytest
 
 from tests.conftest import DEADLINE_SECONDS, PROJECT, RunningServer
 from tests.helpers_http import FileServer, serve
-from tests.helpers_slow import Proxy, live_http, proxy
+from tests.helpers_slow import LiveHls, Proxy, live_http, proxy
 from tests.streams import SECONDS_EACH, StreamCommand, motion_video
 
 LABELS = ("moving left", "rotating clockwise")
@@ -100,6 +100,26 @@ def test_live_mpegts_over_http(motion_server: RunningServer) -> None:
     for result in command.of("result"):
         window = result["window"]
         assert not window["start_seconds"] < gap["end_seconds"] - 0.1 < window["end_seconds"] - 0.2
+
+
+def test_live_hls(motion_server: RunningServer, tmp_path: Path) -> None:
+    """A live HLS has no end, however short its playlist; while it is away that is a gap, then it goes on."""
+    video = motion_video("moving up", "moving left", seconds_each=2)
+    with (
+        LiveHls(video, tmp_path) as camera,
+        StreamCommand(camera.url, "--url", _url(motion_server), "--interval", "0.5") as command,
+    ):
+        command.wait_for("result", 2)
+        camera.hide()
+        command.wait_for("lost")
+        camera.show()
+        gap = command.wait_for("gap")
+        said = len(command.of("result"))
+        command.wait_for("result", said + 2)
+        command.process.send_signal(signal.SIGINT)
+        assert command.finish() == 0
+    assert gap["end_seconds"] > gap["start_seconds"]
+    assert {result["predictions"][0]["label"] for result in command.of("result")} & {"moving up", "moving left"}
 
 
 def test_a_slow_server_is_not_waited_for(motion_server: RunningServer, file: str) -> None:

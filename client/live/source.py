@@ -37,6 +37,7 @@ _FILE_HOLE_SECONDS = 60.0
 # These have no timestamps worth the name. Those of a file are counted, as `actionrec.container` does; a live
 # one's times are those of arrival (cameras that send JPEGs do so at any rate).
 _COUNTED = frozenset({"avi", "h264", "hevc", "m4v", "mpegvideo", "mjpeg", "mpjpeg"})
+_LISTED = frozenset({"hls", "dash"})
 _CLOCK = Fraction(1, 90_000)
 
 
@@ -174,12 +175,13 @@ class Connection:
         self._stream: VideoStream = streams[0]
         # Slices, and not frames, side by side: those would come out several frames late.
         self._stream.codec_context.thread_type = "SLICE"
-        self.finite = source.kind == "file" or (
-            source.kind == "http" and (container.duration is not None or container.size > 0)
-        )
+        listed = container.format.name in _LISTED
+        # The size of one that is a list of segments is the list's own, and says nothing of an end.
+        ends = container.duration is not None or (container.size > 0 and not listed)
+        self.finite = source.kind == "file" or (source.kind == "http" and ends)
         """Whether it has an end: then it is played at its own speed, and over when it ends."""
-        # The segments of HLS arrive faster than they play, so these are played at their own speed too.
-        self._paced = self.finite or "hls" in container.format.name
+        # Segments arrive faster than they play, so these are played at their own speed too.
+        self._paced = self.finite or listed
         self._counted = container.format.name in _COUNTED
         self._by_arrival = self._counted and not self.finite
         self.time_base = (None if self._by_arrival else self._stream.time_base) or _CLOCK
