@@ -1,4 +1,8 @@
-"""Load on servers: so many clients, each sending its next clip when it has its answer; subjects take turns."""
+"""Load on servers: so many clients, each sending its next clip when it has its answer; subjects take turns.
+
+While one has its turn the processes of the others are stopped. A server that polls for work while it has none
+slows down all the others by a tenth, and would seem the fastest itself.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import requests
 
 from deploy.server import Settings, start, stop
@@ -37,6 +42,8 @@ class Subject:
     """Answered by one call."""
     alone: bool = False
     """One caller, whatever the number of clients."""
+    pid: int | None = None
+    """Of the server's first process, to stop it while others have their turn; None: it has none of its own."""
 
 
 @contextmanager
@@ -73,12 +80,20 @@ def round_robin(subjects: Sequence[Subject], data: bytes, clients: int, count: i
     taken: dict[str, list[float]] = {subject.name: [] for subject in subjects}
     gc.collect()
     gc.freeze()  # or a collection of torch's objects falls into somebody's round
-    for number in range(ROUNDS + 1):
+    try:
         for subject in subjects:
-            seconds, latencies = load(subject, data, clients, count)
-            if number:  # the first round warms up
-                rates[subject.name].append(len(latencies) * subject.clips / seconds)
-                taken[subject.name] += latencies
+            _pause(subject)
+        for number in range(ROUNDS + 1):
+            for subject in subjects:
+                _resume(subject)
+                seconds, latencies = load(subject, data, clients, count)
+                _pause(subject)
+                if number:  # the first round warms up
+                    rates[subject.name].append(len(latencies) * subject.clips / seconds)
+                    taken[subject.name] += latencies
+    finally:
+        for subject in subjects:
+            _resume(subject)
     return [
         {
             "clients": clients,
@@ -89,6 +104,27 @@ def round_robin(subjects: Sequence[Subject], data: bytes, clients: int, count: i
         }
         for name, values in rates.items()
     ]
+
+
+def _pause(subject: Subject) -> None:
+    """Stop a server's processes, parents first: a worker replaces a decoding child that it finds stopped."""
+    for process in _processes(subject):
+        with suppress(psutil.NoSuchProcess):
+            process.suspend()
+
+
+def _resume(subject: Subject) -> None:
+    """Let them go on, children first."""
+    for process in reversed(_processes(subject)):
+        with suppress(psutil.NoSuchProcess):
+            process.resume()
+
+
+def _processes(subject: Subject) -> list[psutil.Process]:
+    if subject.pid is None:
+        return []
+    first = psutil.Process(subject.pid)
+    return [first, *first.children(recursive=True)]
 
 
 def load(subject: Subject, data: bytes, clients: int, count: int) -> tuple[float, list[float]]:

@@ -31,6 +31,11 @@ SETTINGS: dict[str, tuple[bool, dict[str, str]]] = {
     "freed memory is kept": (True, {}),
     "kept, threads sleep at once": (True, {"OMP_WAIT_POLICY": "PASSIVE"}),
     "kept, threads spin briefly (as served)": (True, {"GOMP_SPINCOUNT": "5000"}),
+    "kept, torch asks for huge pages": (True, {"GOMP_SPINCOUNT": "5000", "THP_MEM_ALLOC_ENABLE": "1"}),
+    "kept, glibc asks for huge pages": (
+        True,
+        {"GOMP_SPINCOUNT": "5000", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"},
+    ),
 }
 """Name -> whether freed memory is kept, and what is in the environment."""
 

@@ -1,7 +1,7 @@
 """The same `Classifier`, with its sandbox, behind TorchServe and others; and a model that answers at once.
 
-Closed loop: so many clients, each sending its next clip when it has its answer. The servers are all up and take
-turns, round by round; a server that does not answer is named in the result and left out. Triton has an
+Closed loop: so many clients, each sending its next clip when it has its answer. Servers take turns, round by
+round, and are stopped in between; one that does not answer is named in the result and left out. Triton has an
 environment of its own, which `scripts/setup-bench` makes: ``--triton-python PATH`` names another.
 """
 
@@ -58,15 +58,23 @@ def _compare(model: str, concurrency: Sequence[int], triton_python: str) -> None
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         store, served = _archive(model, folder)
         subjects, missing = [], []
-        peers: dict[str, Callable[[], Classify]] = {
-            "TorchServe (ours)": lambda: raw(stack.enter_context(torchserve(store)).predict_url(model)),
-            "LitServe": lambda: stack.enter_context(_peer("litserve", sys.executable, served, _litserve)),
-            "Ray Serve": lambda: stack.enter_context(_peer("rayserve", sys.executable, served, _rayserve)),
-            "Triton (pytriton)": lambda: stack.enter_context(_peer("triton", triton_python, served, _triton)),
+
+        def ours(name: str) -> Subject:
+            state = stack.enter_context(torchserve(store))
+            return Subject(name, raw(state.predict_url(model)), pid=state.process.pid)
+
+        def peer(module: str, python: str, send: Callable[[str], Send]) -> Callable[[str], Subject]:
+            return lambda name: stack.enter_context(_peer(name, module, python, served, send))
+
+        servers: dict[str, Callable[[str], Subject]] = {
+            "TorchServe (ours)": ours,
+            "LitServe": peer("litserve", sys.executable, _litserve),
+            "Ray Serve": peer("rayserve", sys.executable, _rayserve),
+            "Triton (pytriton)": peer("triton", triton_python, _triton),
         }
-        for name, launch in peers.items():
+        for name, launch in servers.items():
             try:
-                subjects.append(Subject(name, launch()))
+                subjects.append(launch(name))
             except (RuntimeError, DeployError, OSError) as error:
                 missing.append(f"{name}: {error}")
                 console.print(missing[-1], style="yellow")
@@ -102,7 +110,7 @@ def _null_archive(store: Path, folder: Path) -> Path:
 
 
 @contextmanager
-def _peer(name: str, python: str, served: str, send: Callable[[str], Send]) -> Iterator[Classify]:
+def _peer(name: str, module: str, python: str, served: str, send: Callable[[str], Send]) -> Iterator[Subject]:
     """A server of `benchmarks.peers`, up when this returns and gone with its children afterwards."""
     port = free_ports("127.0.0.1")
     command = [
@@ -110,7 +118,7 @@ def _peer(name: str, python: str, served: str, send: Callable[[str], Send]) -> I
         "-W",
         "ignore",
         "-m",
-        f"benchmarks.peers.{name}",
+        f"benchmarks.peers.{module}",
         "--archive",
         served,
         "--port",
@@ -129,7 +137,7 @@ def _peer(name: str, python: str, served: str, send: Callable[[str], Send]) -> I
                 check(post(session, data))
 
             _wait(classify, process, log)
-            yield classify
+            yield Subject(name, classify, pid=process.pid)
         finally:
             os.killpg(process.pid, signal.SIGTERM)
             try:

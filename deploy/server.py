@@ -234,7 +234,7 @@ def _launch(
     environment |= {"TEMP": str(temp_dir), "TMPDIR": str(temp_dir)}
     environment |= {"LOG_LOCATION": str(log_dir), "METRICS_LOCATION": str(log_dir)}
     # A model's threads that wait for each other spin briefly, then sleep. By default they spin for long, and
-    # those of one worker take the cores from another's: two with a SlowFast R50 took 1.1 times as long
+    # those of one worker take the cores from another's: two with a SlowFast R50 took 1.2 times as long
     # (benchmarks/process.py).
     if "OMP_WAIT_POLICY" not in environment:
         environment.setdefault("GOMP_SPINCOUNT", "5000")
