@@ -10,7 +10,7 @@ from tests.conftest import PROJECT
 
 
 def test_no_room(tmp_path: Path) -> None:
-    """On a disk that is too full for the dependencies nothing is begun, and the line says how much is needed."""
+    """On a disk that is too full for the dependencies nothing is begun; the line says how much is needed."""
     df = tmp_path / "df"
     df.write_text(
         "#!/bin/sh\necho Filesystem; echo /dev/disk 100000000 97000000 3000000 97% /\n", encoding="utf-8"
