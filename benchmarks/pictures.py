@@ -79,7 +79,8 @@ def _serve(result: dict[str, Any]) -> None:
             markersize=3,
         )
     axes.set_xscale("log", base=2)
-    axes.set_xticks([1, 2, 4, 8], ["1", "2", "4", "8"])
+    clients = sorted({row["clients"] for row in result["rows"]})
+    axes.set_xticks(clients, [str(number) for number in clients])
     axes.set_ylim(bottom=0)
     axes.set_ylabel("clips a second")
     axes.legend(frameon=False, ncol=3, loc="lower center")
