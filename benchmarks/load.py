@@ -1,7 +1,7 @@
 """Load on servers: so many clients, each sending its next clip when it has its answer; subjects take turns.
 
 While one has its turn the processes of the others are stopped. A server that polls for work while it has none
-slows down all the others by a tenth, and would seem the fastest itself.
+slows down all the others, and would seem the fastest itself.
 """
 
 from __future__ import annotations
