@@ -6,7 +6,7 @@ import io
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -142,6 +142,7 @@ class LiveHls:
         self._video, self._folder = video, folder
         self._over, self._hidden = threading.Event(), threading.Event()
         self._player = threading.Thread(target=self._play, daemon=True)
+        self._server = ExitStack()
         self.url = ""
 
     def hide(self) -> None:
@@ -166,15 +167,15 @@ class LiveHls:
                 """Quiet."""
 
         self._player.start()
-        self._server = _serving(partial(Handler, directory=str(self._folder)))
-        self.url = f"{self._server.__enter__()}/live.m3u8"
+        address = self._server.enter_context(_serving(partial(Handler, directory=str(self._folder))))
+        self.url = f"{address}/live.m3u8"
         while self._player.is_alive() and not (self._folder / "live.m3u8").exists():
             time.sleep(0.05)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
-        self._server.__exit__(None, None, None)
+        self._server.close()
         self._player.join()
 
     def _play(self) -> None:
