@@ -1,7 +1,7 @@
 """How near a timeline's edges are to the cuts: videos spliced from the eight motions at known frames.
 
-The same scores with the edges where the evidence turns, and moved to where both scores begin to fall
-(`actionrec.segments`).
+The same scores with the edges where the evidence turns, moved to where both scores begin to fall, and moved to
+cuts (`actionrec.segments`); and how many of the cuts were found (`actionrec.cuts`).
 """
 
 from __future__ import annotations
@@ -19,37 +19,45 @@ from actionrec.request import ClipRequest
 from actionrec.sampling import Selection
 
 from benchmarks.archives import archive, unpacked
-from benchmarks.measure import report
+from benchmarks.measure import console, report
 from export.motion.scene import LABELS
 from tests.test_timeline import STRIDE_SECONDS, spliced
 
 SEED = 100
+NEAR_SECONDS = 0.1
+"""From a cut to where it is seen."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--videos", type=int, default=40)
     options = parser.parse_args()
-    errors: dict[str, list[list[float]]] = {
-        "where the evidence turns": [],
-        "where both scores begin to fall": [],
+    ways = {
+        "where the evidence turns": (0.0, False),
+        "where both scores begin to fall": (segments.FARTHEST_TURN, False),
+        "at cuts": (segments.FARTHEST_TURN, True),
     }
+    errors: dict[str, list[list[float]]] = {name: [] for name in ways}
+    seen = false = 0
     with tempfile.TemporaryDirectory() as folder:
         classifier = Classifier.load(unpacked(archive("motion", Path(folder))))
         for seed in range(SEED, SEED + options.videos):
-            video, labels, cuts = spliced(seed, (320, 240) if seed % 2 else (240, 320))
+            video, labels, times = spliced(seed, (320, 240) if seed % 2 else (240, 320))
             request = ClipRequest(video, selection=Selection(stride_seconds=STRIDE_SECONDS))
             (answer,) = classifier.classify([request])
             if isinstance(answer, Exception):
                 raise answer
+            apart = np.abs(np.subtract.outer(answer.cuts, times[1:-1]))
+            seen += int((apart.min(axis=0, initial=np.inf) <= NEAR_SECONDS).sum())
+            false += int((apart.min(axis=1) > NEAR_SECONDS).sum())
             windows = [(w.clip.start_seconds, w.clip.end_seconds) for w in answer.windows]
             scores = np.array([w.scores for w in answer.windows])
-            for farthest, found in zip((0.0, segments.FARTHEST_TURN), errors.values(), strict=True):
+            for name, (farthest, use_cuts) in ways.items():
                 with patch.object(segments, "FARTHEST_TURN", farthest):
-                    spans = segments.segments(windows, scores)
+                    spans = segments.segments(windows, scores, answer.cuts if use_cuts else ())
                 if [LABELS[span.class_index] for span in spans] == labels:
-                    pairs = zip(spans[:-1], cuts[1:-1], strict=True)
-                    found.append([abs(span.end_seconds - cut) for span, cut in pairs])
+                    pairs = zip(spans[:-1], times[1:-1], strict=True)
+                    errors[name].append([abs(span.end_seconds - time) for span, time in pairs])
     rows: list[dict[str, Any]] = [
         {
             "edges": name,
@@ -60,7 +68,9 @@ def main() -> None:
         }
         for name, found in errors.items()
     ]
-    report("edges", f"{options.videos} spliced videos, a window every {STRIDE_SECONDS} s", rows)
+    cuts = {"cuts": options.videos * (len(LABELS) - 1), "found": seen, "false": false}
+    console.print(cuts)
+    report("edges", f"{options.videos} spliced videos, a window every {STRIDE_SECONDS} s", rows, cuts)
 
 
 if __name__ == "__main__":

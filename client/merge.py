@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from actionrec.sampling import Windows
-from actionrec.segments import segments
+from actionrec.segments import distinct, segments
 
 from .errors import Refused
 
@@ -60,6 +60,7 @@ def merged(
         for prediction in entry["predictions"]:
             row[prediction["class_index"]] = prediction["score"]
     spans = [(entry["start_seconds"], entry["end_seconds"]) for entry in good]
+    cuts = distinct(seconds + piece.offset_seconds for piece, reply in answered for seconds in reply["cuts"])
     first = answered[0][1]
     clips = [reply["clip"] for _, reply in answered]
     views = dict(first["clip"].get("views", {}), windows=len(good))
@@ -73,8 +74,9 @@ def merged(
                 "end_seconds": round(segment.end_seconds, 3),
                 "score": round(segment.score, 6),
             }
-            for segment in segments(spans, scores)
+            for segment in segments(spans, scores, cuts)
         ],
+        "cuts": [round(seconds, 3) for seconds in cuts],
         "timeline": [{**entry, "predictions": entry["predictions"][:top_k]} for entry in entries],
         "clip": {
             **first["clip"],

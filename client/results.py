@@ -142,6 +142,8 @@ class Timeline(Result):
     """In order of their starts."""
     segments: tuple[Segment, ...]
     """Neighbouring windows merged into spans."""
+    cuts: tuple[float, ...]
+    """When the picture changes at once, in seconds."""
 
     @classmethod
     def from_dict(cls, values: object) -> Self:
@@ -156,6 +158,7 @@ class Timeline(Result):
                 **_result_fields(reply),
                 windows=tuple(Window.from_dict(entry) for entry in reply["timeline"]),
                 segments=tuple(Segment.from_dict(entry) for entry in reply["segments"]),
+                cuts=tuple(reply["cuts"]),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise _strange(values) from error

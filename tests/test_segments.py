@@ -41,11 +41,12 @@ WINDOWS = st.lists(st.tuples(st.floats(0, 100), st.floats(0.1, 10)), min_size=1,
 
 @given(windows=WINDOWS, data=st.data())
 def test_segments_of_anything(windows: list[tuple[float, float]], data: st.DataObject) -> None:
-    """Whatever the windows and scores: in order, apart, inside the windows, and each score a probability."""
+    """Whatever the windows, scores and cuts: in order, apart, inside the windows, scores probabilities."""
     classes = data.draw(st.integers(1, 5))
     seed = data.draw(st.integers(0, 2**31))
     scores = np.random.default_rng(seed).dirichlet(np.full(classes, 0.2), len(windows))
-    found = segments(windows, scores)
+    cuts = data.draw(st.lists(st.floats(-10, 120), max_size=20))
+    found = segments(windows, scores, cuts)
     assert found
     for segment in found:
         assert segment.start_seconds < segment.end_seconds

@@ -57,7 +57,8 @@ CLIPS: dict[str, Callable[[], bytes]] = {
 
 
 def described(clip: Decoded) -> dict[str, object]:
-    return {f.name: getattr(clip, f.name) for f in fields(clip) if f.name not in ("frames", "window")}
+    """What a window says of itself, alone or in a timeline."""
+    return {f.name: getattr(clip, f.name) for f in fields(clip) if f.name not in ("frames", "window", "cuts")}
 
 
 def assert_each_is_as_alone(video: bytes, selection: Selection) -> list[Decoded]:

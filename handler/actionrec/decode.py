@@ -67,7 +67,8 @@ def windows(data: bytes, spec: ClipSpec, selection: Selection, limits: Limits) -
             if track is None:
                 ((start, end),) = chosen
                 track = NearTrack(source, *sampling.window_ticks(start, end, source.time_base, source.origin))
-            run = Pass(source, track, spec, chosen, selection.crops)
+            timeline = selection.stride_seconds is not None
+            run = Pass(source, track, spec, chosen, selection.crops, find_cuts=timeline)
             answered = False
             for decoded in run.decode():
                 answered = answered or not decoded.missing

@@ -32,6 +32,8 @@ class Decoded:
     height: int
     """Of the clip as shown (after rotation), in pixels."""
     warnings: tuple[ClipWarning, ...] = ()
+    cuts: tuple[float, ...] = ()
+    """When the picture changes at once, in seconds from the clip's first frame; timelines only."""
     window: int = 0
     """Number of the window, from 0."""
     crop: int = 0

@@ -22,6 +22,7 @@ from av.video.frame import VideoFrame
 
 from . import sampling
 from .container import MAX_REORDER, Source
+from .cuts import cuts
 from .decoded import Decoded, gap, warnings_of
 from .errors import ClipError
 from .packets import Span, Ticks, Track
@@ -52,6 +53,8 @@ class Window:
     """Frames inside by the packets' timestamps."""
     stamps: Ticks = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     """Timestamps of its frames as far as they are known now, sorted."""
+    sampled: Ticks = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    """Timestamps of the model's frames, in order; some twice where the window has fewer."""
     positions: dict[int, list[int]] = field(default_factory=dict)
     """Timestamp of a frame that is sampled -> its places among the model's frames."""
 
@@ -65,15 +68,24 @@ class Pass:
         spec: what the model eats.
         windows: (start, end) of each, in seconds, by their starts.
         crops: views of each window.
+        find_cuts: whether to look for cuts in each window.
     """
 
     def __init__(
-        self, source: Source, track: Track, spec: ClipSpec, windows: sampling.Windows, crops: int = 1
+        self,
+        source: Source,
+        track: Track,
+        spec: ClipSpec,
+        windows: sampling.Windows,
+        crops: int = 1,
+        *,
+        find_cuts: bool = False,
     ) -> None:
         self.source = source
         self.track = track
         self.spec = spec
         self.crops = crops
+        self.find_cuts = find_cuts
         self.resize = Resizer(spec, crops)
         self.damage: list[int] = []
         """Numbers of the packets at which something was damaged."""
@@ -113,7 +125,8 @@ class Pass:
             if not window.stamps.size:
                 continue
             indices = sampling.uniform_indices(len(window.stamps), self.spec.num_frames)
-            for position, stamp in enumerate(window.stamps[indices].tolist()):
+            window.sampled = window.stamps[indices]
+            for position, stamp in enumerate(window.sampled.tolist()):
                 window.positions.setdefault(stamp, []).append(position)
 
     def _run(self, waiting: deque[Window], *, skip: bool) -> Iterator[Decoded]:
@@ -232,10 +245,10 @@ class Pass:
             for found in (self.damage, self._counted_damage)
         )
         if damaged and len(window.stamps) * 2 < window.promised:
-            found = f"Only {len(window.stamps)} of the {window.promised} frames asked for could be decoded."
-            yield self._gap(window, ClipError("CORRUPT_VIDEO", 422, found, REENCODE))
+            message = f"Only {len(window.stamps)} of the {window.promised} frames asked for could be decoded."
+            yield self._gap(window, ClipError("CORRUPT_VIDEO", 422, message, REENCODE))
             return
-        seconds = [float((int(s) - self.source.origin) * self.source.time_base) for s in window.stamps[[0, -1]]]
+        seconds = self._seconds(window.stamps[[0, -1]])
         several = len(window.stamps) > 1
         if several:
             frame_seconds = (seconds[1] - seconds[0]) / (len(window.stamps) - 1)
@@ -244,6 +257,7 @@ class Pass:
         end_seconds = min(window.end_seconds, seconds[1] + frame_seconds)
         covered = end_seconds - window.start_seconds
         warnings = tuple(warnings_of(self.spec, covered, len(window.stamps), frame_seconds, damaged))
+        found = self._cuts(window, frames[0]) if self.find_cuts else ()
         for crop, pixels in enumerate(frames):
             yield Decoded(
                 frames=pixels,
@@ -254,9 +268,24 @@ class Pass:
                 width=self.resize.shown[0],
                 height=self.resize.shown[1],
                 warnings=warnings,
+                cuts=found,
                 window=window.number,
                 crop=crop,
             )
+
+    def _cuts(self, window: Window, frames: Pixels) -> tuple[float, ...]:
+        """When a window's cuts are, in seconds: at the first sampled frame after each.
+
+        Args:
+            frames: int16 [T, H, W, 3].
+        """
+        stamps, places = np.unique(window.sampled, return_index=True)
+        seconds = self._seconds(stamps)
+        return tuple(seconds[n + 1] for n in cuts(frames[places]))
+
+    def _seconds(self, stamps: Ticks) -> list[float]:
+        """From the clip's first frame."""
+        return [float((stamp - self.source.origin) * self.source.time_base) for stamp in stamps.tolist()]
 
     def _gap(self, window: Window, reason: ClipError) -> Decoded:
         self.problem = self.problem or reason

@@ -13,7 +13,7 @@ from .decoded import Decoded
 from .errors import ClipWarning
 from .manifest import Form, Manifest
 from .runtime import Scores
-from .segments import segments
+from .segments import distinct, segments
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,11 @@ class Prediction:
         mean: Scores = np.mean(rows, axis=0, dtype=np.float32)
         return mean
 
+    @property
+    def cuts(self) -> list[float]:
+        """When the picture changes at once, in seconds; looked for in timelines only."""
+        return distinct(seconds for window in self.answered for seconds in window.clip.cuts)
+
     def to_dict(self, manifest: Manifest, form: Form, top_k: int) -> dict[str, Any]:
         """The reply's JSON object, with the `top_k` best labels.
 
@@ -70,6 +75,7 @@ class Prediction:
         reply: dict[str, Any] = {"predictions": _best(self.scores, manifest.labels, top_k)}
         if self.timeline:
             reply["segments"] = self._segments(manifest.labels)
+            reply["cuts"] = [round(seconds, 3) for seconds in self.cuts]
             reply["timeline"] = [self._entry(window, manifest.labels, top_k) for window in self.windows]
         reply["clip"] = self._clip()
         reply["model"] = {
@@ -109,6 +115,7 @@ class Prediction:
 
     def _segments(self, labels: Sequence[str]) -> list[dict[str, Any]]:
         answered = self.answered
+        spans = [(window.clip.start_seconds, window.clip.end_seconds) for window in answered]
         rows = np.stack([window.scores for window in answered if window.scores is not None])
         return [
             {
@@ -118,7 +125,7 @@ class Prediction:
                 "end_seconds": round(segment.end_seconds, 3),
                 "score": round(segment.score, 6),
             }
-            for segment in segments([(w.clip.start_seconds, w.clip.end_seconds) for w in answered], rows)
+            for segment in segments(spans, rows, self.cuts)
         ]
 
 

@@ -19,11 +19,13 @@ That is late or early where one action outshines the other in windows that strad
 scores on both sides are steady, the edge is moved to where both begin to fall (`_turn`): the end of the last
 window that sees only the first action, and the start of the first that sees only the second, are where the
 change is.
+
+In an edited video an action mostly ends with the shot. So where a cut is near (`cuts`), the edge is put there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -46,7 +48,14 @@ TURN = 0.97
 280 edges within a stride instead of 96.8 % (benchmarks/edges.py)."""
 
 FARTHEST_TURN = 0.25
-"""Of a window's length; an edge is moved no further."""
+"""Of a window's length; an edge is moved no further by scores..."""
+
+FARTHEST_CUT = 0.5
+"""... and no further to a cut."""
+
+_CUT_SECONDS = 0.2
+"""Windows differ about a cut by less than the time from one sampled frame to the next, at most 0.1 s in the
+published recipe. Two cuts are further apart than that (`cuts._BESIDE`)."""
 
 _BESIDE = 3
 """Windows on each side of a change that are looked at for its turn."""
@@ -66,7 +75,9 @@ class Segment:
     """Mean of the label's score over the segment's instants, 0 to 1."""
 
 
-def segments(windows: Sequence[tuple[float, float]], scores: Floats) -> list[Segment]:
+def segments(
+    windows: Sequence[tuple[float, float]], scores: Floats, cuts: Sequence[float] = ()
+) -> list[Segment]:
     """Merge windows into segments.
 
     Instants that no window sees belong to a segment only where the stretch is no longer than the timeline's
@@ -76,6 +87,7 @@ def segments(windows: Sequence[tuple[float, float]], scores: Floats) -> list[Seg
         windows: (start, end) of each in seconds, ends after starts; in any order, from any number of requests
             for the same video. Those that could not be decoded are left out.
         scores: [windows, classes], probabilities; 0 for classes whose score is not known.
+        cuts: when the picture changes at once, in seconds.
 
     Returns:
         Segments in order, none overlapping another, no two neighbours that touch with one label.
@@ -100,7 +112,19 @@ def segments(windows: Sequence[tuple[float, float]], scores: Floats) -> list[Seg
         part = slice(first, stop)
         labels = _best_path(evidence[part], weights[part] * seen[part])
         found += _merge(labels, edges[first : stop + 1], seen[part], evidence[part])
-    return _turned(found, spans, values)
+    return _placed(found, spans, values, cuts)
+
+
+def distinct(cuts: Iterable[float]) -> list[float]:
+    """Cuts as several windows see them -> each once, in order.
+
+    Each window knows the first frame after the cut that it samples itself, so the earliest is the nearest.
+    """
+    found: list[float] = []
+    for seconds in sorted(cuts):
+        if not found or seconds > found[-1] + _CUT_SECONDS:
+            found.append(seconds)
+    return found
 
 
 def _evidence(spans: Floats, scores: Floats) -> tuple[Floats, npt.NDArray[np.bool_], Floats]:
@@ -165,16 +189,21 @@ def _merge(
     return found
 
 
-def _turned(found: list[Segment], spans: Floats, scores: Floats) -> list[Segment]:
-    """The segments, with the edges between those that touch moved to where the scores turn."""
-    distinct, which = np.unique(spans, axis=0, return_inverse=True)
-    sums = np.zeros((len(distinct), scores.shape[1]))
+def _placed(found: list[Segment], spans: Floats, scores: Floats, cuts: Sequence[float]) -> list[Segment]:
+    """The segments, with the edges between those that touch moved to a cut, or to where the scores turn."""
+    each_once, which = np.unique(spans, axis=0, return_inverse=True)
+    sums = np.zeros((len(each_once), scores.shape[1]))
     np.add.at(sums, which.ravel(), scores)
-    spans, scores = distinct, sums / np.bincount(which.ravel())[:, None]
+    spans, scores = each_once, sums / np.bincount(which.ravel())[:, None]
     placed = list(found)
+    reach = FARTHEST_CUT * float(np.median(spans[:, 1] - spans[:, 0]))
     for number, (before, after) in enumerate(pairwise(found)):
         if before.end_seconds == after.start_seconds:
-            edge = _turn(before, after, spans, scores)
+            turn = _turn(before, after, spans, scores)
+            near = sorted((abs(cut - turn), cut) for cut in cuts if abs(cut - turn) <= reach)
+            places = [*(cut for _, cut in near), turn, before.end_seconds]
+            # No further than the segments on both sides go, the first of which may have been moved already.
+            edge = next(t for t in places if placed[number].start_seconds < t < after.end_seconds)
             placed[number] = replace(placed[number], end_seconds=edge)
             placed[number + 1] = replace(placed[number + 1], start_seconds=edge)
     return placed

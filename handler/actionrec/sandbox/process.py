@@ -160,7 +160,7 @@ def _environment() -> dict[str, str]:
 
 _KINDS: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
 # Name -> kind of each plain value of a window; a field of another kind fails here, when this is imported.
-_VALUES = {f.name: _KINDS[str(f.type)] for f in fields(Decoded) if f.name not in ("frames", "warnings")}
+_VALUES = {f.name: _KINDS[str(f.type)] for f in fields(Decoded) if f.name not in ("frames", "warnings", "cuts")}
 
 
 def decoded_from(
@@ -181,11 +181,12 @@ def decoded_from(
     try:
         found: dict[str, Any] = {name: kind(values[name]) for name, kind in _VALUES.items()}
         warnings = tuple(ClipWarning(str(w["code"]), str(w["message"])) for w in values["warnings"])
+        cuts = tuple(float(seconds) for seconds in values["cuts"])
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise BrokenPeerError(f"a window that is none: {error!r}") from error
     if found["missing"]:
         shape = (0, *shape[1:])
-    return Decoded(frames=frames(shape), warnings=warnings, **found)
+    return Decoded(frames=frames(shape), warnings=warnings, cuts=cuts, **found)
 
 
 def error_from(values: object) -> ClipError:

@@ -1,0 +1,47 @@
+"""Frames of a window -> where the picture changes at once. Numpy and OpenCV.
+
+    change from one sampled frame to the next      _ . _ . _ | _ . _ _ .       seen on a coarse grid
+                                                             ^ a cut: large, and several times its neighbours
+
+What moves, flickers or pans changes the picture about as much before and after; a flash changes it twice. So
+both are no cuts, and neither is a fade.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from .resize import Pixels
+from .spec import STEPS_PER_LEVEL
+
+_GRID = 8
+"""Cells along each side: noise and small objects vanish in them, another place or camera does not."""
+
+LEAST_CHANGE = 4.0
+"""Mean over the cells, in levels of 255."""
+
+STANDS_OUT = 3.0
+"""Times the largest change beside it."""
+
+_BESIDE = 4
+"""Sampled frames on each side that a cut is compared with."""
+
+
+def cuts(frames: Pixels) -> list[int]:
+    """Where a window has hard cuts.
+
+    Args:
+        frames: int16 [T, H, W, 3], sampled frames in order.
+
+    Returns:
+        Each n for which a cut lies after frame n and no later than at frame n + 1.
+    """
+    cells = np.stack([cv2.resize(frame, (_GRID, _GRID), interpolation=cv2.INTER_AREA) for frame in frames])
+    changes = np.abs(np.diff(cells.astype(np.float32), axis=0)).mean(axis=(1, 2, 3)) / STEPS_PER_LEVEL
+    found = []
+    for place in np.flatnonzero(changes >= LEAST_CHANGE).tolist():
+        beside = np.delete(changes[max(0, place - _BESIDE) : place + _BESIDE + 1], min(place, _BESIDE))
+        if changes[place] >= STANDS_OUT * beside.max(initial=0.0):
+            found.append(place)
+    return found
