@@ -1,4 +1,4 @@
-"""The small SlowFast `motion`: two pathways, one block a stage, 96x96 pixels."""
+"""The small SlowFast `motion`: two pathways, one block a stage, 128x128 pixels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import nn
 from export.motion.scene import LABELS
 from export.zoo import use_plain_ints
 
-MOTION_SPEC = ClipSpec(short_side=96, crop=96)
+MOTION_SPEC = ClipSpec(short_side=128, crop=128)
 """Everything but the size is the recipe of the published models."""
 
 _STEM_CHANNELS = 16

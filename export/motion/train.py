@@ -56,8 +56,10 @@ STAGES = (
     Stage(96, 250, PAIRS, 0.3),
     Stage(96, 1850, PAIRS, 0.25, 1e-3),
     Stage(96, 2000, PAIRS, 0.25, 1e-3),
+    Stage(128, 1300, PAIRS, 0.25, 8e-4),
 )
-"""Small frames first: the plateau at chance is left sooner there, at less than half the cost a step."""
+"""Small frames first: the plateau at chance is left sooner there, at less than half the cost a step. The
+largest last: what turns is seen to turn in more pixels."""
 
 
 @dataclass(slots=True)
