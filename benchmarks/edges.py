@@ -1,7 +1,7 @@
 """How near a timeline's edges are to the cuts: videos spliced from the eight motions at known frames.
 
-The same scores with the edges where the evidence turns, moved to where both scores begin to fall, and moved to
-cuts (`actionrec.segments`); and how many of the cuts were found (`actionrec.cuts`).
+The same scores with the edges where the evidence turns, and moved to cuts (`actionrec.segments`); and how many
+of the cuts were found (`actionrec.cuts`).
 """
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ import argparse
 import tempfile
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
-from actionrec import segments
 from actionrec.pipeline import Classifier
 from actionrec.request import ClipRequest
 from actionrec.sampling import Selection
+from actionrec.segments import segments
 
 from benchmarks.archives import archive, unpacked
 from benchmarks.measure import console, report
@@ -32,12 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--videos", type=int, default=40)
     options = parser.parse_args()
-    ways = {
-        "where the evidence turns": (0.0, False),
-        "where both scores begin to fall": (segments.FARTHEST_TURN, False),
-        "at cuts": (segments.FARTHEST_TURN, True),
-    }
-    errors: dict[str, list[list[float]]] = {name: [] for name in ways}
+    errors: dict[str, list[list[float]]] = {"where the evidence turns": [], "at cuts": []}
     seen = false = 0
     with tempfile.TemporaryDirectory() as folder:
         classifier = Classifier.load(unpacked(archive("motion", Path(folder))))
@@ -52,12 +46,11 @@ def main() -> None:
             false += int((apart.min(axis=1) > NEAR_SECONDS).sum())
             windows = [(w.clip.start_seconds, w.clip.end_seconds) for w in answer.windows]
             scores = np.array([w.scores for w in answer.windows])
-            for name, (farthest, use_cuts) in ways.items():
-                with patch.object(segments, "FARTHEST_TURN", farthest):
-                    spans = segments.segments(windows, scores, answer.cuts if use_cuts else ())
+            for used, found in zip(((), answer.cuts), errors.values(), strict=True):
+                spans = segments(windows, scores, used)
                 if [LABELS[span.class_index] for span in spans] == labels:
                     pairs = zip(spans[:-1], times[1:-1], strict=True)
-                    errors[name].append([abs(span.end_seconds - time) for span, time in pairs])
+                    found.append([abs(span.end_seconds - time) for span, time in pairs])
     rows: list[dict[str, Any]] = [
         {
             "edges": name,

@@ -167,35 +167,3 @@ def test_a_client_can_use_it() -> None:
     code = "import actionrec.segments, sys; print({'torch', 'av', 'cv2'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "set()"
-
-
-def outshone(windows: list[tuple[float, float]], cut: float) -> Scores:
-    """Scores of two labels where the first is seen in every window that has a fifth of it."""
-    second = np.array([np.clip((end - cut) / (end - start), 0, 1) for start, end in windows])
-    first = np.interp(second, [0, 0.7, 0.9, 1], [0.98, 0.88, 0.1, 0.01])
-    return np.stack([first, np.interp(second, [0, 0.7, 0.9, 1], [0.01, 0.08, 0.85, 0.98])], 1)
-
-
-@pytest.mark.parametrize("cut", [8.0, 8.1, 8.25, 8.4])
-def test_an_action_that_outshines_another_does_not_move_the_edge(cut: float) -> None:
-    """Where scores are steady on both sides, the edge is where both begin to fall, not where they are equal."""
-    windows = grid(30, 0.5)
-    scores = outshone(windows, cut)
-    (before, after) = segments(windows, scores)
-    assert before.end_seconds == after.start_seconds == pytest.approx(cut, abs=0.35)
-    # The evidence alone turns when four fifths of a window are of the second label: half a second late.
-    for row in (12, 18):
-        unsteady = scores.copy()
-        unsteady[row] *= 0.9
-        assert segments(windows, unsteady)[0].end_seconds > cut + 0.5
-
-
-def test_a_moved_edge_stays_between_its_segments() -> None:
-    """Segments of hardly more than a window keep their order and some length, however their windows lean."""
-    windows = grid(8, 0.3)
-    for seed in range(200):
-        rng = np.random.default_rng(seed)
-        scores = np.where(np.arange(8)[:, None] < 4, [0.95, 0.02], [0.02, 0.95]) * rng.uniform(0.96, 1, (8, 1))
-        found = segments(windows, scores)
-        assert [segment.class_index for segment in found] == [0, 1]
-        assert windows[0][0] < found[0].end_seconds < windows[-1][1]

@@ -15,12 +15,8 @@ The labels of all instants are chosen together: those with the most evidence, le
 change (the Viterbi path, which is hysteresis that looks both ways). So where windows overlap by half or more,
 one that says something else does not split a segment, and a change is put where the evidence turns.
 
-That is late or early where one action outshines the other in windows that straddle the change. So where the
-scores on both sides are steady, the edge is moved to where both begin to fall (`_turn`): the end of the last
-window that sees only the first action, and the start of the first that sees only the second, are where the
-change is.
-
-In an edited video an action mostly ends with the shot. So where a cut is near (`cuts`), the edge is put there.
+Where one action outshines the other in windows that see both, that is late or early. But in an edited video an
+action mostly ends with the shot, so where a cut is near (`cuts`), the edge is put there.
 """
 
 from __future__ import annotations
@@ -40,25 +36,12 @@ CHANGE_COST = 1.2
 SCORE_FLOOR = 0.02
 """Lower scores count as this one: no window may rule a label out for its neighbours."""
 
-STEADY = 0.95
-"""Share of the best score of its neighbours that every window beside a change has where scores are steady."""
-
-TURN = 0.97
-"""Share of the best score at which a window is held to begin to see another action. With `STEADY`: 98.2 % of
-280 edges within a stride instead of 96.8 % (benchmarks/edges.py)."""
-
-FARTHEST_TURN = 0.25
-"""Of a window's length; an edge is moved no further by scores..."""
-
 FARTHEST_CUT = 0.5
-"""... and no further to a cut."""
+"""Of a window's length; an edge is moved to no cut that is further away."""
 
 _CUT_SECONDS = 0.2
 """Windows differ about a cut by less than the time from one sampled frame to the next, at most 0.1 s in the
 published recipe. Two cuts are further apart than that (`cuts._BESIDE`)."""
-
-_BESIDE = 3
-"""Windows on each side of a change that are looked at for its turn."""
 
 _LEAST_WEIGHT = 1e-9
 """At the very ends of a window: it is seen, and where nothing else sees it, this decides."""
@@ -112,7 +95,7 @@ def segments(
         part = slice(first, stop)
         labels = _best_path(evidence[part], weights[part] * seen[part])
         found += _merge(labels, edges[first : stop + 1], seen[part], evidence[part])
-    return _placed(found, spans, values, cuts)
+    return _at_cuts(found, cuts, FARTHEST_CUT * float(np.median(spans[:, 1] - spans[:, 0])))
 
 
 def distinct(cuts: Iterable[float]) -> list[float]:
@@ -189,50 +172,16 @@ def _merge(
     return found
 
 
-def _placed(found: list[Segment], spans: Floats, scores: Floats, cuts: Sequence[float]) -> list[Segment]:
-    """The segments, with the edges between those that touch moved to a cut, or to where the scores turn."""
-    each_once, which = np.unique(spans, axis=0, return_inverse=True)
-    sums = np.zeros((len(each_once), scores.shape[1]))
-    np.add.at(sums, which.ravel(), scores)
-    spans, scores = each_once, sums / np.bincount(which.ravel())[:, None]
+def _at_cuts(found: list[Segment], cuts: Sequence[float], reach: float) -> list[Segment]:
+    """The segments, with the edges between those that touch moved to the nearest cut within `reach` seconds."""
     placed = list(found)
-    reach = FARTHEST_CUT * float(np.median(spans[:, 1] - spans[:, 0]))
     for number, (before, after) in enumerate(pairwise(found)):
-        if before.end_seconds == after.start_seconds:
-            turn = _turn(before, after, spans, scores)
-            near = sorted((abs(cut - turn), cut) for cut in cuts if abs(cut - turn) <= reach)
-            places = [*(cut for _, cut in near), turn, before.end_seconds]
-            # No further than the segments on both sides go, the first of which may have been moved already.
-            edge = next(t for t in places if placed[number].start_seconds < t < after.end_seconds)
+        edge = before.end_seconds
+        # No further than the segments on both sides go, the first of which may have been moved already.
+        least, most = placed[number].start_seconds, after.end_seconds
+        near = [cut for cut in cuts if abs(cut - edge) <= reach and least < cut < most]
+        if near and edge == after.start_seconds:
+            edge = min(near, key=lambda cut: abs(cut - edge))
             placed[number] = replace(placed[number], end_seconds=edge)
             placed[number + 1] = replace(placed[number + 1], start_seconds=edge)
     return placed
-
-
-def _turn(before: Segment, after: Segment, spans: Floats, scores: Floats) -> float:
-    """Where the change between two segments is, in seconds; `spans` in order and none twice."""
-    edge = before.end_seconds
-    starts, ends = spans.T
-    left = np.flatnonzero((starts >= before.start_seconds) & (ends <= edge))[-_BESIDE:]
-    right = np.flatnonzero((starts >= edge) & (ends <= after.end_seconds))[:_BESIDE]
-    if min(len(left), len(right)) < 2:
-        return edge
-    falls, rises = scores[:, before.class_index], scores[:, after.class_index]
-    if falls[left].min() < STEADY * falls[left].max() or rises[right].min() < STEADY * rises[right].max():
-        return edge
-    onwards = np.arange(left[falls[left].argmax()], right[-1] + 1)
-    backwards = np.arange(left[0], right[rises[right].argmax()] + 1)[::-1]
-    last, first = _crossing(ends[onwards], falls[onwards]), _crossing(starts[backwards], rises[backwards])
-    beside = np.concatenate([left, right])
-    farthest = FARTHEST_TURN * (ends - starts)[beside].min()
-    return edge + float(np.clip((last + first) / 2 - edge, -farthest, farthest))
-
-
-def _crossing(times: Floats, scores: Floats) -> float:
-    """The time at which scores that begin at their best fall to `TURN` of it, between two windows by a line."""
-    low = np.flatnonzero(scores < TURN * scores[0])
-    if not low.size:
-        return float(times[-1])
-    after = int(low[0])
-    share = (scores[after - 1] - TURN * scores[0]) / (scores[after - 1] - scores[after])
-    return float(times[after - 1] + share * (times[after] - times[after - 1]))
