@@ -54,8 +54,8 @@ def test_eight_motions_in_one_video(motion_server: RunningServer, seed: int, siz
 
 
 @pytest.mark.slow
-def test_most_videos_have_all_edges_within_a_stride(motion_server: RunningServer) -> None:
-    """Of twenty videos of eight actions nearly all come back right, most with each edge within a stride."""
+def test_nearly_all_videos_have_all_edges_within_a_stride(motion_server: RunningServer) -> None:
+    """Of twenty videos of eight actions nearly all come back right, and those with each edge within a stride."""
     right = near = 0
     for seed in range(40, 60):
         video, labels, cuts = spliced(seed, (320, 240) if seed % 2 else (240, 320))
@@ -66,7 +66,7 @@ def test_most_videos_have_all_edges_within_a_stride(motion_server: RunningServer
         edges = [abs(segment["end_seconds"] - cut) for segment, cut in zip(segments, cuts[1:], strict=True)]
         near += max(edges) <= STRIDE_SECONDS
     assert right >= 18  # 20 when this was written
-    assert near >= 14  # 17
+    assert near >= 18  # 20
 
 
 def test_views_and_crops_over_http(motion_server: RunningServer) -> None:
