@@ -25,7 +25,7 @@ _MEMORY_BATCH = 8
 Pathways = list[torch.Tensor]
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def main() -> None:
     cuda = torch.cuda.is_available()
     device = torch.device("cuda" if cuda else "cpu")
@@ -43,8 +43,7 @@ def main() -> None:
         if cuda:
             torch.cuda.synchronize()
 
-    with torch.inference_mode(False), torch.no_grad():
-        compiled = torch_compile(net, pathways(256))
+    compiled = torch_compile(net, pathways(256))
     candidates: dict[str, Callable[[], object]] = {
         "fp32": partial(run, net, pathways(256)),
         "224": partial(run, net, pathways(224)),

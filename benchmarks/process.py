@@ -25,16 +25,17 @@ from actionrec.runtime import Runtime
 from benchmarks.archives import R50, archive, unpacked
 from benchmarks.load import PROJECT
 from benchmarks.measure import console, report
+from deploy.server import BRIEF_SPIN
 
 SETTINGS: dict[str, tuple[bool, dict[str, str]]] = {
     "as it comes": (False, {}),
     "freed memory is kept": (True, {}),
     "kept, threads sleep at once": (True, {"OMP_WAIT_POLICY": "PASSIVE"}),
-    "kept, threads spin briefly (as served)": (True, {"GOMP_SPINCOUNT": "5000"}),
-    "kept, torch asks for huge pages": (True, {"GOMP_SPINCOUNT": "5000", "THP_MEM_ALLOC_ENABLE": "1"}),
+    "kept, threads spin briefly (as served)": (True, BRIEF_SPIN),
+    "kept, torch asks for huge pages": (True, {**BRIEF_SPIN, "THP_MEM_ALLOC_ENABLE": "1"}),
     "kept, glibc asks for huge pages": (
         True,
-        {"GOMP_SPINCOUNT": "5000", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"},
+        {**BRIEF_SPIN, "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"},
     ),
 }
 """Name -> whether freed memory is kept, and what is in the environment."""

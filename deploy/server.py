@@ -45,6 +45,10 @@ _STOP_PATIENCE_SECONDS = 20.0
 CONFIG_FILE = "config.properties"
 """In the run directory: the configuration with the addresses of this start."""
 DRAIN_SECONDS = 60.0
+BRIEF_SPIN = {"GOMP_SPINCOUNT": "5000"}
+"""Environment in which a model's threads that wait for each other spin briefly, then sleep. By default they
+spin for long, and those of one worker take the cores from another's: two with a SlowFast R50 took 1.2 times as
+long (benchmarks/process.py)."""
 """How long `stop` waits for what is in flight: half of the `responseTimeout` that archives are built with."""
 
 
@@ -233,11 +237,8 @@ def _launch(
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH" and not k.startswith("TS_")}
     environment |= {"TEMP": str(temp_dir), "TMPDIR": str(temp_dir)}
     environment |= {"LOG_LOCATION": str(log_dir), "METRICS_LOCATION": str(log_dir)}
-    # A model's threads that wait for each other spin briefly, then sleep. By default they spin for long, and
-    # those of one worker take the cores from another's: two with a SlowFast R50 took 1.2 times as long
-    # (benchmarks/process.py).
     if "OMP_WAIT_POLICY" not in environment:
-        environment.setdefault("GOMP_SPINCOUNT", "5000")
+        environment = BRIEF_SPIN | environment
     jvm_log = log_dir / "jvm.log"  # what it says before, or instead of, its own logs
     with jvm_log.open("w", encoding="utf-8") as errors:
         launcher = subprocess.Popen(

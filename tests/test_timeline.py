@@ -55,7 +55,7 @@ def test_eight_motions_in_one_video(motion_server: RunningServer, seed: int, siz
 
 @pytest.mark.slow
 def test_nearly_all_videos_have_all_edges_within_a_stride(motion_server: RunningServer) -> None:
-    """Of twenty videos of eight actions nearly all come back right, and those with each edge within a stride."""
+    """Of twenty videos of eight actions nearly all come back right, with each edge within a stride."""
     right = near = 0
     for seed in range(40, 60):
         video, labels, cuts = spliced(seed, (320, 240) if seed % 2 else (240, 320))

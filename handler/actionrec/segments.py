@@ -37,7 +37,7 @@ SCORE_FLOOR = 0.02
 """Lower scores count as this one: no window may rule a label out for its neighbours."""
 
 FARTHEST_CUT = 0.5
-"""Of a window's length; an edge is moved to no cut that is further away. What cuts gain: benchmarks/edges.py."""
+"""Of a window's length; an edge is moved to no cut that is further away (benchmarks/edges.py)."""
 
 _CUT_SECONDS = 0.2
 """Windows differ about a cut by less than the time from one sampled frame to the next, at most 0.1 s in the
