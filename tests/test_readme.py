@@ -83,7 +83,7 @@ def test_the_product(checkout: Path) -> None:
         url = f"http://127.0.0.1:{PORT}/predictions/motion"
         line = re.sub(r"http://127\.0\.0\.1:8080/predictions/\w+|URL", url, line)
         reply = json.loads(shell(f"{line} -sS", checkout))
-        timeline = {"timeline", "segments"} if "stride_seconds" in line else set()
+        timeline = {"timeline", "segments", "cuts"} if "stride_seconds" in line else set()
         assert set(reply) == {"predictions", "clip", "model", "timings_ms", "warnings"} | timeline, line
     shell("make scale WORKERS=2", checkout)
     assert shell("make status", checkout).count("READY") == 2

@@ -98,7 +98,7 @@ def test_a_timeline_has_each_window(parts: tuple[Manifest, Runtime]) -> None:
     (answer,) = classifier.classify([ClipRequest(LONG, selection=Selection(stride_seconds=2.0))])
     assert isinstance(answer, Prediction)
     reply = classifier.reply(answer, 8)
-    assert list(reply)[:3] == ["predictions", "segments", "timeline"]
+    assert list(reply)[:4] == ["predictions", "segments", "cuts", "timeline"]
     assert [entry["start_seconds"] for entry in reply["timeline"]] == [0.0, 2.0, 4.0, 6.0]
     for entry in reply["timeline"]:
         request = ClipRequest(LONG, selection=Selection(entry["start_seconds"]))
