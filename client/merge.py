@@ -66,16 +66,7 @@ def merged(
     views = dict(first["clip"].get("views", {}), windows=len(good))
     return {
         "predictions": _best(scores.mean(axis=0), labels, top_k),
-        "segments": [
-            {
-                "label": labels[segment.class_index],
-                "class_index": segment.class_index,
-                "start_seconds": round(segment.start_seconds, 3),
-                "end_seconds": round(segment.end_seconds, 3),
-                "score": round(segment.score, 6),
-            }
-            for segment in segments(spans, scores, cuts)
-        ],
+        "segments": [s.to_dict(labels[s.class_index]) for s in segments(spans, scores, cuts)],
         "cuts": [round(seconds, 3) for seconds in cuts],
         "timeline": [{**entry, "predictions": entry["predictions"][:top_k]} for entry in entries],
         "clip": {

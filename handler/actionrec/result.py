@@ -117,16 +117,7 @@ class Prediction:
         answered = self.answered
         spans = [(window.clip.start_seconds, window.clip.end_seconds) for window in answered]
         rows = np.stack([window.scores for window in answered if window.scores is not None])
-        return [
-            {
-                "label": labels[segment.class_index],
-                "class_index": segment.class_index,
-                "start_seconds": round(segment.start_seconds, 3),
-                "end_seconds": round(segment.end_seconds, 3),
-                "score": round(segment.score, 6),
-            }
-            for segment in segments(spans, rows, self.cuts)
-        ]
+        return [segment.to_dict(labels[segment.class_index]) for segment in segments(spans, rows, self.cuts)]
 
 
 def _best(scores: Scores, labels: Sequence[str], top_k: int) -> list[dict[str, Any]]:

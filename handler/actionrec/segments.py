@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +57,16 @@ class Segment:
     end_seconds: float
     score: float
     """Mean of the label's score over the segment's instants, 0 to 1."""
+
+    def to_dict(self, label: str) -> dict[str, Any]:
+        """As it stands in a reply, with the name of its class."""
+        return {
+            "label": label,
+            "class_index": self.class_index,
+            "start_seconds": round(self.start_seconds, 3),
+            "end_seconds": round(self.end_seconds, 3),
+            "score": round(self.score, 6),
+        }
 
 
 def segments(
