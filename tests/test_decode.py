@@ -3,14 +3,16 @@
 import os
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
 from actionrec.container import Source
 from actionrec.decode import decode
 from actionrec.errors import ClipError
+from actionrec.resize import Resizer
 from actionrec.sampling import uniform_indices
-from actionrec.spec import ClipSpec
+from actionrec.spec import STEPS_PER_LEVEL, ClipSpec
 
 from tests.conftest import SHARED_DATA
 from tests.media import encode, textured_frames, trimmed, turn, with_bad_metadata, with_more_streams
@@ -151,6 +153,25 @@ def test_range(end_seconds: float, start: float, end: float) -> None:
     """Of a range longer than the window its middle is taken, of a shorter one all; the clip's end limits it."""
     clip = decode(encode(FRAMES), SPEC, 0.5, end_seconds)
     assert (clip.start_seconds, clip.end_seconds) == pytest.approx((start, end), abs=1e-3)
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv422p", "yuv420p10le", "nv12"])
+@pytest.mark.parametrize("size", [(640, 360), (360, 640), (1366, 768), (853, 481), (855, 480), (240, 180)])
+def test_a_part_is_resized_as_it_is_in_the_whole(
+    size: tuple[int, int], pix_fmt: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut and in bands, a frame gives the pixels that the whole one gives; also where no filter cuts it."""
+    spec = ClipSpec(short_side=256, crop=224)
+    frame = av.VideoFrame.from_ndarray(textured_frames(*size, 1)[0], format="rgb24").reformat(format=pix_fmt)
+    whole = frame.to_ndarray(format="rgb24").astype(np.float32)
+    width, height = (256, size[1] * 256 // size[0]) if size[0] < size[1] else (size[0] * 256 // size[1], 256)
+    resized = cv2.resize(whole, (width, height), interpolation=cv2.INTER_LINEAR)
+    top, left = round((height - 224) / 2), round((width - 224) / 2)
+    expected = resized[top : top + 224, left : left + 224]
+    monkeypatch.setattr("actionrec.resize._BAND_BYTES", 1 << 17)
+    assert np.abs(Resizer(spec)(frame)[0] / STEPS_PER_LEVEL - expected).max() < 0.05
+    monkeypatch.setattr("actionrec.resize._cutter", lambda *_: None)
+    assert np.abs(Resizer(spec)(frame)[0] / STEPS_PER_LEVEL - expected).max() < 0.05
 
 
 def test_size_change_in_mid_stream() -> None:

@@ -1,17 +1,16 @@
 """Decoded frame -> pixels at the model's size: RGB, short side, rotation, crops.
 
-What no crop reads is neither converted nor resized. Of a large frame only two rows in several are read:
+What no crop reads is neither converted nor resized:
 
-    frame --- cut (libavfilter, no copy) --- RGB (swscale) --- the rows that are read --- resize across
-                                                                                      --- mix two rows into one
-    in bands of `_BAND_ROWS`, so that what one step writes is still in the core's cache when the next reads it
+    frame --- cut (libavfilter, no copy) --- RGB (swscale) --- int16 --- bilinear resize (OpenCV)
+    in bands of `_BAND_BYTES`, so that what one step writes is still in the core's cache when the next reads it
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 import av
@@ -36,12 +35,12 @@ def rounded(pixels: Pixels) -> npt.NDArray[np.uint8]:
 
 _SHIFT = STEPS_PER_LEVEL.bit_length() - 1
 
-_BAND_ROWS = 64
-"""Of the result. At 1080p its source is 0.9 MB of RGB: about a second-level cache."""
-_LEAST_REDUCTION = 3.5
-"""Of the height, for skipping rows to gain more than it costs (benchmarks/decode.py)."""
-_COLUMN_STEP = 16
-"""A cut starts at a multiple of this: whole chroma samples, aligned for vector instructions."""
+_BAND_BYTES = 2 << 20
+"""Of the int16 pixels that are resized together: about a second-level cache (benchmarks/decode.py)."""
+_COLUMN_STEP, _ROW_STEP = 16, 8
+"""A cut starts at a multiple: whole chroma samples, vector instructions' alignment, swscale's dithering."""
+_MARGIN = 2
+"""Pixels beside a cut: for some formats swscale mixes a pixel's chroma with its neighbour's."""
 
 
 class Resizer:
@@ -55,8 +54,6 @@ class Resizer:
     def __init__(self, spec: ClipSpec, crops: int = 1) -> None:
         self._spec = spec
         self._crops = crops
-        # One for the whole clip: each new one costs a scaler set-up per frame.
-        self._reformatter = VideoReformatter()
         self._layout: object = None
         self._bands: tuple[_Band, ...] = ()
         self.shown = (0, 0)
@@ -75,7 +72,7 @@ class Resizer:
         width, height = frame.width, frame.height
         self.shown = (width, height) if frame.rotation % 180 == 0 else (height, width)
         for band in self._bands:
-            self._resize(band, self._rgb(band.cut(frame)))
+            self._resized[band.target] = band.resized(frame)
         turned = np.rot90(self._resized, k=frame.rotation // 90)
         crop = self._spec.crop
         corners = crop_corners(turned.shape[0], turned.shape[1], crop, self._crops)
@@ -87,106 +84,126 @@ class Resizer:
         width, height, side = frame.width, frame.height, self._spec.short_side
         # The longer side is cut, not rounded, as pytorchvideo's short_side_scale does.
         size = (side, int(height / width * side)) if width < height else (int(width / height * side), side)
-        rows, columns = self._read(size[1]), _source(self._read(size[0]), width, size[0])
-        left, right = columns.start // _COLUMN_STEP * _COLUMN_STEP, columns.stop
         self._resized = np.zeros((size[1], size[0], 3), dtype=np.int16)
-        bands: list[tuple[slice, _Mixed | None]] = [(_source(rows, height, size[1]), None)]
-        if height / size[1] >= _LEAST_REDUCTION:
-            bands = [*_bands(rows, height, size[1])]
-        self._bands = tuple(_Band(_cutter(frame, left, right, span), span, mixed) for span, mixed in bands)
-        read = max(height if band.mixed is None else 2 * len(band.mixed.share) for band in self._bands)
-        # Full width, zero beside the columns that are read: so a resize has the whole frame's positions.
-        self._wide = np.zeros((read, width, 3), dtype=np.int16)
-        self._columns = slice(left, right)
+        read, band_bytes = [self._read(side) for side in size], float(_BAND_BYTES)
+        if width % 2 or height % 2:
+            # swscale has another, finer way with the chroma of these: a part of one would come out differently.
+            read, band_bytes = [slice(0, side) for side in size], math.inf
+        columns = next(_parts(width, size[0], read[0], size[0]))
+        least = min(size[1], band_bytes / (columns.length() * 3 * 2) / height * size[1])
+        rows = list(_parts(height, size[1], read[1], least))
+        # One for all bands; zero beside the columns that are read.
+        wide = np.zeros((max(map(_Part.length, rows)), columns.length(), 3), dtype=np.int16)
+        self._bands = tuple(_Band.of(frame, part, columns, wide[: part.length()]) for part in rows)
 
     def _read(self, length: int) -> slice:
         """Which of `length` resized pixels along one axis the crops read, with one more at either end."""
         spare = 0.0 if self._crops > 1 else (length - self._spec.crop) / 2
         return slice(max(0, math.floor(spare) - 1), min(length, math.ceil(length - spare) + 1))
 
-    def _rgb(self, frame: VideoFrame) -> npt.NDArray[np.uint8]:
-        """uint8 [H, W, 3], without a copy."""
-        plane = self._reformatter.reformat(frame, format="rgb24", threads=1).planes[0]
-        rows = np.frombuffer(memoryview(plane), dtype=np.uint8).reshape(plane.height, plane.line_size)
-        return rows[:, : plane.width * 3].reshape(plane.height, plane.width, 3)
-
-    def _resize(self, band: _Band, rgb: npt.NDArray[np.uint8]) -> None:
-        """Put a band's pixels into the resized frame, right where a crop will read."""
-        height, width = self._resized.shape[:2]
-        if band.mixed is None:
-            part = self._wide[band.rows, self._columns]
-            np.left_shift(rgb[: part.shape[0], : part.shape[1]], _SHIFT, out=part, dtype=np.int16)
-            # The same positions and weights as F.interpolate(mode="bilinear", align_corners=False).
-            self._resized = _linear(self._wide, width, height)
-            return
-        upper_and_lower = rgb.take(band.mixed.source, axis=0, mode="clip")
-        part = self._wide[: len(upper_and_lower), self._columns]
-        np.left_shift(upper_and_lower[:, : part.shape[1]], _SHIFT, out=part, dtype=np.int16)
-        across = _linear(self._wide[: len(upper_and_lower)], width, len(upper_and_lower))
-        upper = across[0::2]
-        change = (across[1::2] - upper) * band.mixed.share
-        np.add(upper, np.rint(change, out=change), out=self._resized[band.mixed.target], casting="unsafe")
-
 
 @dataclass(frozen=True, slots=True)
-class _Mixed:
-    """Which two rows of a band make each row of the result."""
+class _Part:
+    """A stretch along one axis that is resized for itself, at the positions that it has in the whole."""
 
+    source: slice
+    """Of the frame."""
     target: slice
-    """Rows of the resized frame."""
-    source: npt.NDArray[np.int64]
-    """Rows of the band: upper, lower, upper, lower, ..."""
-    share: npt.NDArray[np.float32]
-    """Of the lower one: [rows, 1, 1]."""
+    """Of the result: just as many pixels for each as in the whole."""
+    read: slice
+    """Of the frame, with even edges: what is read for those pixels of the result that a crop reads."""
+
+    def length(self) -> int:
+        """Of its source, in pixels."""
+        return cast(int, self.source.stop - self.source.start)
+
+
+def _parts(source: int, target: int, read: slice, least: float) -> Iterator[_Part]:
+    """Split what a crop reads of a side of `target` pixels, resized from `source`, into parts.
+
+    A part begins and ends where an edge of the result's pixels meets one of the frame's. No pixel of a smaller
+    result reads beyond it.
+
+    Args:
+        source, target: pixels.
+        read: of the result.
+        least: pixels of the result in a part.
+    """
+    common = math.gcd(source, target) if source >= target else 1
+    unit, result_unit = source // common, target // common
+    step = max(1, round(least / result_unit))
+    last = math.ceil(read.stop / result_unit)
+    for first in range(read.start // result_unit, last, step):
+        stop = min(first + step, last)
+        part = slice(first * result_unit, stop * result_unit)
+        inside = slice(max(part.start, read.start), min(part.stop, read.stop))
+        yield _Part(slice(first * unit, stop * unit), part, _source(inside, source, target))
+
+
+def _source(read: slice, source: int, target: int) -> slice:
+    """Which of `source` pixels along one axis a resize to `target` reads for those in `read`, and `_MARGIN`."""
+    scale = source / target
+    first = max(0, math.floor((read.start + 0.5) * scale - 0.5) - _MARGIN)
+    last = min(source, math.ceil((read.stop - 0.5) * scale + 0.5) + 1 + _MARGIN)
+    return slice(first // 2 * 2, min(source, last + last % 2))
 
 
 @dataclass(frozen=True, slots=True)
 class _Band:
-    """Rows of the decoded frame that are converted together."""
+    """Rows of the decoded frame that are converted and resized together."""
 
-    graph: Graph | None
-    """Cuts them out; None where the filter does not take such frames."""
-    rows: slice
-    mixed: _Mixed | None
-    """None: all rows go through a plain resize."""
+    target: tuple[slice, slice]
+    """Rows and columns of the resized frame."""
+    _graph: Graph | None
+    """Cuts out what is read; None where all is, or where the filter does not take such frames."""
+    _wide: Pixels
+    """What is resized, int16 [H, W, 3]."""
+    _from: tuple[slice, slice]
+    """Of the converted frame: what is put into `_wide`."""
+    _into: tuple[slice, slice]
+    """Of `_wide`: its place."""
+    _reformatter: VideoReformatter = field(default_factory=VideoReformatter)
+    """One for all frames: each new one costs a scaler set-up."""
 
-    def cut(self, frame: VideoFrame) -> VideoFrame:
-        """The frame's part that is to be converted; shares its memory."""
-        if self.graph is None:
-            return frame
-        self.graph.push(frame)
-        return cast(VideoFrame, self.graph.pull())
+    @classmethod
+    def of(cls, frame: VideoFrame, rows: _Part, columns: _Part, wide: Pixels) -> _Band:
+        """For frames like this one.
+
+        Args:
+            frame: any.
+            rows, columns: what the band covers.
+            wide: int16 [rows, columns, 3], zero where nothing is read.
+        """
+        left = columns.read.start // _COLUMN_STEP * _COLUMN_STEP
+        top = rows.read.start // _ROW_STEP * _ROW_STEP
+        graph = _cutter(frame, left, top, columns.read.stop, rows.read.stop)
+        origins = (0, 0) if graph is None else (top, left)
+        cut, into = [], []
+        for part, origin in zip((rows, columns), origins, strict=True):
+            first, stop = max(part.read.start, part.source.start), min(part.read.stop, part.source.stop)
+            cut.append(slice(first - origin, stop - origin))
+            into.append(slice(first - part.source.start, stop - part.source.start))
+        return cls((rows.target, columns.target), graph, wide, (cut[0], cut[1]), (into[0], into[1]))
+
+    def resized(self, frame: VideoFrame) -> Pixels:
+        """The band's part of the result."""
+        if self._graph is not None:
+            self._graph.push(frame)
+            frame = cast(VideoFrame, self._graph.pull())
+        plane = self._reformatter.reformat(frame, format="rgb24", threads=1).planes[0]
+        lines = np.frombuffer(memoryview(plane), dtype=np.uint8).reshape(plane.height, plane.line_size)
+        rgb = lines[:, : plane.width * 3].reshape(plane.height, plane.width, 3)
+        np.left_shift(rgb[self._from], _SHIFT, out=self._wide[self._into], dtype=np.int16)
+        height, width = (part.stop - part.start for part in self.target)
+        if self._wide.shape[:2] == (height, width):
+            return self._wide
+        # The same positions and weights as F.interpolate(mode="bilinear", align_corners=False).
+        return cast(Pixels, cv2.resize(self._wide, (width, height), interpolation=cv2.INTER_LINEAR))
 
 
-def _source(read: slice, source: int, target: int) -> slice:
-    """Which of `source` pixels along one axis a resize to `target` reads for those in `read`; even edges."""
-    scale = source / target
-    first = max(0, math.floor((read.start + 0.5) * scale - 0.5))
-    last = min(source, math.ceil((read.stop - 0.5) * scale + 0.5) + 1)
-    return slice(first // 2 * 2, min(source, last + last % 2))
-
-
-def _bands(rows: slice, source: int, target: int) -> Iterator[tuple[slice, _Mixed]]:
-    """Split the rows of the result that are read: (rows of the source, how they are mixed) of each part.
-
-    All parts read equally many rows, since the converter is set up anew for each other size.
-    """
-    position = (np.arange(target) + 0.5) * (source / target) - 0.5
-    upper = np.floor(position).astype(np.int64)
-    share = (position - upper).astype(np.float32)[:, None, None]
-    parts = [slice(i, min(i + _BAND_ROWS, rows.stop)) for i in range(rows.start, rows.stop, _BAND_ROWS)]
-    starts = [max(0, int(upper[part.start])) // 2 * 2 for part in parts]
-    longest = max(int(upper[part.stop - 1]) + 2 - start for part, start in zip(parts, starts, strict=True))
-    longest = min(source, longest + longest % 2)
-    for part, start in zip(parts, starts, strict=True):
-        first = min(start, (source - longest) // 2 * 2)
-        pairs = np.stack([upper[part], upper[part] + 1], axis=1).clip(0, source - 1) - first
-        yield slice(first, first + longest), _Mixed(part, pairs.ravel(), share[part])
-
-
-def _cutter(frame: VideoFrame, left: int, right: int, rows: slice) -> Graph | None:
-    """A filter that cuts [rows, left:right] out of frames like this one; None where there is none."""
-    if (left, right, rows.start, rows.stop) == (0, frame.width, 0, frame.height):
+def _cutter(frame: VideoFrame, left: int, top: int, right: int, bottom: int) -> Graph | None:
+    """A filter that cuts [top:bottom, left:right] out of frames like this one; None where there is none."""
+    if (left, top, right, bottom) == (0, 0, frame.width, frame.height):
         return None
     graph = Graph()
     try:
@@ -195,7 +212,7 @@ def _cutter(frame: VideoFrame, left: int, right: int, rows: slice) -> Graph | No
             f"width={frame.width}:height={frame.height}:pix_fmt={frame.format.name}:time_base=1/1000"
             f":colorspace={int(frame.colorspace)}:range={int(frame.color_range)}",
         )
-        crop = graph.add("crop", f"{right - left}:{rows.stop - rows.start}:{left}:{rows.start}:exact=1")
+        crop = graph.add("crop", f"{right - left}:{bottom - top}:{left}:{top}:exact=1")
         sink = graph.add("buffersink")
         source.link_to(crop)
         crop.link_to(sink)
@@ -203,9 +220,3 @@ def _cutter(frame: VideoFrame, left: int, right: int, rows: slice) -> Graph | No
     except (av.FFmpegError, ValueError):
         return None
     return graph
-
-
-def _linear(pixels: Pixels, width: int, height: int) -> Pixels:
-    if pixels.shape[:2] == (height, width):
-        return pixels
-    return cast(Pixels, cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR))
