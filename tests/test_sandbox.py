@@ -116,12 +116,14 @@ def test_all_defences_hold_here(sandbox: Sandbox) -> None:
 
 
 def test_what_a_child_is(sandbox: Sandbox) -> None:
-    """A child has no torch, no network but its own, no capability, and three descriptors beside its memory."""
+    """A child has two threads, no torch, no network but its own, no capability, and few descriptors."""
     child = psutil.Process(sandbox.pids()[0])
-    status = Path(f"/proc/{child.pid}/status").read_text()
-    assert "CapEff:\t0000000000000000" in status
-    assert "Seccomp:\t2" in status
-    assert "NoNewPrivs:\t1" in status
+    threads = [Path(f"/proc/{child.pid}/task/{thread.id}/status").read_text() for thread in child.threads()]
+    assert len(threads) == 2
+    for status in threads:
+        assert "CapEff:\t0000000000000000" in status
+        assert "Seccomp:\t2" in status
+        assert "NoNewPrivs:\t1" in status
     maps = Path(f"/proc/{child.pid}/maps").read_text()
     assert "libavcodec" in maps
     assert "libtorch" not in maps
@@ -141,7 +143,7 @@ def test_importing_it_needs_no_torch() -> None:
 
 @pytest.mark.parametrize("deed", ["open", "socket", "fork", "kill", "thread", "memory", "ptrace", "listdir"])
 def test_a_taken_over_child_can_do_nothing(troubled: Sandbox, deed: str) -> None:
-    """Code that runs in a child can open, connect, start or stop nothing, nor take more memory."""
+    """Code in either thread of a child can open, connect, start or stop nothing, nor take more memory."""
     assert ask(troubled, b"REFUSED? " + deed.encode()).shape == (32, 64, 64, 3)
 
 

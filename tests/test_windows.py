@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
 
@@ -119,9 +120,9 @@ def test_each_frame_is_decoded_and_converted_once(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Resizer, "__call__", counting_resize)
     video = encode(FRAMES, options={"g": "60"})
     selection = Selection(stride_seconds=0.3)
-    with Source(video) as source:
+    with Source(video) as source, ThreadPoolExecutor(1) as thread:
         track = FarTrack(source)
-        run = Pass(source, track, SPEC, spread(selection, SPEC.window_seconds, track.seconds()))
+        run = Pass(source, track, SPEC, spread(selection, SPEC.window_seconds, track.seconds()), thread)
         frames = run._decoded
 
         def counting_decoder(
@@ -140,10 +141,12 @@ def test_each_frame_is_decoded_and_converted_once(monkeypatch: pytest.MonkeyPatc
 def test_far_windows_leave_out_what_is_between() -> None:
     """Of windows spread over a long clip nothing between them is decoded, but from the last key frame on."""
     video = encode(np.tile(FRAMES[:, :32, :32], (8, 1, 1, 1)), options={"g": "30", "bf": "2"})
-    with Source(video) as source:
+    with Source(video) as source, ThreadPoolExecutor(1) as thread:
         track = FarTrack(source)
         assert track.seconds() == pytest.approx(64)
-        run = Pass(source, track, SPEC, spread(Selection(views=5), SPEC.window_seconds, track.seconds()))
+        run = Pass(
+            source, track, SPEC, spread(Selection(views=5), SPEC.window_seconds, track.seconds()), thread
+        )
         read = sum(packet is not None for _, packet in track.read([window.span for window in run.windows]))
     assert 5 * 64 <= read <= 5 * (64 + 30 + 8)
 

@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from pathlib import Path
 
 import numpy as np
@@ -83,19 +84,22 @@ def _attempt(deed: str) -> None:
     raise AssertionError(f"{deed} was possible")
 
 
-def troubled_windows(data: bytes, spec: ClipSpec, selection: Selection, limits: Limits) -> Iterator[Decoded]:
+def troubled_windows(
+    data: bytes, spec: ClipSpec, selection: Selection, limits: Limits, thread: Executor
+) -> Iterator[Decoded]:
     """In the place of `decode.windows`."""
     if data.startswith(b"BREAK "):
         _break(data[6:].decode())
     elif data.startswith(b"REFUSED? "):
         _attempt(data[9:].decode())
+        thread.submit(_attempt, data[9:].decode()).result()
         yield _window(spec)
     elif data.startswith(b"MANY"):
         for number in range(1000):
             time.sleep(0.01)
             yield _window(spec, number)
     else:
-        yield from windows(data, spec, selection, limits)
+        yield from windows(data, spec, selection, limits, thread)
 
 
 class _Connection(sandbox_child._Connection):

@@ -5,7 +5,7 @@ The way of one window:
     bytes -> demux: packets from the key frame before the window to its end
           -> their timestamps say which frames are in the window, `sampling` which of those are sampled
           -> decode the packets once, skipping frames that nothing refers to and that are not sampled
-          -> convert only the sampled ones: RGB, short side, rotation, crop
+          -> convert only the sampled ones, beside the decoding of the next: RGB, short side, rotation, crop
 
 Several windows go the same way in one pass (`passes`), and share the frames that they have in common. Sizes,
 durations and frame counts in headers decide nothing.
@@ -17,6 +17,8 @@ within rounding; swscale's own scaler does not, and would cost accuracy: it diff
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import ExitStack
 
 import av
 
@@ -37,7 +39,9 @@ Decoder = Callable[[bytes, ClipSpec, Selection, Limits], Iterator[Decoded]]
 """`windows`, or something that gives the same from elsewhere."""
 
 
-def windows(data: bytes, spec: ClipSpec, selection: Selection, limits: Limits) -> Iterator[Decoded]:
+def windows(
+    data: bytes, spec: ClipSpec, selection: Selection, limits: Limits, thread: Executor | None = None
+) -> Iterator[Decoded]:
     """Decode the windows of a video that a request asks for, in one pass.
 
     Args:
@@ -45,6 +49,7 @@ def windows(data: bytes, spec: ClipSpec, selection: Selection, limits: Limits) -
         spec: what the model eats.
         selection: which windows and crops.
         limits: what it may cost.
+        thread: for the conversion of frames, with one thread; default: one of its own.
 
     Yields:
         For each window, in order, one `Decoded` a crop, or one that is `missing` where the window's part of the
@@ -54,7 +59,9 @@ def windows(data: bytes, spec: ClipSpec, selection: Selection, limits: Limits) -
         ClipError: the bytes are no video, hold no frame in any of the windows, or too much is asked for.
     """
     try:
-        with Source(data, limits) as source:
+        with ExitStack() as stack:
+            source = stack.enter_context(Source(data, limits))
+            thread = thread or stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="convert"))
             track: Track | None = None
             length = 0.0
             if selection.several:
@@ -68,7 +75,7 @@ def windows(data: bytes, spec: ClipSpec, selection: Selection, limits: Limits) -
                 ((start, end),) = chosen
                 track = NearTrack(source, *sampling.window_ticks(start, end, source.time_base, source.origin))
             timeline = selection.stride_seconds is not None
-            run = Pass(source, track, spec, chosen, selection.crops, find_cuts=timeline)
+            run = Pass(source, track, spec, chosen, thread, selection.crops, find_cuts=timeline)
             answered = False
             for decoded in run.decode():
                 answered = answered or not decoded.missing

@@ -1,7 +1,7 @@
 """One decoding pass over the windows of a request: each packet is decoded and each frame converted once.
 
-    packets -> decoder -> frames -> the window that is being filled    straight into their places
-                                 -> kept for windows that overlap it   until the last one has them
+    packets -> decoder -> frames -> converted (in another thread) -> the window that is being filled
+                                                                  -> kept for the windows that overlap it
 
 Which frames a window samples is known before they are decoded, from the packets' timestamps. Where those
 cannot be trusted (missing, or a frame that they promise does not come out) the rest is decoded once more to
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -22,6 +23,7 @@ from av.video.frame import VideoFrame
 
 from . import sampling
 from .container import MAX_REORDER, Source
+from .conversion import Conversion
 from .cuts import cuts
 from .decoded import Decoded, gap, warnings_of
 from .errors import ClipError
@@ -67,6 +69,7 @@ class Pass:
         track: its packets.
         spec: what the model eats.
         windows: (start, end) of each, in seconds, by their starts.
+        thread: for the conversion of frames; runs one thing at a time.
         crops: views of each window.
         find_cuts: whether to look for cuts in each window.
     """
@@ -77,6 +80,7 @@ class Pass:
         track: Track,
         spec: ClipSpec,
         windows: sampling.Windows,
+        thread: Executor,
         crops: int = 1,
         *,
         find_cuts: bool = False,
@@ -87,6 +91,7 @@ class Pass:
         self.crops = crops
         self.find_cuts = find_cuts
         self.resize = Resizer(spec, crops)
+        self._conversion = Conversion(self.resize, thread)
         self.damage: list[int] = []
         """Numbers of the packets at which something was damaged."""
         self.problem: ClipError | None = None
@@ -172,17 +177,20 @@ class Pass:
         for stamp in missing & kept.keys():
             out[:, window.positions[stamp]] = kept[stamp][:, None]
         missing -= kept.keys()
-        while missing:
-            number, stamp, frame = next(frames, (None, 0, None))
-            if number is None or frame is None or number > window.span.last + _DECODER_DELAY:
-                return None
-            if stamp in last_use and stamp not in kept:
-                pixels = self.resize(frame)
-                if stamp in missing:
-                    out[:, window.positions[stamp]] = pixels[:, None]
-                    missing.discard(stamp)
-                if last_use[stamp] > window.number:
-                    kept[stamp] = pixels.copy()
+        try:
+            while missing:
+                number, stamp, frame = next(frames, (None, 0, None))
+                if number is None or frame is None or number > window.span.last + _DECODER_DELAY:
+                    return None
+                places = [out[:, place] for place in window.positions[stamp]] if stamp in missing else []
+                missing.discard(stamp)
+                if last_use.get(stamp, -1) > window.number and stamp not in kept:
+                    kept[stamp] = np.empty((self.crops, side, side, 3), dtype=np.int16)
+                    places.append(kept[stamp])
+                if places:
+                    self._conversion.start(frame, places)
+        finally:
+            self._conversion.finish()
         return out
 
     def _decoded(

@@ -22,8 +22,10 @@ import os
 import pkgutil
 import signal
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 import av
@@ -135,8 +137,12 @@ def _rehearse() -> None:
         traceback.format_exc()
 
 
-def main(decoder: Decoder = windows) -> None:
-    """Get ready, say which defences hold, and serve."""
+def main(decoder: Callable[..., Iterator[Decoded]] = windows) -> None:
+    """Get ready, say which defences hold, and serve.
+
+    Args:
+        decoder: takes what `windows` does.
+    """
     parser = argparse.ArgumentParser(prog="python -m actionrec.sandbox.child")
     for name in ("socket", "memory", "memory-bytes", "parent", "address-space", "cpu-seconds"):
         parser.add_argument(f"--{name}", type=int, required=True)
@@ -150,9 +156,13 @@ def main(decoder: Decoder = windows) -> None:
     os.close(given.memory)
     connection = _Connection(given.socket)
     _rehearse()
-    connection.send({"ready": confine.confine(given.parent, given.address_space, given.cpu_seconds)})
+    thread = ThreadPoolExecutor(1)
+    defences = confine.confine(
+        given.parent, given.address_space, given.cpu_seconds, lambda: thread.submit(bool).result()
+    )
+    connection.send({"ready": defences})
     try:
-        _serve(connection, memory, decoder)
+        _serve(connection, memory, partial(decoder, thread=thread))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the worker has hung up
 

@@ -12,14 +12,16 @@ import platform
 import resource
 import signal
 import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 # <linux/prctl.h>, <linux/sched.h>, <linux/capability.h>
-_PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 22, 38
-_SECCOMP_MODE_FILTER = 2
+_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
+# <linux/seccomp.h>
+_SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_TSYNC = 1, 1
 _CLONE_NEWIPC, _CLONE_NEWUSER, _CLONE_NEWNET = 0x08000000, 0x10000000, 0x40000000
 _CAPABILITY_VERSION_3 = 0x20080522
 # <linux/landlock.h>; these have the same numbers on every architecture.
@@ -28,8 +30,8 @@ _LANDLOCK_VERSION = 1
 
 # What decoding and Python's own loop call: memory, the two descriptors, clocks, the end. Everything else is
 # refused: files, sockets, processes, threads, signals to others. A column for each architecture.
-_MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
-"""Machine -> its column, and its AUDIT_ARCH."""
+_MACHINES = {"x86_64": (0, 0xC000003E, 317), "aarch64": (1, 0xC00000B7, 277)}
+"""Machine -> its column, its AUDIT_ARCH, and its number of the system call `seccomp`."""
 _SYSCALLS = {
     "read": (0, 63),
     "write": (1, 64),
@@ -73,13 +75,16 @@ def die_with(parent: int) -> None:
         raise ProcessLookupError(f"parent {parent} is gone")
 
 
-def confine(parent: int, memory_bytes: int, cpu_seconds: int) -> dict[str, str]:
+def confine(
+    parent: int, memory_bytes: int, cpu_seconds: int, start_threads: Callable[[], object] = bool
+) -> dict[str, str]:
     """Give up everything that decoding does not need. Call it when all is imported, and on one thread.
 
     Args:
         parent: process id of the parent, whose death is this process's.
         memory_bytes: of address space, beyond what is in use now.
         cpu_seconds: of this process's whole life.
+        start_threads: starts the threads that this process is to have; afterwards it can start none.
 
     Returns:
         defence -> ``on``, or why it could not be had.
@@ -95,17 +100,29 @@ def confine(parent: int, memory_bytes: int, cpu_seconds: int) -> dict[str, str]:
         "dies_with_parent": lambda: die_with(parent),
         "seccomp": _only_listed_syscalls,
     }
+    _wait_for_one_thread()
     # Read while files can still be read.
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     memory_bytes += pages * resource.getpagesize()
     found = {}
     for name, step in steps.items():
+        if name == "seccomp":
+            # They inherit what was given up so far; a process of several threads cannot leave its namespaces.
+            start_threads()
         try:
             step()
             found[name] = "on"
         except OSError as error:
             found[name] = error.strerror or str(error)
     return found
+
+
+def _wait_for_one_thread() -> None:
+    """A thread that Python has joined may take a moment more to be gone."""
+    for _ in range(1000):
+        if len(list(Path("/proc/self/task").iterdir())) == 1:
+            return
+        time.sleep(0.001)
 
 
 def _go_first() -> None:
@@ -153,7 +170,7 @@ def _limit(memory_bytes: int, cpu_seconds: int) -> None:
 def _only_listed_syscalls() -> None:
     if platform.machine() not in _MACHINES:
         raise OSError(0, f"no list of system calls for {platform.machine()}")
-    column, architecture = _MACHINES[platform.machine()]
+    column, architecture, seccomp = _MACHINES[platform.machine()]
     allowed = [numbers[column] for numbers in _SYSCALLS.values()]
     # Classic BPF on struct seccomp_data {int nr; u32 arch; ...}: (code, jump if true, jump if false, value).
     load, equal, give = 0x20, 0x15, 0x06
@@ -163,7 +180,9 @@ def _only_listed_syscalls() -> None:
     program += [(give, 0, 0, refuse), (give, 0, 0, allow)]
     code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in program))
     header = struct.pack("@HP", len(program), ctypes.addressof(code))
-    _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, header)
+    # For all threads, or for none: then it returns the number of one that it cannot be had for.
+    if _check(_libc.syscall(seccomp, _SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_TSYNC, header)):
+        raise OSError(0, "not to be had for all threads")
 
 
 def _prctl(option: int, *values: int | bytes) -> None:

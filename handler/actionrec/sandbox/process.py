@@ -154,8 +154,15 @@ def _environment() -> dict[str, str]:
     package = Path(__file__).resolve().parents[2]
     places = [str(package), *(str(Path(place).resolve()) for place in sys.path if place)]
     kept = {k: os.environ[k] for k in ("PATH", "LD_LIBRARY_PATH", "LANG", "SYSTEMROOT") if k in os.environ}
-    # One thread: each child has its own clip, and threads of a library would outlive the confinement's start.
-    return {**kept, "PYTHONPATH": os.pathsep.join(places), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    return {
+        **kept,
+        "PYTHONPATH": os.pathsep.join(places),
+        # Each child has its own clip, and threads of a library would be there before the confinement.
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+        # An arena of its own for the second thread would take 64 MB of the address space that a child may have.
+        "MALLOC_ARENA_MAX": "1",
+    }
 
 
 _KINDS: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
