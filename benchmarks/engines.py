@@ -13,17 +13,12 @@ Pathways = list[torch.Tensor]
 Run = Callable[[], object]
 
 
-def others(net: torch.nn.Module, pathways: Pathways, folder: Path) -> dict[str, Run]:
-    """Name -> a call that classifies `pathways` ([1, 3, 8, 256, 256] and [1, 3, 32, 256, 256], float32)."""
-    found: dict[str, Run] = {"torch.compile": torch_compile(net, pathways)}
-    if all(map(importlib.util.find_spec, ("onnxruntime", "onnx", "onnxscript"))):
-        found["ONNX Runtime"] = _onnx_runtime(net, pathways, folder)
-    if importlib.util.find_spec("openvino"):
-        found["OpenVINO"] = _openvino(net, pathways)
-    return found
+def installed(name: str) -> bool:
+    """Whether an engine's packages are here."""
+    return all(map(importlib.util.find_spec, _PACKAGES[name]))
 
 
-def torch_compile(net: torch.nn.Module, pathways: Pathways) -> Run:
+def torch_compile(net: torch.nn.Module, pathways: Pathways, _: Path | None = None) -> Run:
     """torch.compile of the exported program, compiled: without the export it would break at eight places."""
     program = torch.export.export(net, (list(pathways),))
     inductor_config.freezing = True
@@ -46,7 +41,7 @@ def _onnx_runtime(net: torch.nn.Module, pathways: Pathways, folder: Path) -> Run
     return lambda: session.run(None, feed)
 
 
-def _openvino(net: torch.nn.Module, pathways: Pathways) -> Run:
+def _openvino(net: torch.nn.Module, pathways: Pathways, _: Path) -> Run:
     import openvino
 
     program = torch.export.export(net, (list(pathways),))
@@ -59,3 +54,17 @@ def _openvino(net: torch.nn.Module, pathways: Pathways) -> Run:
     compiled = openvino.compile_model(converted, "CPU", settings)
     given = [pathway.numpy() for pathway in pathways]
     return lambda: compiled(given)
+
+
+ENGINES: dict[str, Callable[[torch.nn.Module, Pathways, Path], Run]] = {
+    "torch.compile": torch_compile,
+    "ONNX Runtime": _onnx_runtime,
+    "OpenVINO": _openvino,
+}
+"""Name -> what gives a call that classifies pathways [1, 3, 8, 256, 256] and [1, 3, 32, 256, 256], float32."""
+
+_PACKAGES = {
+    "torch.compile": (),
+    "ONNX Runtime": ("onnxruntime", "onnx", "onnxscript"),
+    "OpenVINO": ("openvino",),
+}

@@ -8,24 +8,21 @@ which is stopped while another has its turn.
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
-import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import requests
 import torch
 from actionrec.host import keep_freed_memory
 from actionrec.pipeline import Classifier
 from actionrec.request import ClipRequest
 
+from benchmarks.apart import answer, apart
 from benchmarks.archives import R50, archive, unpacked
-from benchmarks.load import PROJECT, Subject, raw, round_robin, torchserve
+from benchmarks.load import Subject, process, raw, round_robin, torchserve
 from benchmarks.measure import report
 from benchmarks.model import random_r50
 from benchmarks.videos import SIZES, video
@@ -43,7 +40,7 @@ def main() -> None:
     parser.add_argument("--archive", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        _answer(_tutorial() if options.child == TUTORIAL else _called(options.archive))
+        answer(_tutorial() if options.child == TUTORIAL else _called(options.archive))
     else:
         _compare()
 
@@ -54,9 +51,10 @@ def _compare() -> None:
         store = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder = unpacked(archive(R50, store))
         state = stack.enter_context(torchserve(store))
+        arguments = "benchmarks.job", "--archive", str(folder), "--child"
         subjects = [
-            stack.enter_context(_child(TUTORIAL, folder, {})),
-            stack.enter_context(_child(CALLED, folder, BRIEF_SPIN)),
+            process(TUTORIAL, stack.enter_context(apart(*arguments, TUTORIAL))),
+            process(CALLED, stack.enter_context(apart(*arguments, CALLED, variables=BRIEF_SPIN))),
             Subject(SERVED, raw(state.predict_url()), pid=state.process.pid),
         ]
         for width, height in SIZES:
@@ -70,44 +68,6 @@ def _compare() -> None:
                 }
             )
     report("job", "A file in, labels out: the tutorial's loop and ours", rows)
-
-
-@contextmanager
-def _child(name: str, folder: Path, variables: dict[str, str]) -> Iterator[Subject]:
-    """A process that does the job for each clip that it is sent."""
-    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.job", "--child", name]
-    process = subprocess.Popen(
-        [*command, "--archive", str(folder)],
-        cwd=PROJECT,
-        env={**os.environ, **variables},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    assert process.stdin
-    assert process.stdout
-
-    def classify(_: requests.Session, data: bytes) -> None:
-        assert process.stdin
-        assert process.stdout
-        process.stdin.write(len(data).to_bytes(8, "big") + data)
-        process.stdin.flush()
-        if process.stdout.readline() != b"done\n":
-            raise RuntimeError(f"{name} ended")
-
-    try:
-        yield Subject(name, classify, pid=process.pid)
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def _answer(classify: Callable[[bytes], object]) -> None:
-    """The child's side: a clip after its length, as long as there are any."""
-    while head := sys.stdin.buffer.read(8):
-        classify(sys.stdin.buffer.read(int.from_bytes(head, "big")))
-        sys.stdout.write("done\n")
-        sys.stdout.flush()
 
 
 def _tutorial() -> Callable[[bytes], object]:

@@ -20,10 +20,10 @@ from typing import Any
 import psutil
 import requests
 
+from benchmarks.apart import PROJECT, Apart
 from deploy.server import Settings, start, stop
 from deploy.state import State
 
-PROJECT = Path(__file__).parent.parent
 ROUNDS = 3
 DEADLINE_SECONDS = 120
 
@@ -68,6 +68,22 @@ def raw(url: str) -> Classify:
     return lambda session, data: check(session.post(url, data=data, timeout=DEADLINE_SECONDS))
 
 
+def process(name: str, child: Apart, clips: int = 1, head: bytes = b"") -> Subject:
+    """A process that answers clips, so many at a time, without a server.
+
+    Args:
+        name: in the tables.
+        child: does the job for each clip that it is sent.
+        clips: that one call of it answers.
+        head: goes before the clip.
+    """
+
+    def classify(_: requests.Session, data: bytes) -> None:
+        child.ask(head + data)
+
+    return Subject(name, classify, clips, alone=True, pid=child.pid)
+
+
 def check(reply: requests.Response) -> None:
     """Raises RuntimeError where there is no answer."""
     if reply.status_code != 200 or b'"predictions"' not in reply.content:
@@ -75,7 +91,11 @@ def check(reply: requests.Response) -> None:
 
 
 def round_robin(subjects: Sequence[Subject], data: bytes, clients: int, count: int) -> list[dict[str, Any]]:
-    """A row for each subject: median rate of the rounds, and latencies of all calls."""
+    """A row for each subject: median rate of the rounds, and latencies of all calls.
+
+    A turn's first call is not counted. What a process has given back to a virtual machine's kernel the host may
+    have taken, and to have it again costs seconds for a gigabyte.
+    """
     rates: dict[str, list[float]] = {subject.name: [] for subject in subjects}
     taken: dict[str, list[float]] = {subject.name: [] for subject in subjects}
     gc.collect()
@@ -86,6 +106,7 @@ def round_robin(subjects: Sequence[Subject], data: bytes, clients: int, count: i
         for number in range(ROUNDS + 1):
             for subject in subjects:
                 _resume(subject)
+                load(subject, data, 1, 1)
                 seconds, latencies = load(subject, data, clients, count)
                 _pause(subject)
                 if number:  # the first round warms up

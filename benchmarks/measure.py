@@ -52,7 +52,11 @@ def _version(package: str) -> str | None:
 
 
 def interleaved_ms(
-    candidates: Mapping[str, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
+    candidates: Mapping[str, Callable[[], object]],
+    rounds: int,
+    clock: Callable[[], float] = time.perf_counter,
+    *,
+    settle: bool = False,
 ) -> dict[str, float]:
     """Median milliseconds of each candidate; one run of each before the count.
 
@@ -60,12 +64,15 @@ def interleaved_ms(
         candidates: name -> what is timed.
         rounds: how often each runs.
         clock: seconds; `time.thread_time` for work on one thread, which neighbours then hardly touch.
+        settle: run a candidate once more before each time that counts: see `load.round_robin`.
     """
     for run in candidates.values():
         run()
     taken: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(rounds):
         for name, run in candidates.items():
+            if settle:
+                run()
             start = clock()
             run()
             taken[name].append((clock() - start) * 1e3)

@@ -1,54 +1,77 @@
-"""One clip through a full-size SlowFast R50 (random weights), in every form, against the eager model."""
+"""One clip through a full-size SlowFast R50 (random weights), in every form, against the eager model.
+
+Each form has a process of its own. Those "as served" are set up as a worker is: it keeps the memory that it
+frees, and its threads spin briefly. OpenVINO and ONNX Runtime keep memory by themselves.
+"""
 
 from __future__ import annotations
 
+import argparse
 import copy
 import tempfile
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from actionrec.host import keep_freed_memory
 from actionrec.manifest import Form, Manifest
 from actionrec.runtime import Runtime
 from actionrec.spec import ClipSpec
 
-from benchmarks.engines import others
+from benchmarks.apart import answer, apart
+from benchmarks.engines import ENGINES, installed
 from benchmarks.measure import interleaved_ms, report
+from deploy.server import BRIEF_SPIN
 from export import artifacts, calibrate, zoo
 
 ROUNDS = 7
 GFLOP = 131.4
 """Of one clip at 256 x 256: 65.71 GMAC."""
 MATRIX = 4096
+EAGER, PRODUCT, AS_SERVED = "eager", "matrix product", ", as served"
+
+Pathways = list[torch.Tensor]
+Run = Callable[[], object]
 
 
 def main() -> None:
-    spec, net = random_r50()
-    slow = torch.randn(1, 3, spec.slow_frames, spec.crop, spec.crop)
-    fast = torch.randn(1, 3, spec.num_frames, spec.crop, spec.crop)
-    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
-        candidates: dict[str, Callable[[], object]] = {"eager": lambda: net([slow, fast])}
-        for name in (artifacts.PORTABLE, artifacts.AOTI):
-            runtime = _runtime(net, name, Path(folder))
-            candidates[f"{name}, as served"] = partial(_served, runtime, slow, fast)
-        plain = torch.jit.load(str(Path(folder) / "model.pt"))  # type: ignore[no-untyped-call]
-        candidates["TorchScript, frozen only"] = lambda: plain([slow, fast])
-        candidates |= others(net, [slow, fast], Path(folder))
-        wide = copy.deepcopy(net).to(memory_format=torch.channels_last_3d)
-        candidates["eager, channels_last_3d"] = lambda: wide([slow, fast])
-        _same_answers(candidates)
-        a, b = torch.randn(MATRIX, MATRIX), torch.randn(MATRIX, MATRIX)
-        candidates["matrix product"] = lambda: a @ b
-        taken = interleaved_ms(candidates, ROUNDS)
-    product_gflops = 2 * MATRIX**3 / 1e9 / (taken.pop("matrix product") / 1e3)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--child", choices=(*FORMS, PRODUCT), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        _answer(options.child)
+    else:
+        _compare()
+
+
+def _compare() -> None:
+    with ExitStack() as stack:
+        children = {
+            name: stack.enter_context(
+                apart(
+                    "benchmarks.model",
+                    "--child",
+                    name,
+                    variables=BRIEF_SPIN if name.endswith(AS_SERVED) else None,
+                )
+            )
+            for name in (*FORMS, PRODUCT)
+            if name not in ENGINES or installed(name)
+        }
+        best = {name: child.ask() for name, child in children.items() if name != PRODUCT}
+        if wrong := {name: found for name, found in best.items() if found != best[EAGER]}:
+            raise RuntimeError(f"The eager model's best class is {best[EAGER]}; others have {wrong}")
+        candidates = {name: child.ask for name, child in children.items()}
+        taken = interleaved_ms(candidates, ROUNDS, settle=True)
+    product_gflops = 2 * MATRIX**3 / 1e9 / (taken.pop(PRODUCT) / 1e3)
     rows: list[dict[str, Any]] = [
         {
             "form": name,
             "ms a clip": ms,
-            "x eager": taken["eager"] / ms,
+            "x eager": taken[EAGER] / ms,
             "GFLOP/s": GFLOP / (ms / 1e3),
             "of the matrix product's rate": GFLOP / (ms / 1e3) / product_gflops,
         }
@@ -57,12 +80,59 @@ def main() -> None:
     report("model", f"SlowFast R50, one clip; a matrix product runs at {product_gflops:.0f} GFLOP/s", rows)
 
 
-def _same_answers(candidates: Mapping[str, Callable[[], object]]) -> None:
-    """Each candidate must compute the same classes' order as the eager model before it is timed."""
-    expected = _best(candidates["eager"]())
-    for name, run in candidates.items():
-        if _best(run()) != expected:
-            raise RuntimeError(f"{name} has another best class than the eager model")
+@torch.inference_mode()
+def _answer(name: str) -> None:
+    """The child's side: one clip, or one product, whenever it is asked; answers with the best class."""
+    if name.endswith(AS_SERVED):
+        keep_freed_memory()
+    if name == PRODUCT:
+        a, b, out = (torch.randn(MATRIX, MATRIX) for _ in range(3))
+        answer(lambda _: torch.mm(a, b, out=out) is None)
+        return
+    spec, net = random_r50()
+    torch.manual_seed(0)
+    pathways = [
+        torch.randn(1, 3, frames, spec.crop, spec.crop) for frames in (spec.slow_frames, spec.num_frames)
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        run = FORMS[name](net, pathways, Path(folder))
+        answer(lambda _: _best(run()))
+
+
+def _eager(net: torch.nn.Module, pathways: Pathways, _: Path) -> Run:
+    return lambda: net(list(pathways))
+
+
+def _channels_last(net: torch.nn.Module, pathways: Pathways, _: Path) -> Run:
+    wide = copy.deepcopy(net).to(memory_format=torch.channels_last_3d)
+    return lambda: wide(list(pathways))
+
+
+def _frozen(net: torch.nn.Module, pathways: Pathways, folder: Path) -> Run:
+    _runtime(net, artifacts.PORTABLE, folder)
+    plain = torch.jit.load(str(folder / "model.pt"))  # type: ignore[no-untyped-call]
+    return lambda: plain(list(pathways))
+
+
+def _torchscript(net: torch.nn.Module, pathways: Pathways, folder: Path) -> Run:
+    runtime = _runtime(net, artifacts.PORTABLE, folder)
+    return lambda: runtime.scores(list(pathways))
+
+
+def _aoti(net: torch.nn.Module, pathways: Pathways, folder: Path) -> Run:
+    runtime = _runtime(net, artifacts.AOTI, folder)
+    return lambda: runtime.scores(list(pathways))
+
+
+FORMS: dict[str, Callable[[torch.nn.Module, Pathways, Path], Run]] = {
+    EAGER: _eager,
+    "eager, channels_last_3d": _channels_last,
+    "TorchScript, frozen only": _frozen,
+    "torchscript" + AS_SERVED: _torchscript,
+    "aoti" + AS_SERVED: _aoti,
+    **ENGINES,
+}
+"""Name -> what makes a form ready in its process."""
 
 
 def _best(result: object) -> int:
@@ -88,10 +158,6 @@ def _runtime(net: torch.nn.Module, runtime: str, folder: Path) -> Runtime:
     loaded = Runtime(folder, Manifest("r50", "1.0", spec, "random", (form,), labels), "cpu")
     loaded.warm_up()
     return loaded
-
-
-def _served(runtime: Runtime, slow: torch.Tensor, fast: torch.Tensor) -> object:
-    return runtime.scores([slow, fast])
 
 
 if __name__ == "__main__":

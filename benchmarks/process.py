@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import argparse
 import gc
-import os
 import resource
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +20,8 @@ from actionrec.host import keep_freed_memory
 from actionrec.manifest import Manifest
 from actionrec.runtime import Runtime
 
+from benchmarks.apart import Apart, answer, apart
 from benchmarks.archives import R50, archive, unpacked
-from benchmarks.load import PROJECT
 from benchmarks.measure import console, report
 from deploy.server import BRIEF_SPIN
 
@@ -40,7 +38,7 @@ SETTINGS: dict[str, tuple[bool, dict[str, str]]] = {
 }
 """Name -> whether freed memory is kept, and what is in the environment."""
 
-_CLIP, _COLLECT = "clip", "collect"
+_CLIP, _COLLECT = b"clip", b"collect"
 
 
 def main() -> None:
@@ -58,12 +56,15 @@ def main() -> None:
 
 
 def _compare(folder: Path, rounds: int) -> None:
-    pairs = {name: [_start(folder, *setting) for _ in range(2)] for name, setting in SETTINGS.items()}
-    alone: dict[str, list[float]] = {name: [] for name in pairs}
-    both: dict[str, list[float]] = {name: [] for name in pairs}
-    faults: dict[str, list[float]] = {name: [] for name in pairs}
-    collections = []
-    try:
+    with ExitStack() as stack:
+        pairs = {
+            name: [stack.enter_context(_start(folder, *setting)) for _ in range(2)]
+            for name, setting in SETTINGS.items()
+        }
+        alone: dict[str, list[float]] = {name: [] for name in pairs}
+        both: dict[str, list[float]] = {name: [] for name in pairs}
+        faults: dict[str, list[float]] = {name: [] for name in pairs}
+        collections = []
         for number in range(rounds + 1):
             for name, pair in pairs.items():
                 one, missed = _run(pair[:1])
@@ -74,10 +75,6 @@ def _compare(folder: Path, rounds: int) -> None:
                     both[name].append(two / 2)
                     faults[name].append(missed)
                     collections.append(collected)
-    finally:
-        for process in (process for pair in pairs.values() for process in pair):
-            process.kill()
-            process.communicate()
     rows: list[dict[str, Any]] = [
         {
             "process": name,
@@ -92,51 +89,38 @@ def _compare(folder: Path, rounds: int) -> None:
     report("process", "Settings of a process that runs a SlowFast R50", rows, notes)
 
 
-def _start(folder: Path, keep: bool, variables: dict[str, str]) -> subprocess.Popen[str]:
-    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.process", "--child", "--archive", str(folder)]
-    return subprocess.Popen(
-        command + ["--keep"] * keep,
-        cwd=PROJECT,
-        env={**os.environ, **variables},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
+def _start(folder: Path, keep: bool, variables: dict[str, str]) -> AbstractContextManager[Apart]:
+    arguments = ["--child", "--archive", str(folder)] + ["--keep"] * keep
+    return apart("benchmarks.process", *arguments, variables=variables)
 
 
-def _run(processes: list[subprocess.Popen[str]], what: str = _CLIP) -> tuple[float, float]:
+def _run(processes: list[Apart], what: bytes = _CLIP) -> tuple[float, float]:
     """(milliseconds until all have done it, page faults of the first)."""
     begun = time.perf_counter()
     for process in processes:
-        assert process.stdin
-        process.stdin.write(f"{what}\n")
-        process.stdin.flush()
-    faults = [_read(process) for process in processes]
+        process.send(what)
+    faults = [float(process.receive()) for process in processes]
     return (time.perf_counter() - begun) * 1e3, faults[0]
 
 
-def _read(process: subprocess.Popen[str]) -> float:
-    assert process.stdout
-    return float(process.stdout.readline())
-
-
 def _child(folder: Path, keep: bool) -> None:
-    """A clip, or a full garbage collection, for each line that comes; answers with its page faults."""
+    """A clip, or a full garbage collection, as it is asked; answers with its page faults."""
     if keep:
         keep_freed_memory()
     runtime = Runtime(folder, Manifest.load(folder), "cpu")
     runtime.warm_up()
     spec = runtime.spec
     pathways = runtime.transform([np.zeros((spec.num_frames, spec.crop, spec.crop, 3), np.int16)])
-    for line in sys.stdin:
+
+    def handle(what: bytes) -> int:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        if line.strip() == _CLIP:
+        if what == _CLIP:
             runtime.scores(list(pathways))
         else:
             gc.collect()
-        sys.stdout.write(f"{resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before}\n")
-        sys.stdout.flush()
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    answer(handle)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """The same `Classifier`, with its sandbox, behind TorchServe and others; and a model that answers at once.
 
+All of them keep the memory that they free, and have threads that spin briefly, as our server's workers do.
+
 Closed loop: so many clients, each sending its next clip when it has its answer. Servers take turns, round by
 round, and are stopped in between; one that does not answer is named in the result and left out. Triton has an
 environment of its own, which `scripts/setup-bench` makes: ``--triton-python PATH`` names another.
@@ -23,15 +25,18 @@ from typing import IO
 
 import requests
 from actionrec.decode import decode
+from actionrec.host import keep_freed_memory
 from actionrec.pipeline import Classifier
 from actionrec.request import ClipRequest
 
+from benchmarks.apart import PROJECT, answer, apart
 from benchmarks.archives import R50, archive, unpacked
-from benchmarks.load import DEADLINE_SECONDS, PROJECT, Classify, Subject, check, raw, round_robin, torchserve
+from benchmarks.load import DEADLINE_SECONDS, Classify, Subject, check, process, raw, round_robin, torchserve
 from benchmarks.measure import console, report
 from benchmarks.peers import NULL
 from benchmarks.videos import video
 from deploy.preflight import DeployError, free_ports
+from deploy.server import BRIEF_SPIN
 from export.archive import SERVING, write_checksum
 
 CONCURRENCY = (1, 2, 4, 8)
@@ -44,8 +49,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", choices=(R50, "motion", NULL), action="append")
     parser.add_argument("--clients", type=int, nargs="+", default=CONCURRENCY)
+    parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--triton-python", default=str(Path(sys.prefix) / "triton" / "bin" / "python"))
     options = parser.parse_args()
+    if options.child:
+        _answer(options.child)
+        return
     for model in options.model or (NULL, "motion", R50):
         _compare(model, options.clients, options.triton_python)
 
@@ -78,10 +87,11 @@ def _compare(model: str, concurrency: Sequence[int], triton_python: str) -> None
             except (RuntimeError, DeployError, OSError) as error:
                 missing.append(f"{name}: {error}")
                 console.print(missing[-1], style="yellow")
+        here = _without_server(stack, served) if model != NULL else {}
         rows = []
         for clients in concurrency:
-            here = _in_process(served, data, clients) if model != NULL else []
-            rows += round_robin([*here, *subjects], data, clients, max(least, clients))
+            called = here.get(min(clients, SERVING["batchSize"]), [])
+            rows += round_robin([*called, *subjects], data, clients, max(least, clients))
     for row in rows:
         base = next((r for r in rows if r["clients"] == row["clients"] and r["what"] == "in-process"), None)
         row["of in-process"] = row["clips/s"] / base["clips/s"] if base else ""
@@ -129,7 +139,10 @@ def _peer(name: str, module: str, python: str, served: str, send: Callable[[str]
         str(SERVING["maxBatchDelay"]),
     ]
     with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(command, cwd=PROJECT, stdout=log, stderr=log, start_new_session=True)
+        environment = {**os.environ, **BRIEF_SPIN}
+        process = subprocess.Popen(
+            command, cwd=PROJECT, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
         try:
             post = send(f"http://127.0.0.1:{port}")
 
@@ -199,25 +212,29 @@ def _triton(url: str) -> Send:
     return post
 
 
-def _in_process(served: str, data: bytes, clients: int) -> list[Subject]:
-    """The classifier without a server, given as many clips at once as a batch has; and the model alone."""
+def _without_server(stack: ExitStack, served: str) -> dict[int, list[Subject]]:
+    """Clips given at once -> the model alone, and the classifier called; both in one process of their own."""
+    child = stack.enter_context(apart("benchmarks.serve", "--child", served, variables=BRIEF_SPIN))
+    model = process("model alone", child, head=bytes([0]))
+    return {n: [model, process("in-process", child, n, bytes([n]))] for n in range(1, SERVING["batchSize"] + 1)}
+
+
+def _answer(served: str) -> None:
+    """That process: a byte says how many clips to classify at once, 0: the model alone; then comes the clip."""
+    keep_freed_memory()
     classifier = Classifier.load(Path(served), open_clips=SERVING["batchSize"], sandbox=True)
-    frames = decode(data, classifier.manifest.spec).frames
+    frames = decode(video(340, 256), classifier.manifest.spec).frames
     pathways = classifier.runtime.transform([frames])
-    requests_ = [ClipRequest(data)] * min(clients, SERVING["batchSize"])
 
-    def classify(_: requests.Session, __: bytes) -> None:
-        for answer in classifier.classify(requests_):
-            if isinstance(answer, Exception):
-                raise answer
+    def handle(message: bytes) -> str:
+        if not message[0]:
+            classifier.runtime.scores(list(pathways))
+        for reply in classifier.classify([ClipRequest(message[1:])] * message[0]):
+            if isinstance(reply, Exception):
+                raise reply
+        return "done"
 
-    def model(_: requests.Session, __: bytes) -> None:
-        classifier.runtime.scores(list(pathways))
-
-    return [
-        Subject("model alone", model, alone=True),
-        Subject("in-process", classify, len(requests_), alone=True),
-    ]
+    answer(handle)
 
 
 if __name__ == "__main__":

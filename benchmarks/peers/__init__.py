@@ -22,8 +22,10 @@ class Answerer:
     def __init__(self, archive: str, batch_size: int) -> None:
         self._classifier = None
         if archive != NULL:
+            from actionrec.host import keep_freed_memory
             from actionrec.pipeline import Classifier
 
+            keep_freed_memory()
             self._classifier = Classifier.load(Path(archive), open_clips=batch_size, sandbox=True)
 
     def __call__(self, clips: Sequence[bytes]) -> list[bytes]:

@@ -1,0 +1,79 @@
+"""A process of its own for what is measured, with the settings that it has in use.
+
+What one candidate does to the allocator, to a library's threads or to compiler settings then touches no other.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+PROJECT = Path(__file__).parent.parent
+_LENGTH_BYTES = 8
+
+
+class Apart:
+    """The parent's end."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        self.pid = process.pid
+
+    def ask(self, data: bytes = b"") -> str:
+        """What the child answers to `data`. Raises RuntimeError where it has ended."""
+        self.send(data)
+        return self.receive()
+
+    def send(self, data: bytes = b"") -> None:
+        """The first half of `ask`."""
+        assert self._process.stdin
+        self._process.stdin.write(len(data).to_bytes(_LENGTH_BYTES, "big") + data)
+        self._process.stdin.flush()
+
+    def receive(self) -> str:
+        """The second half of `ask`."""
+        assert self._process.stdout
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{' '.join(map(str, self._process.args))} ended")  # type: ignore[arg-type]
+        return line.decode().rstrip("\n")
+
+
+@contextmanager
+def apart(module: str, *arguments: str, variables: Mapping[str, str] | None = None) -> Iterator[Apart]:
+    """``python -m module arguments``, which calls `answer`; up when this returns, and gone afterwards.
+
+    Args:
+        module: of this package.
+        arguments: of its command line.
+        variables: for its environment, beside ours.
+
+    Raises:
+        RuntimeError: it has ended before it was ready; its own error is on the terminal.
+    """
+    command = [sys.executable, "-W", "ignore", "-m", module, *arguments]
+    environment = {**os.environ, **(variables or {})}
+    process = subprocess.Popen(
+        command, cwd=PROJECT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        child = Apart(process)
+        child.receive()
+        yield child
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def answer(handle: Callable[[bytes], object]) -> None:
+    """The child's side: a line for everything that it is sent, until there is no more."""
+    # What libraries print must not get in between.
+    out = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+    out.write(b"ready\n")
+    while head := sys.stdin.buffer.read(_LENGTH_BYTES):
+        out.write(f"{handle(sys.stdin.buffer.read(int.from_bytes(head, 'big')))}\n".encode())
