@@ -15,6 +15,7 @@ STEPS = (
     "job",
     "sandbox",
     "serve",
+    "jvm",
     "batching",
     "process",
     "start",

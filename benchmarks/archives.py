@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -9,6 +11,8 @@ import torch
 from rich.console import Console
 
 from benchmarks.model import random_r50
+from benchmarks.peers import NULL
+from export.archive import SERVING, write_checksum
 from export.build import Order, build
 
 R50 = "slowfast_r50"
@@ -29,3 +33,17 @@ def unpacked(mar: Path) -> Path:
     folder = mar.with_suffix("")
     zipfile.ZipFile(mar).extractall(folder)
     return folder
+
+
+def null_archive(folder: Path) -> Path:
+    """A store in `folder` with the model that answers at once."""
+    store = folder / "store"
+    store.mkdir()
+    config = folder / "model-config.yaml"
+    config.write_text("".join(f"{key}: {value}\n" for key, value in SERVING.items()), encoding="utf-8")
+    handler = Path(__file__).parent / "peers" / "null_handler.py"
+    command = [sys.executable, "-m", "model_archiver.model_packaging", "--model-name", NULL, "--version", "1.0"]
+    command += ["--handler", str(handler), "--config-file", str(config), "--export-path", str(store)]
+    subprocess.run(command, check=True, capture_output=True)
+    write_checksum(store / f"{NULL}.mar")
+    return store

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 import torch
 from actionrec.container import Source
@@ -107,6 +108,7 @@ def _installed() -> dict[str, Callable[[bytes, float], torch.Tensor]]:
 
 def main() -> None:
     torch.set_num_threads(1)
+    cv2.setNumThreads(1)  # as in a decoding child
     rows: list[dict[str, Any]] = []
     installed = _installed()
     for width, height, gop, b_frames in kinds():

@@ -47,15 +47,18 @@ class Subject:
 
 
 @contextmanager
-def torchserve(store: Path) -> Iterator[State]:
+def torchserve(store: Path, config: Path = PROJECT / "config.properties") -> Iterator[State]:
     """Every archive of a store, served until this ends.
+
+    Args:
+        store: folder of archives.
+        config: the server's.
 
     Raises:
         DeployError: it does not start.
     """
     with tempfile.TemporaryDirectory() as home:
         run_dir = Path(home) / "run"
-        config = PROJECT / "config.properties"
         settings = Settings(store, config=config, run_dir=run_dir, log_dir=Path(home) / "logs", port=0)
         try:
             yield start(settings)

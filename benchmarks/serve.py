@@ -30,16 +30,28 @@ from actionrec.pipeline import Classifier
 from actionrec.request import ClipRequest
 
 from benchmarks.apart import PROJECT, answer, apart
-from benchmarks.archives import R50, archive, unpacked
-from benchmarks.load import DEADLINE_SECONDS, Classify, Subject, check, process, raw, round_robin, torchserve
+from benchmarks.archives import R50, archive, null_archive, unpacked
+from benchmarks.load import (
+    DEADLINE_SECONDS,
+    Classify,
+    Subject,
+    check,
+    load,
+    process,
+    raw,
+    round_robin,
+    torchserve,
+)
 from benchmarks.measure import console, report
 from benchmarks.peers import NULL
 from benchmarks.videos import video
 from deploy.preflight import DeployError, free_ports
 from deploy.server import BRIEF_SPIN
-from export.archive import SERVING, write_checksum
+from export.archive import SERVING
 
 CONCURRENCY = (1, 2, 4, 8)
+WARM_UP = {NULL: 1000, "motion": 200, R50: 4}
+"""Clips before any that count: Java compiles as it goes, and a full-size model hides that anyhow."""
 _START_SECONDS = 180
 
 Send = Callable[[requests.Session, bytes], requests.Response]
@@ -87,6 +99,8 @@ def _compare(model: str, concurrency: Sequence[int], triton_python: str) -> None
             except (RuntimeError, DeployError, OSError) as error:
                 missing.append(f"{name}: {error}")
                 console.print(missing[-1], style="yellow")
+        for subject in subjects:
+            load(subject, data, 4, WARM_UP[model])
         here = _without_server(stack, served) if model != NULL else {}
         rows = []
         for clients in concurrency:
@@ -103,20 +117,8 @@ def _archive(model: str, folder: Path) -> tuple[Path, str]:
     """(store with the .mar, what the peers are given)."""
     store = folder / "store"
     if model == NULL:
-        return _null_archive(store, folder), NULL
+        return null_archive(folder), NULL
     return store, str(unpacked(archive(model, store)))
-
-
-def _null_archive(store: Path, folder: Path) -> Path:
-    store.mkdir()
-    config = folder / "model-config.yaml"
-    config.write_text("".join(f"{key}: {value}\n" for key, value in SERVING.items()), encoding="utf-8")
-    handler = Path(__file__).parent / "peers" / "null_handler.py"
-    command = [sys.executable, "-m", "model_archiver.model_packaging", "--model-name", NULL, "--version", "1.0"]
-    command += ["--handler", str(handler), "--config-file", str(config), "--export-path", str(store)]
-    subprocess.run(command, check=True, capture_output=True)
-    write_checksum(store / f"{NULL}.mar")
-    return store
 
 
 @contextmanager

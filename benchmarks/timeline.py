@@ -1,11 +1,7 @@
-"""Decoding a timeline in one pass, against a decoding of its own for each window, and against the bare decoder.
-
-Times are of the one thread that works, so neighbours on the machine hardly touch them.
-"""
+"""Decoding a timeline in one pass, against a decoding of its own for each window, and against the bare decoder."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -59,7 +55,7 @@ def main() -> None:
             "one pass": partial(one_pass, data),
             "each alone": partial(each_alone, data, count),
         }
-        taken = interleaved_ms(ways, ROUNDS, time.thread_time)
+        taken = interleaved_ms(ways, ROUNDS)
         rows.append(
             {
                 "clip": f"{width}x{height}, {SECONDS} s, {count} windows",
@@ -70,7 +66,7 @@ def main() -> None:
                 "each alone / one pass": taken["each alone"] / taken["one pass"],
             }
         )
-    report("timeline", f"decoding a timeline of a window every {STRIDE_SECONDS} s, ms of one thread", rows)
+    report("timeline", f"decoding a timeline of a window every {STRIDE_SECONDS} s", rows)
 
 
 if __name__ == "__main__":
