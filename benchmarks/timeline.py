@@ -1,4 +1,4 @@
-"""Decoding a timeline in one pass, against a decoding of its own for each window, and against the bare decoder."""
+"""Decoding a timeline in one pass, against a decoding for each window, and against the bare decoder."""
 
 from __future__ import annotations
 
