@@ -1,7 +1,8 @@
 """``python -m actionrec.sandbox.child``: one decoding child. `sandbox` starts it and is all that it talks to.
 
 It imports PyAV, OpenCV and numpy (no torch), gives up what it does not need, then decodes one video after the
-other. The frames of a window go into shared memory, everything else over the socket:
+other, with a second thread that converts frames. The frames of a window go into shared memory, everything else
+over the socket:
 
     worker                               child
       {spec, selection, limits, bytes}, the bytes ->
