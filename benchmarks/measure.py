@@ -1,4 +1,4 @@
-"""How everything here is measured: candidates take turns in one process, and medians are compared.
+"""How everything here is measured: candidates take turns, and medians are compared.
 
 Machines are shared and drift, so a candidate is never timed alone: round by round each one runs once, and what
 is reported is the median over the rounds and its ratio to the median of a baseline in the same run.

@@ -11,6 +11,7 @@ import copy
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from actionrec.runtime import Runtime
 from actionrec.spec import ClipSpec
 
 from benchmarks.apart import answer, apart
-from benchmarks.engines import ENGINES, installed
+from benchmarks.engines import ENGINES, Pathways, Run, installed
 from benchmarks.measure import interleaved_ms, report
 from deploy.server import BRIEF_SPIN
 from export import artifacts, calibrate, zoo
@@ -32,9 +33,6 @@ GFLOP = 131.4
 """Of one clip at 256 x 256: 65.71 GMAC."""
 MATRIX = 4096
 EAGER, PRODUCT, AS_SERVED = "eager", "matrix product", ", as served"
-
-Pathways = list[torch.Tensor]
-Run = Callable[[], object]
 
 
 def main() -> None:
@@ -114,13 +112,8 @@ def _frozen(net: torch.nn.Module, pathways: Pathways, folder: Path) -> Run:
     return lambda: plain(list(pathways))
 
 
-def _torchscript(net: torch.nn.Module, pathways: Pathways, folder: Path) -> Run:
-    runtime = _runtime(net, artifacts.PORTABLE, folder)
-    return lambda: runtime.scores(list(pathways))
-
-
-def _aoti(net: torch.nn.Module, pathways: Pathways, folder: Path) -> Run:
-    runtime = _runtime(net, artifacts.AOTI, folder)
+def _served(form: str, net: torch.nn.Module, pathways: Pathways, folder: Path) -> Run:
+    runtime = _runtime(net, form, folder)
     return lambda: runtime.scores(list(pathways))
 
 
@@ -128,8 +121,8 @@ FORMS: dict[str, Callable[[torch.nn.Module, Pathways, Path], Run]] = {
     EAGER: _eager,
     "eager, channels_last_3d": _channels_last,
     "TorchScript, frozen only": _frozen,
-    "torchscript" + AS_SERVED: _torchscript,
-    "aoti" + AS_SERVED: _aoti,
+    "torchscript" + AS_SERVED: partial(_served, artifacts.PORTABLE),
+    "aoti" + AS_SERVED: partial(_served, artifacts.AOTI),
     **ENGINES,
 }
 """Name -> what makes a form ready in its process."""
