@@ -1,7 +1,7 @@
 """One clip through a full-size SlowFast R50 (random weights), in every form, against the eager model.
 
 Each form has a process of its own. Those "as served" are set up as a worker is: it keeps the memory that it
-frees, and its threads spin briefly. OpenVINO and ONNX Runtime keep memory by themselves.
+frees, its threads spin briefly, and pathways lie in memory as `actionrec.transform.pack` has them. OpenVINO and ONNX Runtime keep memory by themselves.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from actionrec.host import keep_freed_memory
 from actionrec.manifest import Form, Manifest
 from actionrec.runtime import Runtime
 from actionrec.spec import ClipSpec
+from actionrec.transform import layout
 
 from benchmarks.apart import answer, apart
 from benchmarks.engines import ENGINES, Pathways, Run, installed
@@ -114,7 +115,8 @@ def _frozen(net: torch.nn.Module, pathways: Pathways, folder: Path) -> Run:
 
 def _served(form: str, net: torch.nn.Module, pathways: Pathways, folder: Path) -> Run:
     runtime = _runtime(net, form, folder)
-    return lambda: runtime.scores(list(pathways))
+    packed = [pathway.contiguous(memory_format=layout("cpu")) for pathway in pathways]
+    return lambda: runtime.scores(list(packed))
 
 
 FORMS: dict[str, Callable[[torch.nn.Module, Pathways, Path], Run]] = {

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from actionrec import host
+from actionrec.decode import decode
 from actionrec.host import fingerprint, mismatch
 from actionrec.manifest import Form, Manifest
 from actionrec.pipeline import Classifier
@@ -65,6 +66,16 @@ def test_another_host_gets_the_portable_form(unpacked: Path, caplog: pytest.LogC
     assert isinstance(other, Prediction)
     assert np.allclose(one.scores, other.scores, atol=1e-4)
     assert there.reply(other, 1)["model"]["runtime"] == "torchscript"
+
+
+def test_pathways_in_another_layout_score_the_same(unpacked: Path) -> None:
+    """Compiled code is made for pathways as `pack` lays them out; others give the same scores."""
+    runtime = Runtime(unpacked, Manifest.load(unpacked))
+    assert runtime.form.runtime == "aoti"
+    pathways = runtime.transform([decode(random_clip(31).data, runtime.spec).frames])
+    otherwise = [pathway.contiguous() for pathway in pathways]
+    assert all(one.stride() != other.stride() for one, other in zip(pathways, otherwise, strict=True))
+    assert np.array_equal(runtime.scores(pathways), runtime.scores(otherwise))
 
 
 def test_without_a_fallback_it_refuses(unpacked: Path) -> None:

@@ -24,8 +24,8 @@ def pack(
         dtype: the model's floating type.
 
     Returns:
-        A fresh list ``[slow [B, 3, T // alpha, H, W], fast [B, 3, T, H, W]]``, contiguous. (pytorchvideo's
-        SlowFast overwrites the list it is given, so one list serves one call.)
+        A fresh list ``[slow [B, 3, T // alpha, H, W], fast [B, 3, T, H, W]]`` in the device's `layout`.
+        (pytorchvideo's SlowFast overwrites the list it is given, so one list serves one call.)
 
     Raises:
         ValueError: the frames have another shape or type.
@@ -36,11 +36,18 @@ def pack(
             f"pack needs int16 frames of shape [B, {', '.join(map(str, expected))}], "
             f"got {frames.dtype} {list(frames.shape)}"
         )
-    moved = frames.to(device, non_blocking=True).permute(0, 4, 1, 2, 3)
+    # Colours of a row side by side: one long row is several times faster than many of three.
+    rows = frames.to(device, non_blocking=True).flatten(-2)
     # In float32 also for half precision, which would round pixels as well as their scale.
     white = 255 * STEPS_PER_LEVEL
-    mean = torch.tensor(spec.mean, device=device).view(3, 1, 1, 1) * white
-    scale = 1 / (torch.tensor(spec.std, device=device).view(3, 1, 1, 1) * white)
-    fast = ((moved.to(torch.float32) - mean) * scale).to(dtype).contiguous()
+    mean = torch.tensor(spec.mean, device=device).repeat(spec.crop) * white
+    scale = 1 / (torch.tensor(spec.std, device=device).repeat(spec.crop) * white)
+    fast = rows.to(torch.float32).sub_(mean).mul_(scale).to(dtype).view(frames.shape)
     picked = torch.from_numpy(uniform_indices(spec.num_frames, spec.slow_frames)).to(device)
-    return [fast.index_select(2, picked), fast]
+    pathways = [fast.index_select(1, picked), fast]
+    return [pathway.permute(0, 4, 1, 2, 3).contiguous(memory_format=layout(device)) for pathway in pathways]
+
+
+def layout(device: torch.device | str) -> torch.memory_format:
+    """How pathways lie in a device's memory: on a CPU as frames do, which is what its convolutions read."""
+    return torch.channels_last_3d if torch.device(device).type == "cpu" else torch.contiguous_format
