@@ -1,7 +1,8 @@
 """One clip through a full-size SlowFast R50 (random weights), in every form, against the eager model.
 
 Each form has a process of its own. Those "as served" are set up as a worker is: it keeps the memory that it
-frees, its threads spin briefly, and pathways lie in memory as `actionrec.transform.pack` has them. OpenVINO and ONNX Runtime keep memory by themselves.
+frees, its threads spin briefly, and pathways lie in memory as `actionrec.transform.pack` has them. OpenVINO
+and ONNX Runtime keep memory by themselves.
 """
 
 from __future__ import annotations
