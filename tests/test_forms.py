@@ -129,8 +129,18 @@ from actionrec.pipeline import Classifier
 from actionrec.request import ClipRequest
 classifier = Classifier.load(Path(sys.argv[1]))
 (answer,) = classifier.classify([ClipRequest(Path(sys.argv[2]).read_bytes())])
-print(classifier.runtime.form.runtime, answer.scores.tolist())
+compiler = any(name.startswith(("torch._dynamo", "torch._inductor")) for name in sys.modules)
+print(classifier.runtime.form.runtime, compiler, answer.scores.tolist())
 """
+
+
+def test_compiled_code_is_served_without_the_compiler(unpacked: Path, tmp_path: Path) -> None:
+    """A worker with an aoti form imports nothing of torch's compiler, which is slow to import and large."""
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(random_clip(31).data)
+    command = [sys.executable, "-W", "ignore", "-c", _SERVE_COMPILED, str(unpacked), str(clip)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.split()[:2] == ["aoti", "False"]
 
 
 @pytest.mark.slow
@@ -149,8 +159,8 @@ def test_code_compiled_at_load_survives_a_restart(
     compiled = {path: path.stat().st_mtime_ns for path in cache.rglob("*.so")}
     assert compiled
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
-    runtime, scores = done.stdout.split(maxsplit=1)
-    assert runtime == "compile"
+    runtime, compiler, scores = done.stdout.split(maxsplit=2)
+    assert (runtime, compiler) == ("compile", "True")
     assert {path: path.stat().st_mtime_ns for path in cache.rglob("*.so")} == compiled
     (expected,) = Classifier.load(unpacked).classify([ClipRequest(clip.read_bytes())])
     assert isinstance(expected, Prediction)

@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from torch._inductor import config as inductor_config
-from torch.export.passes import move_to_device_pass
 
 from .host import fingerprint
 
@@ -36,13 +34,26 @@ def _load_torchscript(path: Path, device: torch.device) -> Module:
 
 
 def _load_aoti(path: Path, device: torch.device) -> Module:
+    # What torch._inductor.aoti_load_package makes, without importing torch's compiler (a second and 150 MB for
+    # each worker) and without trying out the C++ compiler on a new host (pytorch/pytorch#191715).
     index = -1 if device.type == "cpu" else device.index or 0
-    return cast(Module, torch._inductor.aoti_load_package(str(path), device_index=index))
+    package = torch._C._aoti.AOTIModelPackageLoader(str(path), "model", False, 1, index)
+
+    def run(pathways: list[torch.Tensor]) -> torch.Tensor:
+        # Boxed: the list is emptied, and an input is freed as soon as it has been read.
+        (logits,) = package.boxed_run(pathways)
+        return logits
+
+    return run
 
 
 def _load_compile(path: Path, device: torch.device) -> Module:
     """torch.compile at the first call. That takes a minute; a restart finds the compiled code in the cache and
     only traces the graph again."""
+    # Imported here: a worker with another form does without them.
+    from torch._inductor import config as inductor_config
+    from torch.export.passes import move_to_device_pass
+
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(_compile_cache(device))
     program = torch.export.load(path)
     if device.type == "cuda":

@@ -25,8 +25,9 @@ Scores = npt.NDArray[np.float32]
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
-# The profiling executor of TorchScript runs a graph twice before it settles on an optimised one.
-_WARM_UP_RUNS = 3
+# After the one that tries a form. TorchScript's profiling executor runs a graph twice before it settles on an
+# optimised one; compiled code needs one more run until the memory that this process keeps is all there.
+_WARM_UP_RUNS = {"torchscript": 3, "aoti": 1, "compile": 1}
 
 _GPU_BATCH = 8
 """Clips that a GPU is given at once where the form takes any number."""
@@ -126,7 +127,7 @@ class Runtime:
     def warm_up(self) -> None:
         """Run the model until it is as fast as it gets, on grey clips of each batch size that will be used."""
         for batch in sorted({1, self.max_batch}):
-            for _ in range(_WARM_UP_RUNS):
+            for _ in range(_WARM_UP_RUNS[self.form.runtime]):
                 self._run_grey(batch)
 
     def _run_grey(self, batch: int) -> None:
