@@ -19,7 +19,12 @@ from benchmarks.peers import NULL
 from benchmarks.videos import video
 
 KEY = "vmargs="
-SETTINGS = {"both compilers (Java's default)": "", "the first only (ours)": "-XX:TieredStopAtLevel=1"}
+SETTINGS = {
+    "both compilers (Java's default)": "",
+    "the second one late": "-XX:Tier4InvocationThreshold=100000 -XX:Tier4MinInvocationThreshold=100000 "
+    "-XX:Tier4CompileThreshold=100000 -XX:Tier4BackEdgeThreshold=1000000",
+    "the first one only (ours)": "-XX:TieredStopAtLevel=1",
+}
 CLIENTS = (8, 1)
 ANSWERS = 300
 
