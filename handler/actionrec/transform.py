@@ -5,6 +5,8 @@ Frames travel as int16 (half of float32's bytes) and become numbers here.
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 
 from .sampling import uniform_indices
@@ -36,16 +38,22 @@ def pack(
             f"pack needs int16 frames of shape [B, {', '.join(map(str, expected))}], "
             f"got {frames.dtype} {list(frames.shape)}"
         )
+    mean, scale, picked = _constants(spec, torch.device(device))
     # Colours of a row side by side: one long row is several times faster than many of three.
     rows = frames.to(device, non_blocking=True).flatten(-2)
     # In float32 also for half precision, which would round pixels as well as their scale.
+    fast = rows.to(torch.float32).sub_(mean).mul_(scale).to(dtype).view(frames.shape)
+    pathways = [fast.index_select(1, picked), fast]
+    return [pathway.permute(0, 4, 1, 2, 3).contiguous(memory_format=layout(device)) for pathway in pathways]
+
+
+@cache
+def _constants(spec: ClipSpec, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Mean and scale of a row, float32 [W * 3] each, and the slow pathway's frames, int64."""
     white = 255 * STEPS_PER_LEVEL
     mean = torch.tensor(spec.mean, device=device).repeat(spec.crop) * white
     scale = 1 / (torch.tensor(spec.std, device=device).repeat(spec.crop) * white)
-    fast = rows.to(torch.float32).sub_(mean).mul_(scale).to(dtype).view(frames.shape)
-    picked = torch.from_numpy(uniform_indices(spec.num_frames, spec.slow_frames)).to(device)
-    pathways = [fast.index_select(1, picked), fast]
-    return [pathway.permute(0, 4, 1, 2, 3).contiguous(memory_format=layout(device)) for pathway in pathways]
+    return mean, scale, torch.from_numpy(uniform_indices(spec.num_frames, spec.slow_frames)).to(device)
 
 
 def layout(device: torch.device | str) -> torch.memory_format:
