@@ -12,7 +12,6 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import torch
 from actionrec.host import fingerprint, has_fast
@@ -23,6 +22,7 @@ from actionrec.transform import pack
 from torch import nn
 
 from .errors import ExportError
+from .rewrite import rewrite
 
 TRACE_BATCH = 2
 MOST_BATCH = 64
@@ -154,40 +154,13 @@ def _program(
     model: nn.Module, spec: ClipSpec, target: Target
 ) -> tuple[torch.export.ExportedProgram, int | None]:
     """The model as a graph, and the batch size that it is for (None: any)."""
-    _pool_time_first(model)
+    rewrite(model, target.device)
     if target.device == "cpu":
         # One clip: it fills a CPU's cores already, and a fixed size lets the weights be packed for it.
         return torch.export.export(model, (_example(spec, target, 1),)), 1
     batch = torch.export.Dim("batch", min=1, max=MOST_BATCH)
     example = _example(spec, target, TRACE_BATCH)
     return torch.export.export(model, (example,), dynamic_shapes=([{0: batch}, {0: batch}],)), None
-
-
-class _TimeFirstPool(nn.Module):
-    """An `nn.AvgPool3d` over all frames, [B, C, T, H, W] -> [B, C, 1, H', W'], as two steps.
-
-    Frames are averaged by generated code, so the pool itself, which copies its input into another layout and
-    is slow, has few pixels left.
-    """
-
-    def __init__(self, pool: nn.AvgPool3d) -> None:
-        super().__init__()
-        self._frames, height, width = cast(tuple[int, int, int], pool.kernel_size)
-        self._pool = nn.AvgPool3d((1, height, width), pool.stride)
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        if features.shape[2] != self._frames:
-            raise ValueError(f"The head pools over {self._frames} frames and was given {features.shape[2]}")
-        pooled: torch.Tensor = self._pool(features.mean(2, keepdim=True))
-        return pooled
-
-
-def _pool_time_first(model: nn.Module) -> None:
-    """Replace the head's pools in place."""
-    for module in list(model.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, nn.AvgPool3d):
-                setattr(module, name, _TimeFirstPool(child))
 
 
 def _example(spec: ClipSpec, target: Target, batch: int) -> list[torch.Tensor]:
