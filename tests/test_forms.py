@@ -1,8 +1,10 @@
 """Promise: compiled code runs only on a host like its builder's; elsewhere the portable form does."""
 
 import json
+import os
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -108,6 +110,17 @@ def test_fingerprint(change: dict[str, Any], said: str | None) -> None:
     """A host with the same torch, machine and at least the same instruction sets matches; others are told."""
     reason = mismatch({**fingerprint("cpu"), **change}, "cpu")
     assert reason is None if said is None else said in str(reason)
+
+
+def test_no_temporary_file_stays(unpacked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled code that was unpacked to be loaded is gone at once: a killed worker leaves none on the disk."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    runtime = Runtime(unpacked, Manifest.load(unpacked))
+    assert runtime.form.runtime == "aoti"
+    assert os.environ["TMPDIR"] == str(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    runtime.warm_up()
 
 
 def test_a_form_that_does_not_load_is_passed_over(unpacked: Path, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def keep_freed_memory() -> None:
     """Have this process keep memory that it frees for its next tensors. For a process that does nothing else.
 
     glibc gives each block of more than 32 MB back to the kernel when it is freed. A model on a CPU frees its
-    activations layer by layer, and each clip costs page faults: with a SlowFast R50 27,000, a tenth of the time
+    activations layer by layer, and each clip costs page faults: with a SlowFast R50 40,000, a tenth of the time
     (benchmarks/process.py). What is kept is a clip's activations. Another C library ignores this.
     """
     with suppress(OSError, AttributeError):

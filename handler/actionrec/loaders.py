@@ -7,7 +7,8 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -36,8 +37,11 @@ def _load_torchscript(path: Path, device: torch.device) -> Module:
 def _load_aoti(path: Path, device: torch.device) -> Module:
     # What torch._inductor.aoti_load_package makes, without importing torch's compiler (a second and 150 MB for
     # each worker) and without trying out the C++ compiler on a new host (pytorch/pytorch#191715).
-    index = -1 if device.type == "cpu" else device.index or 0
-    package = torch._C._aoti.AOTIModelPackageLoader(str(path), "model", False, 1, index)
+    if device.type == "cpu":
+        with _removed_temporary_files():
+            package = torch._C._aoti.AOTIModelPackageLoader(str(path), "model", False, 1, -1)
+    else:  # its kernels are read when they are needed first
+        package = torch._C._aoti.AOTIModelPackageLoader(str(path), "model", False, 1, device.index or 0)
 
     def run(pathways: list[torch.Tensor]) -> torch.Tensor:
         # Boxed: the list is emptied, and an input is freed as soon as it has been read.
@@ -45,6 +49,25 @@ def _load_aoti(path: Path, device: torch.device) -> Module:
         return logits
 
     return run
+
+
+@contextmanager
+def _removed_temporary_files() -> Iterator[None]:
+    """Have no temporary file of the block stay behind.
+
+    A package is unpacked into a temporary folder, which only a process that ends of its own accord removes.
+    Workers are killed: each would leave 140 MB with a SlowFast R50.
+    """
+    before = os.environ.get("TMPDIR")
+    with tempfile.TemporaryDirectory(prefix="aoti-") as folder:
+        os.environ["TMPDIR"] = folder
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ["TMPDIR"]
+            else:
+                os.environ["TMPDIR"] = before
 
 
 def _load_compile(path: Path, device: torch.device) -> Module:
