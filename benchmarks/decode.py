@@ -55,7 +55,7 @@ def naive(data: bytes, start_seconds: float) -> torch.Tensor:
 
 def torchcodec(data: bytes, start_seconds: float) -> torch.Tensor:
     """torchcodec's decoder: only the sampled frames, then torch's resize. Fails where it is not installed."""
-    from torchcodec.decoders import VideoDecoder
+    from torchcodec.decoders import VideoDecoder  # type: ignore[attr-defined,unused-ignore]
 
     decoder = VideoDecoder(data, num_ffmpeg_threads=1, seek_mode="approximate")
     first, count = _window_frames(start_seconds)

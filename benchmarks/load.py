@@ -93,14 +93,44 @@ def check(reply: requests.Response) -> None:
         raise RuntimeError(f"{reply.status_code}: {reply.text[:200]}")
 
 
+class Tally:
+    """What subjects took, by number of clients."""
+
+    def __init__(self) -> None:
+        self.rates: dict[tuple[int, str], list[float]] = {}
+        """(clients, subject) -> clips a second of each turn."""
+        self._latencies: dict[tuple[int, str], list[float]] = {}
+
+    def turn(self, subject: Subject, data: bytes, clients: int, count: int) -> None:
+        """Load a subject and note what it took."""
+        seconds, latencies = load(subject, data, clients, count)
+        key = clients, subject.name
+        self.rates.setdefault(key, []).append(len(latencies) * subject.clips / seconds)
+        self._latencies.setdefault(key, []).extend(latencies)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row for each: median rate of its turns, and latencies of all calls."""
+        return [
+            {
+                "clients": clients,
+                "what": name,
+                "clips/s": statistics.median(rates),
+                "p50 ms": statistics.median(taken),
+                "p99 ms": sorted(taken)[int(len(taken) * 0.99)],
+            }
+            for ((clients, name), rates), taken in zip(
+                self.rates.items(), self._latencies.values(), strict=True
+            )
+        ]
+
+
 def round_robin(subjects: Sequence[Subject], data: bytes, clients: int, count: int) -> list[dict[str, Any]]:
-    """A row for each subject: median rate of the rounds, and latencies of all calls.
+    """A row of `Tally` for each subject, after turns in which the others are stopped.
 
     A turn's first call is not counted. What a process has given back to a virtual machine's kernel the host may
     have taken, and to have it again costs seconds for a gigabyte.
     """
-    rates: dict[str, list[float]] = {subject.name: [] for subject in subjects}
-    taken: dict[str, list[float]] = {subject.name: [] for subject in subjects}
+    tally = Tally()
     gc.collect()
     gc.freeze()  # or a collection of torch's objects falls into somebody's round
     try:
@@ -110,24 +140,15 @@ def round_robin(subjects: Sequence[Subject], data: bytes, clients: int, count: i
             for subject in subjects:
                 _resume(subject)
                 load(subject, data, 1, 1)
-                seconds, latencies = load(subject, data, clients, count)
+                if number:
+                    tally.turn(subject, data, clients, count)
+                else:  # the first round warms up
+                    load(subject, data, clients, count)
                 _pause(subject)
-                if number:  # the first round warms up
-                    rates[subject.name].append(len(latencies) * subject.clips / seconds)
-                    taken[subject.name] += latencies
     finally:
         for subject in subjects:
             _resume(subject)
-    return [
-        {
-            "clients": clients,
-            "what": name,
-            "clips/s": statistics.median(values),
-            "p50 ms": statistics.median(taken[name]),
-            "p99 ms": sorted(taken[name])[int(len(taken[name]) * 0.99)],
-        }
-        for name, values in rates.items()
-    ]
+    return tally.rows()
 
 
 def _pause(subject: Subject) -> None:

@@ -2,26 +2,30 @@
 
 All of them keep the memory that they free, and have threads that spin briefly, as our server's workers do.
 
-Closed loop: so many clients, each sending its next clip when it has its answer. Servers take turns, round by
-round, and are stopped in between; one that does not answer is named in the result and left out. Triton has an
-environment of its own, which `scripts/setup-bench` makes: ``--triton-python PATH`` names another.
+Closed loop: so many clients, each sending its next clip when it has its answer. Servers take turns, and each is
+launched anew for each turn: two processes with the same code can differ by 2 % for as long as they live.
+One that does not answer is named in the result and left out. Triton has an environment of its own, which
+`scripts/setup-bench` makes: ``--triton-python PATH`` names another.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
+import gc
 import json
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import requests
 from actionrec.decode import decode
@@ -35,11 +39,11 @@ from benchmarks.load import (
     DEADLINE_SECONDS,
     Classify,
     Subject,
+    Tally,
     check,
     load,
     process,
     raw,
-    round_robin,
     torchserve,
 )
 from benchmarks.measure import console, report
@@ -50,17 +54,24 @@ from deploy.server import BRIEF_SPIN
 from export.archive import SERVING
 
 CONCURRENCY = (1, 2, 4, 8)
+LAUNCHES = 5
+OURS, IN_PROCESS = "TorchServe (ours)", "in-process"
 WARM_UP = {NULL: 1000, "motion": 200, R50: 4}
 """Clips before any that count: Java compiles as it goes, and a full-size model hides that anyhow."""
+CLIPS = {NULL: 300, "motion": 80, R50: 4}
+"""A turn, for each number of clients: seconds. A clip takes a full-size model one."""
 _START_SECONDS = 180
 
 Send = Callable[[requests.Session, bytes], requests.Response]
+Subjects = Callable[[int], list[Subject]]
+"""Number of clients -> what answers them; all in what was launched."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", choices=(R50, "motion", NULL), action="append")
     parser.add_argument("--clients", type=int, nargs="+", default=CONCURRENCY)
+    parser.add_argument("--launches", type=int, default=LAUNCHES)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--triton-python", default=str(Path(sys.prefix) / "triton" / "bin" / "python"))
     options = parser.parse_args()
@@ -68,49 +79,66 @@ def main() -> None:
         _answer(options.child)
         return
     for model in options.model or (NULL, "motion", R50):
-        _compare(model, options.clients, options.triton_python)
+        _compare(model, options.clients, options.launches, options.triton_python)
 
 
-def _compare(model: str, concurrency: Sequence[int], triton_python: str) -> None:
+def _compare(model: str, concurrency: Sequence[int], launches: int, triton_python: str) -> None:
     data = video(340, 256)
-    # Enough for a median, and for minutes rather than hours: a clip takes a full-size model a second.
-    least = {NULL: 100, "motion": 24, R50: 4}[model]
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        store, served = _archive(model, folder)
-        subjects, missing = [], []
-
-        def ours(name: str) -> Subject:
-            state = stack.enter_context(torchserve(store))
-            return Subject(name, raw(state.predict_url(model)), pid=state.process.pid)
-
-        def peer(module: str, python: str, send: Callable[[str], Send]) -> Callable[[str], Subject]:
-            return lambda name: stack.enter_context(_peer(name, module, python, served, send))
-
-        servers: dict[str, Callable[[str], Subject]] = {
-            "TorchServe (ours)": ours,
-            "LitServe": peer("litserve", sys.executable, _litserve),
-            "Ray Serve": peer("rayserve", sys.executable, _rayserve),
-            "Triton (pytriton)": peer("triton", triton_python, _triton),
+    with tempfile.TemporaryDirectory() as folder:
+        store, served = _archive(model, Path(folder))
+        candidates: dict[str, Callable[[], AbstractContextManager[Subjects]]] = {
+            OURS: partial(_ours, store, model),
+            "LitServe": partial(_peer, "LitServe", "litserve", sys.executable, served, _litserve),
+            "Ray Serve": partial(_peer, "Ray Serve", "rayserve", sys.executable, served, _rayserve),
+            "Triton (pytriton)": partial(_peer, "Triton (pytriton)", "triton", triton_python, served, _triton),
         }
-        for name, launch in servers.items():
-            try:
-                subjects.append(launch(name))
-            except (RuntimeError, DeployError, OSError) as error:
-                missing.append(f"{name}: {error}")
-                console.print(missing[-1], style="yellow")
-        for subject in subjects:
-            load(subject, data, 4, WARM_UP[model])
-        here = _without_server(stack, served) if model != NULL else {}
-        rows = []
-        for clients in concurrency:
-            called = here.get(min(clients, SERVING["batchSize"]), [])
-            rows += round_robin([*called, *subjects], data, clients, max(least, clients))
+        if model != NULL:
+            candidates = {IN_PROCESS: partial(_without_server, served), **candidates}
+        missing: dict[str, str] = {}
+        tally = Tally()
+        gc.collect()
+        gc.freeze()  # or a collection of torch's objects falls into somebody's turn
+        for _ in range(launches):
+            for name, launch in candidates.items():
+                if name in missing:
+                    continue
+                try:
+                    with launch() as subjects:
+                        _turns(tally, subjects, concurrency, data, model)
+                except (RuntimeError, DeployError, OSError) as error:
+                    missing[name] = f"{name}: {error}"
+                    console.print(missing[name], style="yellow")
+    rows = sorted(tally.rows(), key=lambda row: int(row["clients"]))
     for row in rows:
-        base = next((r for r in rows if r["clients"] == row["clients"] and r["what"] == "in-process"), None)
-        row["of in-process"] = row["clips/s"] / base["clips/s"] if base else ""
+        _compared(row, tally)
     title = f"{model} behind servers; {len(data) / 1e3:.0f} KB a clip, batches of up to {SERVING['batchSize']}"
-    report(f"serve_{model}", title, rows, {"not run": missing})
+    report(f"serve_{model}", title, rows, {"launches": launches, "not run": list(missing.values())})
+
+
+def _turns(tally: Tally, subjects: Subjects, concurrency: Sequence[int], data: bytes, model: str) -> None:
+    """One launch: warmed up, then under the load of so many clients, and so many."""
+    for subject in subjects(4):
+        load(subject, data, 4, WARM_UP[model])
+    for clients in concurrency:
+        for subject in subjects(clients):
+            tally.turn(subject, data, clients, max(CLIPS[model], clients))
+
+
+def _compared(row: dict[str, Any], tally: Tally) -> None:
+    """Add the median ratio to the in-process rate of the same round, and the lowest and the highest."""
+    base = tally.rates.get((row["clients"], IN_PROCESS), [])
+    rates = tally.rates[row["clients"], row["what"]]
+    # One that went missing has fewer rounds.
+    ratios = [rate / whole for rate, whole in zip(rates, base, strict=False)]
+    for name, of in (("of in-process", statistics.median), ("lowest", min), ("highest", max)):
+        row[name] = of(ratios) if ratios else ""
+
+
+@contextmanager
+def _ours(store: Path, model: str) -> Iterator[Subjects]:
+    with torchserve(store) as state:
+        subject = Subject(OURS, raw(state.predict_url(model)))
+        yield lambda _: [subject]
 
 
 def _archive(model: str, folder: Path) -> tuple[Path, str]:
@@ -122,7 +150,7 @@ def _archive(model: str, folder: Path) -> tuple[Path, str]:
 
 
 @contextmanager
-def _peer(name: str, module: str, python: str, served: str, send: Callable[[str], Send]) -> Iterator[Subject]:
+def _peer(name: str, module: str, python: str, served: str, send: Callable[[str], Send]) -> Iterator[Subjects]:
     """A server of `benchmarks.peers`, up when this returns and gone with its children afterwards."""
     port = free_ports("127.0.0.1")
     command = [
@@ -152,7 +180,7 @@ def _peer(name: str, module: str, python: str, served: str, send: Callable[[str]
                 check(post(session, data))
 
             _wait(classify, process, log)
-            yield Subject(name, classify, pid=process.pid)
+            yield lambda _: [Subject(name, classify)]
         finally:
             os.killpg(process.pid, signal.SIGTERM)
             try:
@@ -214,11 +242,17 @@ def _triton(url: str) -> Send:
     return post
 
 
-def _without_server(stack: ExitStack, served: str) -> dict[int, list[Subject]]:
-    """Clips given at once -> the model alone, and the classifier called; both in one process of their own."""
-    child = stack.enter_context(apart("benchmarks.serve", "--child", served, variables=BRIEF_SPIN))
-    model = process("model alone", child, head=bytes([0]))
-    return {n: [model, process("in-process", child, n, bytes([n]))] for n in range(1, SERVING["batchSize"] + 1)}
+@contextmanager
+def _without_server(served: str) -> Iterator[Subjects]:
+    """The model alone, and the classifier called with as many clips as a batch has; both in one process."""
+    with apart("benchmarks.serve", "--child", served, variables=BRIEF_SPIN) as child:
+        model = process("model alone", child, head=bytes([0]))
+
+        def subjects(clients: int) -> list[Subject]:
+            batch = min(clients, SERVING["batchSize"])
+            return [model, process(IN_PROCESS, child, batch, bytes([batch]))]
+
+        yield subjects
 
 
 def _answer(served: str) -> None:
