@@ -56,9 +56,9 @@ from export.archive import SERVING
 CONCURRENCY = (1, 2, 4, 8)
 LAUNCHES = 5
 OURS, IN_PROCESS = "TorchServe (ours)", "in-process"
-WARM_UP = {NULL: 1000, "motion": 200, R50: 4}
+WARM_UP = {NULL: 1000, "motion": 300, R50: 4}
 """Clips before any that count: Java compiles as it goes, and a full-size model hides that anyhow."""
-CLIPS = {NULL: 300, "motion": 80, R50: 4}
+CLIPS = {NULL: 300, "motion": 120, R50: 4}
 """A turn, for each number of clients: seconds. A clip takes a full-size model one."""
 _START_SECONDS = 180
 

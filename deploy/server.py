@@ -45,6 +45,7 @@ _STOP_PATIENCE_SECONDS = 20.0
 CONFIG_FILE = "config.properties"
 """In the run directory: the configuration with the addresses of this start."""
 DRAIN_SECONDS = 60.0
+_LOGGING = Path(__file__).parent / "log4j2.xml"
 BRIEF_SPIN = {"GOMP_SPINCOUNT": "5000"}
 """Environment in which a model's threads that wait for each other spin briefly, then sleep. By default they
 spin for long, and those of one worker take the cores from another's: two with a SlowFast R50 took 1.2 times as
@@ -232,11 +233,13 @@ def _launch(
     command = [str(settings.python), "-m", "ts.model_server", "--start", "--ncs", "--ts-config", str(rendered)]
     command += ["--model-store", str(settings.model_store.resolve())]
     command += ["--models", *(f"{path.stem}={path.name}" for path in archives)]
+    command += ["--log-config", str(_LOGGING)]
     # A PYTHONPATH would go before the archive, and the repository would be served instead of it. TS_... would
     # go before our configuration.
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH" and not k.startswith("TS_")}
     environment |= {"TEMP": str(temp_dir), "TMPDIR": str(temp_dir)}
     environment |= {"LOG_LOCATION": str(log_dir), "METRICS_LOCATION": str(log_dir)}
+    environment |= {"CONSOLE_LEVEL": "info" if settings.console else "off"}
     if "OMP_WAIT_POLICY" not in environment:
         environment = BRIEF_SPIN | environment
     jvm_log = log_dir / "jvm.log"  # what it says before, or instead of, its own logs

@@ -162,3 +162,19 @@ def test_metrics(motion_server: RunningServer) -> None:
     text = requests.get(motion_server.metrics_url, timeout=10).text
     for name in ("DecodeTime", "TransformTime", "InferenceTime"):
         assert f'{name}{{ModelName="motion"' in text
+
+
+def test_a_request_is_one_line_in_the_logs(motion_server: RunningServer) -> None:
+    """Logs grow by what there is to say, not by what TorchServe does with each batch."""
+    logs = [motion_server.log_dir / f"{name}.log" for name in ("access_log", "ts_log", "model_log")]
+    top(motion_server.predict(CLIP))
+    before = [len(log.read_text().splitlines()) for log in logs]
+    for _ in range(5):
+        top(motion_server.predict(CLIP))
+
+    requested, served, printed = (
+        log.read_text().splitlines()[count:] for log, count in zip(logs, before, strict=True)
+    )
+    # TorchServe writes it before it answers.
+    assert all('"POST /predictions/motion HTTP/1.1" 200' in line for line in requested), requested
+    assert (len(requested), served, printed) == (5, [], [])
