@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
+from actionrec.host import has_fast
 from torch._inductor import config as inductor_config
 
+BF16 = ", bf16"
 Pathways = list[torch.Tensor]
 Run = Callable[[], object]
 
 
 def installed(name: str) -> bool:
-    """Whether an engine's packages are here."""
-    return all(map(importlib.util.find_spec, _PACKAGES[name]))
+    """Whether an engine's packages are here, and the instructions that it is to use."""
+    return all(map(importlib.util.find_spec, _PACKAGES[name])) and (
+        not name.endswith(BF16) or has_fast("bf16", "cpu")
+    )
 
 
 def torch_compile(net: torch.nn.Module, pathways: Pathways, _: Path | None = None) -> Run:
@@ -41,7 +46,7 @@ def _onnx_runtime(net: torch.nn.Module, pathways: Pathways, folder: Path) -> Run
     return lambda: session.run(None, feed)
 
 
-def _openvino(net: torch.nn.Module, pathways: Pathways, _: Path) -> Run:
+def _openvino(net: torch.nn.Module, pathways: Pathways, _: Path, precision: str = "f32") -> Run:
     import openvino
 
     program = torch.export.export(net, (list(pathways),))
@@ -49,7 +54,7 @@ def _openvino(net: torch.nn.Module, pathways: Pathways, _: Path) -> Run:
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_PRECISION_HINT": precision,
     }
     compiled = openvino.compile_model(converted, "CPU", settings)
     given = [pathway.numpy() for pathway in pathways]
@@ -60,6 +65,7 @@ ENGINES: dict[str, Callable[[torch.nn.Module, Pathways, Path], Run]] = {
     "torch.compile": torch_compile,
     "ONNX Runtime": _onnx_runtime,
     "OpenVINO": _openvino,
+    "OpenVINO" + BF16: partial(_openvino, precision="bf16"),
 }
 """Name -> what gives a call that classifies pathways [1, 3, 8, 256, 256] and [1, 3, 32, 256, 256], float32."""
 
@@ -67,4 +73,5 @@ _PACKAGES = {
     "torch.compile": (),
     "ONNX Runtime": ("onnxruntime", "onnx", "onnxscript"),
     "OpenVINO": ("openvino",),
+    "OpenVINO" + BF16: ("openvino",),
 }

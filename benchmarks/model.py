@@ -18,14 +18,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from actionrec.host import keep_freed_memory
+from actionrec.host import has_fast, keep_freed_memory
 from actionrec.manifest import Form, Manifest
 from actionrec.runtime import Runtime
 from actionrec.spec import ClipSpec
 from actionrec.transform import layout
 
 from benchmarks.apart import answer, apart
-from benchmarks.engines import ENGINES, Pathways, Run, installed
+from benchmarks.engines import BF16, ENGINES, Pathways, Run, installed
 from benchmarks.measure import interleaved_ms, report
 from deploy.server import BRIEF_SPIN
 from export import artifacts, calibrate, zoo
@@ -35,6 +35,7 @@ GFLOP = 131.4
 """Of one clip at 256 x 256: 65.71 GMAC."""
 MATRIX = 4096
 EAGER, PRODUCT, AS_SERVED = "eager", "matrix product", ", as served"
+AOTI_BF16 = "aoti" + BF16 + AS_SERVED
 
 
 def main() -> None:
@@ -59,7 +60,7 @@ def _compare() -> None:
                 )
             )
             for name in (*FORMS, PRODUCT)
-            if name not in ENGINES or installed(name)
+            if (installed(name) if name in ENGINES else name != AOTI_BF16 or has_fast("bf16", "cpu"))
         }
         best = {name: child.ask() for name, child in children.items() if name != PRODUCT}
         if wrong := {name: found for name, found in best.items() if found != best[EAGER]}:
@@ -114,9 +115,9 @@ def _frozen(net: torch.nn.Module, pathways: Pathways, folder: Path) -> Run:
     return lambda: plain(list(pathways))
 
 
-def _served(form: str, net: torch.nn.Module, pathways: Pathways, folder: Path) -> Run:
-    runtime = _runtime(net, form, folder)
-    packed = [pathway.contiguous(memory_format=layout("cpu")) for pathway in pathways]
+def _served(form: str, net: torch.nn.Module, pathways: Pathways, folder: Path, precision: str = "fp32") -> Run:
+    runtime = _runtime(net, form, folder, precision)
+    packed = [pathway.to(runtime.dtype, memory_format=layout("cpu")) for pathway in pathways]
     return lambda: runtime.scores(list(packed))
 
 
@@ -126,6 +127,7 @@ FORMS: dict[str, Callable[[torch.nn.Module, Pathways, Path], Run]] = {
     "TorchScript, frozen only": _frozen,
     "torchscript" + AS_SERVED: partial(_served, artifacts.PORTABLE),
     "aoti" + AS_SERVED: partial(_served, artifacts.AOTI),
+    AOTI_BF16: partial(_served, artifacts.AOTI, precision="bf16"),
     **ENGINES,
 }
 """Name -> what makes a form ready in its process."""
@@ -146,10 +148,10 @@ def random_r50() -> tuple[ClipSpec, torch.nn.Module]:
     return model.spec, net
 
 
-def _runtime(net: torch.nn.Module, runtime: str, folder: Path) -> Runtime:
+def _runtime(net: torch.nn.Module, runtime: str, folder: Path, precision: str = "fp32") -> Runtime:
     """A form as the server loads it, warmed up."""
     spec = zoo.get("slowfast_r50").spec
-    form: Form = artifacts.export(net, spec, artifacts.Target(runtime, "fp32", "cpu"), folder)
+    form: Form = artifacts.export(net, spec, artifacts.Target(runtime, precision, "cpu"), folder)
     labels = tuple(str(i) for i in range(400))
     loaded = Runtime(folder, Manifest("r50", "1.0", spec, "random", (form,), labels), "cpu")
     loaded.warm_up()

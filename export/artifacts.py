@@ -81,9 +81,15 @@ def choose_targets(runtime: str, precision: str, device: str, *, fallback: bool)
             "would be tens of times slower",
             "Use PRECISION=fp32, or DEVICE=cuda on a machine with a GPU.",
         )
-    best = AOTI if runtime == AUTO else runtime
-    runtimes = [best, PORTABLE] if fallback or runtime == AUTO else [best]
-    return tuple(Target(name, precision, device) for name in dict.fromkeys(runtimes))
+    best = Target(AOTI if runtime == AUTO else runtime, precision, device)
+    # What runs on any CPU runs in fp32; and torch has no average pool for halves there, uncompiled.
+    portable = Target(PORTABLE, "fp32" if device == "cpu" else precision, device)
+    if best.runtime == PORTABLE and best != portable:
+        raise ExportError(
+            f"PRECISION={precision} with RUNTIME=torchscript is not possible on a CPU",
+            "Use RUNTIME=aoti, which has an fp32 form for other hosts beside it, or PRECISION=fp32.",
+        )
+    return tuple(dict.fromkeys((best, portable) if fallback or runtime == AUTO else (best,)))
 
 
 def export(model: nn.Module, spec: ClipSpec, target: Target, directory: Path) -> Form:

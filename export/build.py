@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
+from actionrec.host import has_fast
 from actionrec.limits import Limits
 from actionrec.manifest import Manifest, read_labels
 from actionrec.runtime import Runtime
@@ -95,8 +96,12 @@ def build(order: Order, console: Console) -> Built:
 
     model, found, notice = _choose(order, sha256, console)
     name = _name(order, model)
-    runtimes = " and ".join(target.runtime for target in targets)
-    console.print(f"[bold]{model.name}[/] for {targets[0].device}, {targets[0].precision}, {runtimes}")
+    best = targets[0]
+    wanted = " and ".join(f"{target.runtime} in {target.precision}" for target in targets)
+    console.print(f"[bold]{model.name}[/] for {best.device}, {wanted}")
+    compiled_for_cpu = best.device == "cpu" and best.runtime != artifacts.PORTABLE
+    if compiled_for_cpu and order.precision == artifacts.AUTO and has_fast("bf16", "cpu"):
+        console.print("PRECISION=bf16 would be faster on this CPU, with scores that are less exact")
     net, labels = _net(model, found, own_labels, order.seed, console)
     with archive.workspace(order.store) as directory:
         manifest = Manifest(

@@ -33,8 +33,8 @@ def rewrite(model: nn.Module, device: str) -> None:
 class TimeFirstPool(nn.Module):
     """An average over all frames and a window, [B, C, T, H, W] -> [B, C, 1, H', W'], as two steps.
 
-    Frames are averaged by generated code, so the pool itself, which copies its input into another layout and
-    is slow, has few pixels left.
+    Frames are averaged by generated code, which leaves the pool few pixels, and a pool in two dimensions: torch
+    has none in three for bf16 on a CPU.
 
     Args:
         pool: over all frames.
@@ -43,12 +43,13 @@ class TimeFirstPool(nn.Module):
     def __init__(self, pool: nn.AvgPool3d) -> None:
         super().__init__()
         self._frames, height, width = cast(_Sizes, pool.kernel_size)
-        self._pool = nn.AvgPool3d((1, height, width), pool.stride)
+        _, *stride = cast(_Sizes, pool.stride)
+        self._pool = nn.AvgPool2d((height, width), cast(tuple[int, int], tuple(stride)))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         if features.shape[2] != self._frames:
             raise ValueError(f"The head pools over {self._frames} frames and was given {features.shape[2]}")
-        pooled: torch.Tensor = self._pool(features.mean(2, keepdim=True))
+        pooled: torch.Tensor = self._pool(features.mean(2)).unsqueeze(2)
         return pooled
 
 

@@ -21,7 +21,11 @@ from actionrec.pipeline import Classifier
 from actionrec.request import ClipRequest
 from actionrec.result import Prediction
 from actionrec.runtime import Runtime
+from rich.console import Console
 
+from export.artifacts import choose_targets
+from export.build import Order, build
+from export.errors import ExportError
 from export.motion.clips import random_clip
 
 
@@ -197,3 +201,34 @@ def test_half_precision_needs_instructions(
     """A CPU is given half precision only where it has instructions for it."""
     monkeypatch.setattr(host, "_instruction_sets", lambda: flags)
     assert host.has_fast(precision, "cpu") is fast
+
+
+def test_bf16_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The compiled form in bf16 passes the parity gate; a CPU without the instructions gets the one in fp32."""
+    here = host._instruction_sets()
+    monkeypatch.setattr(host, "_instruction_sets", lambda: here | {"avx512_bf16"})
+    built = build(Order(model="motion", precision="bf16", store=tmp_path), Console(quiet=True))
+    assert [(f.runtime, f.precision) for f in built.manifest.forms] == [
+        ("aoti", "bf16"),
+        ("torchscript", "fp32"),
+    ]
+    zipfile.ZipFile(built.path).extractall(tmp_path / "motion")
+    request = ClipRequest(random_clip(31).data)
+    (half,) = Classifier.load(tmp_path / "motion").classify([request])
+    monkeypatch.setattr(host, "_instruction_sets", lambda: here - {"avx512_bf16", "amx_bf16"})
+    plain = Classifier.load(tmp_path / "motion")
+    (whole,) = plain.classify([request])
+    assert plain.describe()["serving"]["precision"] == "fp32"
+    assert "runs bf16 far slower" in plain.describe()["serving"]["passed_over"][0]
+    assert isinstance(half, Prediction)
+    assert isinstance(whole, Prediction)
+    assert np.allclose(half.scores, whole.scores, atol=0.05)
+    assert not np.array_equal(half.scores, whole.scores)
+
+
+def test_bf16_is_not_for_uncompiled_models_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch lacks some of the layers; the message says which form has them all."""
+    monkeypatch.setattr(host, "_instruction_sets", lambda: {"avx512_bf16"})
+    with pytest.raises(ExportError, match="bf16 with RUNTIME=torchscript") as refused:
+        choose_targets("torchscript", "bf16", "cpu", fallback=True)
+    assert "RUNTIME=aoti" in refused.value.hint

@@ -50,6 +50,6 @@ def test_stem_stays_as_it_is_for_a_gpu() -> None:
 
 def test_head_for_other_frames_is_an_error() -> None:
     """A head that pools over eight frames does not average sixteen."""
-    pool = TimeFirstPool(nn.AvgPool3d((8, 2, 2), stride=1))
+    pool = TimeFirstPool(nn.AvgPool3d((8, 2, 2), stride=(1, 1, 1)))
     with pytest.raises(ValueError, match="8 frames and was given 16"):
         pool(torch.zeros(1, 4, 16, 4, 4))
