@@ -18,13 +18,13 @@ from export.build import Order, build
 R50 = "slowfast_r50"
 
 
-def archive(model: str, store: Path) -> Path:
+def archive(model: str, store: Path, precision: str = "auto") -> Path:
     """Build the bundled model, or a full-size SlowFast R50 with random weights; returns the .mar's path."""
     store.mkdir(parents=True, exist_ok=True)
     weights = store / "weights.pth"
     if model == R50:
         torch.save(random_r50()[1].state_dict(), weights)
-    order = Order(model=model, weights=str(weights) if model == R50 else "", store=store)
+    order = Order(model=model, weights=str(weights) if model == R50 else "", precision=precision, store=store)
     return build(order, Console(quiet=True)).path
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from actionrec.host import keep_freed_memory
+from actionrec.host import has_fast, keep_freed_memory
 from actionrec.pipeline import Classifier
 from actionrec.request import ClipRequest
 
@@ -32,6 +32,8 @@ from tests.reference import reference_pathways
 CLIPS = 2
 """One after the other, in each round."""
 TUTORIAL, CALLED, SERVED = "tutorial", "in-process", "served"
+SERVED_BF16 = "served, bf16"
+"""Where the processor has instructions for it."""
 
 
 def main() -> None:
@@ -48,15 +50,17 @@ def main() -> None:
 def _compare() -> None:
     rows: list[dict[str, Any]] = []
     with ExitStack() as stack:
-        store = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        folder = unpacked(archive(R50, store))
-        state = stack.enter_context(torchserve(store))
+        stores = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder = unpacked(archive(R50, stores / "auto"))
         arguments = "benchmarks.job", "--archive", str(folder), "--child"
         subjects = [
             process(TUTORIAL, stack.enter_context(apart(*arguments, TUTORIAL))),
             process(CALLED, stack.enter_context(apart(*arguments, CALLED, variables=BRIEF_SPIN))),
-            Subject(SERVED, raw(state.predict_url()), pid=state.process.pid),
+            _served(SERVED, stores / "auto", stack),
         ]
+        if has_fast("bf16", "cuda" if torch.cuda.is_available() else "cpu"):
+            archive(R50, stores / "bf16", "bf16")
+            subjects.append(_served(SERVED_BF16, stores / "bf16", stack))
         for width, height in SIZES:
             measured = round_robin(subjects, video(width, height), 1, CLIPS)
             taken = {row["what"]: row["p50 ms"] for row in measured}
@@ -64,10 +68,19 @@ def _compare() -> None:
                 {
                     "clip": f"{width}x{height}",
                     **{f"{name} ms": ms for name, ms in taken.items()},
-                    **{f"{name}, x tutorial": taken[TUTORIAL] / taken[name] for name in (CALLED, SERVED)},
+                    **{
+                        f"{name}, x tutorial": taken[TUTORIAL] / ms
+                        for name, ms in taken.items()
+                        if name != TUTORIAL
+                    },
                 }
             )
     report("job", "A file in, labels out: the tutorial's loop and ours", rows)
+
+
+def _served(name: str, store: Path, stack: ExitStack) -> Subject:
+    state = stack.enter_context(torchserve(store))
+    return Subject(name, raw(state.predict_url()), pid=state.process.pid)
 
 
 def _tutorial() -> Callable[[bytes], object]:
