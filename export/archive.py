@@ -39,8 +39,9 @@ SERVING: dict[str, Any] = {
     # One worker: a single clip already fills a CPU's cores, and a GPU. `make scale` adds more.
     "minWorkers": 1,
     "maxWorkers": 1,
-    # The clips of a batch are decoded side by side, and ahead of the model: with the small `motion` model 1.3x
-    # the throughput of single clips, and no more from batches of 8 (benchmarks/batching.py, on two cores).
+    # The clips of a batch are decoded side by side, and ahead of the model. With the small `motion` model and
+    # eight clients 1.1x the throughput of single clips, with four the same, and no more from batches of 8
+    # (benchmarks/batching.py, on two cores).
     "batchSize": 4,
     # Milliseconds. What waits already is taken at once; waiting for more gained nothing, and every request that
     # comes alone would pay it (same benchmark).
