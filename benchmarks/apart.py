@@ -21,7 +21,6 @@ class Apart:
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
-        self.pid = process.pid
 
     def ask(self, data: bytes = b"") -> str:
         """What the child answers to `data`. Raises RuntimeError where it has ended."""

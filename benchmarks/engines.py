@@ -17,10 +17,9 @@ Run = Callable[[], object]
 
 
 def installed(name: str) -> bool:
-    """Whether an engine's packages are here, and the instructions that it is to use."""
-    return all(map(importlib.util.find_spec, _PACKAGES[name])) and (
-        not name.endswith(BF16) or has_fast("bf16", "cpu")
-    )
+    """Whether the packages that a form needs are here, and the instructions that it is to use."""
+    packages = all(map(importlib.util.find_spec, _PACKAGES.get(name, ())))
+    return packages and (BF16 not in name or has_fast("bf16", "cpu"))
 
 
 def torch_compile(net: torch.nn.Module, pathways: Pathways, _: Path | None = None) -> Run:
@@ -70,7 +69,6 @@ ENGINES: dict[str, Callable[[torch.nn.Module, Pathways, Path], Run]] = {
 """Name -> what gives a call that classifies pathways [1, 3, 8, 256, 256] and [1, 3, 32, 256, 256], float32."""
 
 _PACKAGES = {
-    "torch.compile": (),
     "ONNX Runtime": ("onnxruntime", "onnx", "onnxscript"),
     "OpenVINO": ("openvino",),
     "OpenVINO" + BF16: ("openvino",),

@@ -84,7 +84,7 @@ def process(name: str, child: Apart, clips: int = 1, head: bytes = b"") -> Subje
     def classify(_: requests.Session, data: bytes) -> None:
         child.ask(head + data)
 
-    return Subject(name, classify, clips, alone=True, pid=child.pid)
+    return Subject(name, classify, clips, alone=True)
 
 
 def check(reply: requests.Response) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from actionrec.host import has_fast, keep_freed_memory
+from actionrec.host import keep_freed_memory
 from actionrec.manifest import Form, Manifest
 from actionrec.runtime import Runtime
 from actionrec.spec import ClipSpec
@@ -35,7 +35,6 @@ GFLOP = 131.4
 """Of one clip at 256 x 256: 65.71 GMAC."""
 MATRIX = 4096
 EAGER, PRODUCT, AS_SERVED = "eager", "matrix product", ", as served"
-AOTI_BF16 = "aoti" + BF16 + AS_SERVED
 
 
 def main() -> None:
@@ -60,7 +59,7 @@ def _compare() -> None:
                 )
             )
             for name in (*FORMS, PRODUCT)
-            if (installed(name) if name in ENGINES else name != AOTI_BF16 or has_fast("bf16", "cpu"))
+            if installed(name)
         }
         best = {name: child.ask() for name, child in children.items() if name != PRODUCT}
         if wrong := {name: found for name, found in best.items() if found != best[EAGER]}:
@@ -127,7 +126,7 @@ FORMS: dict[str, Callable[[torch.nn.Module, Pathways, Path], Run]] = {
     "TorchScript, frozen only": _frozen,
     "torchscript" + AS_SERVED: partial(_served, artifacts.PORTABLE),
     "aoti" + AS_SERVED: partial(_served, artifacts.AOTI),
-    AOTI_BF16: partial(_served, artifacts.AOTI, precision="bf16"),
+    "aoti" + BF16 + AS_SERVED: partial(_served, artifacts.AOTI, precision="bf16"),
     **ENGINES,
 }
 """Name -> what makes a form ready in its process."""
