@@ -59,6 +59,18 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     "null": ({"body": None}, "EMPTY_BODY", "no bytes"),
     "two": ({"video": VIDEO, "data": VIDEO}, "TWO_VIDEOS", "video and data"),
     "json without video": ({"body": {"top_k": 3}}, "NO_VIDEO", "no field video"),
+    "a number": ({"body": 104_857_600}, "BAD_BODY", "a number"),
+    "zero": ({"body": 0}, "BAD_BODY", "a number"),
+    "a fraction": ({"body": 1.5}, "BAD_BODY", "a number"),
+    "not a number": ({"body": float("nan")}, "BAD_BODY", "a number"),
+    "ten to the thirty": ({"body": 10**30}, "BAD_BODY", "a number"),
+    "true": ({"body": True}, "BAD_BODY", "true or false"),
+    "a list": ({"body": [300]}, "BAD_BODY", "a list"),
+    "a list of objects": ({"data": [{"data": "x"}]}, "BAD_BODY", "a list"),
+    "half a character": ({"body": "\ud800"}, "BAD_BODY", "not proper Unicode"),
+    "half a character in a name": ({"body": VIDEO, "\ud800": b""}, "UNKNOWN_OPTION", r"\ud800"),
+    "only half a character in a name": ({"\ud800": b""}, "NO_VIDEO", r"\ud800"),
+    "a form's video as a number": ({"video": 60_000_000_000}, "BAD_BODY", "a number"),
     "json with a number": ({"body": {"video": 7}}, "BAD_BASE64", "a int"),
     "not base64": ({"body": {"video": "@@@"}}, "BAD_BASE64", "not base64"),
     "unknown": ({"body": VIDEO, "topk": b"3"}, "UNKNOWN_OPTION", "topk"),
@@ -82,6 +94,17 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     "top_k nine of eight": ({"body": VIDEO, "top_k": b"9"}, "OPTION_OUT_OF_RANGE", "9"),
     "top_k true": ({"body": {"video": BASE64, "top_k": True}}, "BAD_OPTION", "True"),
     "top_k list": ({"body": {"video": BASE64, "top_k": [3]}}, "BAD_OPTION", "[3]"),
+    "top_k null": ({"body": {"video": BASE64, "top_k": None}}, "BAD_OPTION", "None"),
+    "top_k an object": ({"body": {"video": BASE64, "top_k": {"a": [1]}}}, "BAD_OPTION", "{'a': [1]}"),
+    "top_k half a character": ({"body": {"video": BASE64, "top_k": "\ud800"}}, "BAD_OPTION", r"\ud800"),
+    "top_k of 400 digits": ({"body": {"video": BASE64, "top_k": 10**400}}, "OPTION_OUT_OF_RANGE", "1000000"),
+    "top_k of 5,000 digits": (
+        {"video": VIDEO, "top_k": 10**5000},
+        "OPTION_OUT_OF_RANGE",
+        "thousands of digits",
+    ),
+    "top_k infinite": ({"body": {"video": BASE64, "top_k": float("inf")}}, "BAD_OPTION", "inf"),
+    "start 1e400": ({"body": VIDEO, "start_seconds": b"1e400"}, "BAD_OPTION", "1e400"),
     "start not a number": ({"body": VIDEO, "start_seconds": b"nan"}, "BAD_OPTION", "nan"),
     "start infinite": ({"body": VIDEO, "start_seconds": b"inf"}, "BAD_OPTION", "inf"),
     "start negative": ({"body": VIDEO, "start_seconds": b"-1"}, "OPTION_OUT_OF_RANGE", "start_seconds"),
@@ -116,3 +139,31 @@ def test_a_form_encoded_file_is_recognised() -> None:
     assert "--data-binary" in caught.value.hint
     assert caught.value.message.isascii()
     assert len(caught.value.message) < 200
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["٣", "５", "1_0", " 1 ", "1\n", "0x10", "+1", "01", ".5", "1.", "1e", "--1", "", "1 2", "1,5", "infinity"],
+)
+def test_numbers_are_written_as_in_json(text: str) -> None:
+    """Digits of other scripts, spaces, plus signs and all else that Python takes for a number are refused."""
+    for value in (text, text.encode()):
+        with pytest.raises(ClipError) as caught:
+            parse_request({"body": VIDEO, "start_seconds": value}, CLASSES)
+        assert caught.value.code == "BAD_OPTION"
+        assert caught.value.message.isascii()
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("0", 0), ("-0", 0), ("1.50", 1.5), ("1e1", 10), ("2.5E-1", 0.25)]
+)
+def test_numbers_of_json(text: str, number: float) -> None:
+    """What JSON writes is read, as text too."""
+    assert parse_request({"body": VIDEO, "start_seconds": text}, CLASSES).selection.start_seconds == number
+
+
+def test_a_long_list_is_named_in_short() -> None:
+    """A message about an option with a million values is made from the first few."""
+    with pytest.raises(ClipError) as caught:
+        parse_request({"body": VIDEO, "top_k": [{"a": "b" * 10**6}] * 10**6}, CLASSES)
+    assert len(caught.value.message) < 100

@@ -1,7 +1,8 @@
 """A row of the server -> a ClipRequest, checked.
 
-TorchServe hands over a dict a request: the raw body under ``body`` or ``data``, multipart fields by their
-names, or a parsed JSON object as the body. All three mean the same request.
+A server hands over a dict a request: the raw body under ``body`` or ``data`` (a video, a JSON object or a form,
+see `body`), or what it has taken apart itself: a form's fields by their names, or a JSON value as the body. All
+mean the same request.
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+import re
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .body import not_an_object, read_form, read_json
 from .errors import ClipError
 from .limits import DEFAULT_LIMITS, Limits
 from .sampling import FIRST_WINDOW, Selection
@@ -23,6 +27,13 @@ VIDEO_FIELDS = ("video", "data", "body")
 DEFAULT_TOP_K = 5
 _OPTIONS = ("top_k", "start_seconds", "end_seconds", "views", "crops", "stride_seconds")
 _CROPS = (1, 3)
+
+# As JSON writes it; Python takes digits of other scripts, "1_0" and " 1 " too.
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_NUMBER_LENGTH = 64
+
+_brief = reprlib.Repr()
+_brief.maxlevel, _brief.maxstring, _brief.maxother = 2, 60, 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +52,7 @@ def parse_request(row: Mapping[str, Any], num_classes: int, limits: Limits = DEF
     """Turn a row into a request.
 
     Args:
-        row: field name -> bytes, str, number, or a dict (a JSON body).
+        row: field name -> bytes or str; any value of JSON where the server parsed some.
         num_classes: the largest `top_k`, where the limits allow so many.
         limits: of options and of the video's size.
 
@@ -50,8 +61,8 @@ def parse_request(row: Mapping[str, Any], num_classes: int, limits: Limits = DEF
     """
     fields = dict(row)
     for name in ("body", "data"):
-        if isinstance(fields.get(name), Mapping):
-            fields.update(_from_json(fields.pop(name)))
+        if name in fields:
+            fields.update(_unpacked(name, fields.pop(name)))
     video = _video(fields)
     if len(video) > limits.body_bytes:
         raise ClipError(
@@ -98,6 +109,18 @@ def _selection(fields: Mapping[str, Any], limits: Limits) -> Selection:
     return Selection(start, end, views, crops, stride)
 
 
+def _unpacked(name: str, body: object) -> Mapping[str, Any]:
+    """The fields that a body is made of; the body alone where it is the video."""
+    if isinstance(body, Mapping):
+        return _from_json(body)
+    data = _bytes(body)
+    if (found := read_json(data)) is not None:
+        return _from_json(found)
+    if (form := read_form(data)) is not None:
+        return form
+    return {name: data}
+
+
 def _from_json(body: Mapping[str, Any]) -> dict[str, Any]:
     fields = dict(body)
     name = next((n for n in VIDEO_FIELDS if n in fields), None)
@@ -125,36 +148,60 @@ def _video(fields: dict[str, Any]) -> bytes:
         )
     if len(names) > 1:
         raise _bad("TWO_VIDEOS", f"The request has {' and '.join(names)}.", "Send one video a request.")
-    value = fields.pop(names[0])
-    video = value.encode() if isinstance(value, str) else bytes(value or b"")
+    video = _bytes(fields.pop(names[0]))
     if not video:
         raise _bad("EMPTY_BODY", "The video has no bytes.", "Send the file itself: curl -T clip.mp4 URL")
     return video
 
 
+def _bytes(value: object) -> bytes:
+    """What was sent, where a server made text of it or found null in it."""
+    if value is None:
+        return b""
+    if isinstance(value, bytes | bytearray):
+        return bytes(value)
+    if not isinstance(value, str):
+        raise not_an_object(value)
+    try:
+        return value.encode()
+    except UnicodeEncodeError as error:
+        raise _bad(
+            "BAD_BODY",
+            "The video is text that is not proper Unicode.",
+            "Send the file itself: curl -T clip.mp4 URL",
+        ) from error
+
+
 def _number(
     fields: Mapping[str, Any], name: str, default: float, low: float, high: float, *, whole: bool = False
 ) -> float:
-    """The value of an option: a number, or text that is one."""
+    """The value of an option: a number, or text that is one as JSON writes it."""
     if name not in fields:
         return default
     value = fields[name]
     if isinstance(value, bytes | bytearray):
-        value = bytes(value).decode("utf-8", errors="replace")
-    kind = "whole number" if whole else "number"
-    try:
-        number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if not math.isfinite(number) or (whole and number != int(number)):
-        raise _bad("BAD_OPTION", f"{name} is {_show(value)}, not a {kind}.", f"Choose {low:g} to {high:g}.")
+        value = bytes(value[: _NUMBER_LENGTH + 1]).decode("utf-8", errors="replace")
+    number: float = math.nan
+    if isinstance(value, str):
+        if len(value) <= _NUMBER_LENGTH and _NUMBER.fullmatch(value):
+            number = float(value)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        number = value
+    allowed = f"Choose {low:g} to {high:g}."
+    # An integer as it is: one of hundreds of digits is no float.
+    if not isinstance(number, int) and (not math.isfinite(number) or (whole and not number.is_integer())):
+        raise _bad("BAD_OPTION", f"{name} is {_show(value)}, not a {'whole ' * whole}number.", allowed)
     if not low <= number <= high:
-        raise _bad("OPTION_OUT_OF_RANGE", f"{name} is {_show(value)}.", f"Choose {low:g} to {high:g}.")
-    return number
+        raise _bad("OPTION_OUT_OF_RANGE", f"{name} is {_show(value)}.", allowed)
+    return float(number)
 
 
 def _show(value: object) -> str:
-    text = ascii(value)
+    """In ASCII, and short whatever it is."""
+    try:
+        text = _brief.repr(value).encode("ascii", "backslashreplace").decode()
+    except ValueError:  # Python writes no integer of more than 4,300 digits
+        return "a number of thousands of digits"
     return text if len(text) <= 40 else text[:37] + "..."
 
 
