@@ -1,7 +1,7 @@
 """What users run against a server (``python -m client``, or `ActionClient`); it never needs torch."""
 
 from .api import ActionClient
-from .errors import BadReply, Busy, NoReply, Refused, ServerError, ServerFailed, Unreachable
+from .errors import BadReply, Busy, NoReply, Redirected, Refused, ServerError, ServerFailed, Unreachable
 from .results import ClipWarning, Prediction, Result, Segment, ServedModel, Timeline, Window
 from .video import Frames
 
@@ -13,6 +13,7 @@ __all__ = [
     "Frames",
     "NoReply",
     "Prediction",
+    "Redirected",
     "Refused",
     "Result",
     "Segment",

@@ -37,7 +37,7 @@ class Accuracy:
         true = str(record["label"])
         said = record["predictions"]
         # A list may name classes by their number; what the model calls that class is its label.
-        names = [str(p["class_index"]) if true.isdecimal() else p["label"] for p in said[:TOP]]
+        names = [str(p["class_index"]) if _is_number(true) else p["label"] for p in said[:TOP]]
         self.answered += 1
         self.of_class[true] += 1
         self.taken_for[true, names[0]] += 1
@@ -60,7 +60,7 @@ class Accuracy:
     def labels(self) -> list[str]:
         """Every label that is true or said, in order; numbers by their size."""
         names = {name for pair in self.taken_for for name in pair}
-        return sorted(names, key=lambda name: (int(name), "") if name.isdecimal() else (0, name))
+        return sorted(names, key=lambda name: (int(name), "") if _is_number(name) else (0, name))
 
     def confusion(self) -> npt.NDArray[np.int64]:
         """int64 [labels, labels]: the true label, then the best one."""
@@ -91,3 +91,8 @@ class Accuracy:
             },
             "confused": [{"label": a, "taken_for": b, "videos": n} for a, b, n in self.confused()],
         }
+
+
+def _is_number(label: str) -> bool:
+    """Whether a label is the number of its class; digits of other scripts are a name."""
+    return label.isascii() and label.isdecimal()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
+from .bearer import hide_password
 from .errors import Refused
 
 
@@ -30,26 +31,43 @@ def parse(url: str, management_url: str | None) -> Place:
     Raises:
         Refused: ``BAD_URL``.
     """
-    text = url if "://" in url else f"http://{url}"
-    try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError as error:
-        raise _bad_url(url) from error
+    parts, port = _split(url)
     path = [part for part in parts.path.split("/") if part]
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
-        raise _bad_url(url)
     model = None
     if len(path) >= 2 and path[-2] == "predictions":
         model = path[-1]
         path = path[:-2]
     inference = "/".join([f"{parts.scheme}://{parts.netloc}", *path])
-    if management_url is None and port is not None:
-        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-        management_url = f"{parts.scheme}://{host}:{port + 1}"
-    return Place(inference, management_url.rstrip("/") if management_url else None, model)
+    management = None
+    if management_url:
+        other, _ = _split(management_url)
+        management = f"{other.scheme}://{other.netloc}{other.path.rstrip('/')}"
+    elif port is not None:
+        host = str(parts.hostname)
+        management = f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port + 1}"
+    return Place(inference, management, model)
+
+
+def _split(url: str) -> tuple[SplitResult, int | None]:
+    """The parts of an address, and its port where one is named."""
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        port = parts.port
+    except ValueError as error:
+        raise _bad_url(url) from error
+    if "@" in parts.netloc:
+        raise Refused(
+            "BAD_URL",
+            0,
+            f"{hide_password(parts.geturl())} has a user name or a password in it, which logs and lists of "
+            "processes would show.",
+            "Give the server's token apart: ACTIONREC_TOKEN, --token or token=.",
+        )
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
+        raise _bad_url(url)
+    return parts, port
 
 
 def _bad_url(url: str) -> Refused:
     hint = "Use http://host:8080 or http://host:8080/predictions/model."
-    return Refused("BAD_URL", 0, f"{url!r} is no address of a server.", hint)
+    return Refused("BAD_URL", 0, f"{hide_password(url)!r} is no address of a server.", hint)

@@ -43,15 +43,16 @@ class ActionClient:
     Args:
         url: ``http://host:8080``, or with the model: ``http://host:8080/predictions/motion``.
         model: which one; default: the only one that is served.
-        token: sent as ``Authorization: Bearer``.
+        token: sent as ``Authorization: Bearer``, over https, or to this machine.
         timeout: seconds for a request with all its retries; default: 120, or 300 where it asks for several
             windows.
         attempt_timeout: seconds for one try of them; default: half of `timeout`.
         management_url: default: the next port of the same host. Only `models`, `describe`, `scale` and
             `ready` need it, and finding out the model's name.
+        insecure_token: send the token over plain http to another machine too, for all on the way to read.
 
     Raises:
-        Refused: ``BAD_URL``.
+        Refused: ``BAD_URL``, ``BAD_TOKEN``, ``INSECURE_TOKEN``.
     """
 
     def __init__(
@@ -63,11 +64,14 @@ class ActionClient:
         timeout: float | None = None,
         attempt_timeout: float | None = None,
         management_url: str | None = None,
+        insecure_token: bool = False,
     ) -> None:
         self._place = parse(url, management_url)
         self._model = model or self._place.model
         self._timeout = timeout
-        self._transport = Transport(token, TIMEOUT_SECONDS if timeout is None else timeout, attempt_timeout)
+        limit = TIMEOUT_SECONDS if timeout is None else timeout
+        self._transport = Transport(token, limit, attempt_timeout, insecure_token=insecure_token)
+        self._transport.bearer.check(self._place.inference)
 
     @property
     def model(self) -> str:
@@ -80,12 +84,9 @@ class ActionClient:
         if self._model is None:
             names = [model.name for model in self.models()]
             if len(names) != 1:
-                raise Refused(
-                    "WHICH_MODEL",
-                    0,
-                    f"The server has {len(names)} models: {', '.join(names) or 'none'}.",
-                    "Name one with model." if names else "Start it with an archive.",
-                )
+                message = f"The server has {len(names)} models: {', '.join(names) or 'none'}."
+                hint = "Name one with model." if names else "Start it with an archive."
+                raise Refused("WHICH_MODEL", 0, message, hint)
             self._model = names[0]
         return self._model
 

@@ -53,6 +53,7 @@ def batch(
     model: console.Model = None,
     token: console.Token = None,
     management_url: console.ManagementUrl = None,
+    insecure_token: console.InsecureToken = False,
     timeout: console.Timeout = None,
     in_flight: console.InFlight = None,
 ) -> None:
@@ -68,7 +69,7 @@ def batch(
         console.fail(f"{output} is of no kind that can be written.", f"Give it a name that ends in {known}.")
     journal_path = output if suffix == JOURNAL_SUFFIX else output.with_name(output.name + JOURNAL_SUFFIX)
     options = console.selected(top_k, start, end, views, crops)
-    client = console.connect(url, model, token, management_url, timeout)
+    client = console.connect(url, model, token, management_url, timeout, insecure_token)
     request = {"model": client.model, **{k: v for k, v in options.items() if v is not None}}
     at_a_time = console.requests_at_a_time(in_flight, options)
     try:

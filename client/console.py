@@ -18,6 +18,7 @@ from rich.table import Table
 from .api import ActionClient, Option, windows_of
 from .errors import Busy, NoReply, ServerError, Unreachable
 from .results import Result
+from .transport import LONGEST_SECONDS
 
 OK, FAILED, USAGE, NOT_READY = 0, 1, 2, 3
 EXIT_CODES = (
@@ -44,7 +45,20 @@ Model = Annotated[
 ]
 Token = Annotated[
     str | None,
-    typer.Option(envvar="ACTIONREC_TOKEN", help="Sent as a bearer token.", rich_help_panel=_SERVER),
+    typer.Option(
+        envvar="ACTIONREC_TOKEN",
+        help="Sent as a bearer token. Give it in the variable: other users can see a command's options.",
+        rich_help_panel=_SERVER,
+    ),
+]
+InsecureToken = Annotated[
+    bool,
+    typer.Option(
+        "--insecure-token",
+        envvar="ACTIONREC_INSECURE_TOKEN",
+        help="Send the token over plain http to another machine too.",
+        rich_help_panel=_SERVER,
+    ),
 ]
 ManagementUrl = Annotated[
     str | None, typer.Option(help="Default: the next port of the same host.", rich_help_panel=_SERVER)
@@ -53,6 +67,7 @@ Timeout = Annotated[
     float | None,
     typer.Option(
         min=0.1,
+        max=LONGEST_SECONDS,
         help="Seconds for a request with all its retries; default: 120, 300 for one of several windows.",
         rich_help_panel=_SERVER,
     ),
@@ -86,6 +101,10 @@ InFlight = Annotated[
     ),
 ]
 
+_WRONG_USAGE = frozenset(
+    {"BAD_URL", "WHICH_MODEL", "NO_MANAGEMENT", "BAD_TOKEN", "INSECURE_TOKEN", "REDIRECTED"}
+)
+
 DEFAULT_URL = "http://127.0.0.1:8080"
 _IN_FLIGHT = 8
 
@@ -105,14 +124,28 @@ def epilog(*examples: str) -> str:
 
 
 def connect(
-    url: str, model: str | None, token: str | None, management_url: str | None, timeout: float | None
+    url: str,
+    model: str | None,
+    token: str | None,
+    management_url: str | None,
+    timeout: float | None,
+    insecure_token: bool,
+    attempt_timeout: float | None = None,
 ) -> ActionClient:
     """A client for a server that is there: a command should not wait for a deadline to say that it is not.
 
     Raises:
         ServerError: nothing answers, or the model has to be named.
     """
-    client = ActionClient(url, model=model, token=token, timeout=timeout, management_url=management_url)
+    client = ActionClient(
+        url,
+        model=model,
+        token=token,
+        timeout=timeout,
+        attempt_timeout=attempt_timeout,
+        management_url=management_url,
+        insecure_token=insecure_token,
+    )
     client.reach()
     _ = client.model
     return client
@@ -135,7 +168,7 @@ def exit_code(error: ServerError) -> int:
     """What an error of a whole command means for its caller."""
     if isinstance(error, Unreachable | NoReply | Busy):
         return NOT_READY
-    return USAGE if error.code in ("BAD_URL", "WHICH_MODEL", "NO_MANAGEMENT") else FAILED
+    return USAGE if error.code in _WRONG_USAGE else FAILED
 
 
 def complain(error: ServerError, about: str = "") -> None:

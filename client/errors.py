@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import urljoin, urlsplit
 
 import requests
 
@@ -75,6 +76,10 @@ class BadReply(ServerError):
     """What came back is not from such a server."""
 
 
+class Redirected(BadReply):
+    """The server is at another address, where nothing was sent: neither the video nor the token."""
+
+
 def from_reply(reply: requests.Response, text: str) -> ServerError:
     """The error that a reply stands for.
 
@@ -89,7 +94,8 @@ def from_reply(reply: requests.Response, text: str) -> ServerError:
         body = None
     error = body.get("error") if isinstance(body, dict) else None
     if isinstance(error, dict):
-        status = int(error.get("status", status))
+        said = error.get("status")
+        status = said if type(said) is int else status
         fields = str(error.get("code", "UNKNOWN")), status, str(error.get("message", ""))
         made = _kind(status, fields[0])(*fields, str(error.get("hint", "")))
     elif isinstance(body, dict) and "type" in body:  # TorchServe's own form
@@ -105,6 +111,27 @@ def from_reply(reply: requests.Response, text: str) -> ServerError:
     if made.retryable:
         made.retry_after_seconds = _seconds(reply.headers.get("Retry-After", ""))
     return made
+
+
+def redirected(reply: requests.Response, url: str) -> Redirected:
+    """The error for a reply that sends its caller elsewhere.
+
+    Args:
+        reply: with a ``Location``.
+        url: that was asked.
+    """
+    try:
+        # What follows the path may be a secret that is meant for the other place.
+        place = urlsplit(urljoin(url, reply.headers["Location"]))
+        where = f"{place.scheme}://{place.netloc.rpartition('@')[2]}{place.path}"[:200]
+    except ValueError:
+        where = "another address"
+    return Redirected(
+        "REDIRECTED",
+        reply.status_code,
+        f"{url} sends its callers on to {where}. Nothing was sent there.",
+        "If that is your server, give its address in the place of this one.",
+    )
 
 
 _HINTS = {

@@ -58,6 +58,7 @@ def evaluate(
     model: console.Model = None,
     token: console.Token = None,
     management_url: console.ManagementUrl = None,
+    insecure_token: console.InsecureToken = False,
     timeout: console.Timeout = None,
     in_flight: console.InFlight = None,
 ) -> None:
@@ -66,7 +67,7 @@ def evaluate(
     Each video counts as a whole: one view is its middle window, --views 10 --crops 3 is the published
     evaluation of SlowFast. Videos that are missing or broken are counted apart and make the exit code 1.
     """
-    client = console.connect(url, model, token, management_url, timeout)
+    client = console.connect(url, model, token, management_url, timeout, insecure_token)
     journal_path = output or list_path.with_name(list_path.name + ".results.jsonl")
     # The whole video: for one view that is its middle window, for more they are spread over it.
     options: dict[str, Option] = {"end_seconds": DEFAULT_LIMITS.seconds, "views": views, "crops": crops}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,10 +62,10 @@ def _is_kinetics(line: str) -> bool:
 
 def _kinetics(lines: Iterator[str], folder: Path) -> Iterator[Entry]:
     for row in csv.DictReader(lines):
-        try:
-            stem = f"{row['youtube_id']}_{int(row['time_start']):06d}_{int(row['time_end']):06d}"
-        except (TypeError, ValueError) as error:
-            raise ListError(f"{row} is no row of a Kinetics list.") from error
+        times = (row["time_start"] or "", row["time_end"] or "")
+        if not row["youtube_id"] or not all(re.fullmatch(r"[0-9]{1,6}", time.strip()) for time in times):
+            raise ListError(f"{row} is no row of a Kinetics list.")
+        stem = f"{row['youtube_id']}_{int(times[0]):06d}_{int(times[1]):06d}"
         yield Entry(_existing(folder, row["label"], stem), row["label"])
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from . import console, probe
 from .api import ActionClient
 from .console import out
+from .transport import LONGEST_SECONDS
 
 READY_SECONDS = 30.0
 
@@ -28,9 +29,10 @@ def models(
     url: console.Url = console.DEFAULT_URL,
     token: console.Token = None,
     management_url: console.ManagementUrl = None,
+    insecure_token: console.InsecureToken = False,
 ) -> None:
     """List what is served, and how many of its workers are READY."""
-    client = ActionClient(url, token=token, management_url=management_url)
+    client = ActionClient(url, token=token, management_url=management_url, insecure_token=insecure_token)
     served = client.models()
     if as_json:
         console.print_json([{**model.to_dict(), "ready": model.ready} for model in served])
@@ -49,9 +51,12 @@ def describe(
     model: console.Model = None,
     token: console.Token = None,
     management_url: console.ManagementUrl = None,
+    insecure_token: console.InsecureToken = False,
 ) -> None:
     """Say what the archive says of itself: recipe, labels, weights, runtime, parity, versions."""
-    client = ActionClient(url, model=model, token=token, management_url=management_url)
+    client = ActionClient(
+        url, model=model, token=token, management_url=management_url, insecure_token=insecure_token
+    )
     described = client.describe()
     if as_json:
         console.print_json(described)
@@ -64,19 +69,29 @@ def describe(
 
 
 def ready(
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds until it must be ready.")] = READY_SECONDS,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, max=LONGEST_SECONDS, help="Seconds until it must be ready.")
+    ] = READY_SECONDS,
     as_json: console.AsJson = False,
     url: console.Url = console.DEFAULT_URL,
     model: console.Model = None,
     token: console.Token = None,
     management_url: console.ManagementUrl = None,
+    insecure_token: console.InsecureToken = False,
 ) -> None:
     """Probe: are the workers READY, and does a tiny clip get its label? Exit code 0 or 3.
 
     Where the management address cannot be reached (it stays on the server's host), --model makes the clip
     alone decide.
     """
-    client = ActionClient(url, model=model, token=token, timeout=timeout, management_url=management_url)
+    client = ActionClient(
+        url,
+        model=model,
+        token=token,
+        timeout=timeout,
+        management_url=management_url,
+        insecure_token=insecure_token,
+    )
     state = probe.probe(client, timeout, named=model is not None)
     if as_json:
         console.print_json(state.to_dict())
@@ -90,16 +105,20 @@ def ready(
 def scale(
     workers: Annotated[int, typer.Argument(min=0, help="Processes that run the model.")],
     timeout: Annotated[
-        float | None, typer.Option(min=0.1, help="Seconds until they must be READY; default: 120.")
+        float | None,
+        typer.Option(min=0.1, max=LONGEST_SECONDS, help="Seconds until they must be READY; default: 120."),
     ] = None,
     as_json: console.AsJson = False,
     url: console.Url = console.DEFAULT_URL,
     model: console.Model = None,
     token: console.Token = None,
     management_url: console.ManagementUrl = None,
+    insecure_token: console.InsecureToken = False,
 ) -> None:
     """Set the number of worker processes; returns when all are READY."""
-    client = ActionClient(url, model=model, token=token, management_url=management_url)
+    client = ActionClient(
+        url, model=model, token=token, management_url=management_url, insecure_token=insecure_token
+    )
     client.scale(workers, timeout=timeout)
     if as_json:
         console.print_json({"model": client.model, "workers": workers})

@@ -33,6 +33,7 @@ def predict(
     model: console.Model = None,
     token: console.Token = None,
     management_url: console.ManagementUrl = None,
+    insecure_token: console.InsecureToken = False,
     timeout: console.Timeout = None,
     in_flight: console.InFlight = None,
 ) -> None:
@@ -40,7 +41,7 @@ def predict(
 
     With --json there is one object a line and file: the server's reply with "file", or "file" and "error".
     """
-    client = console.connect(url, model, token, management_url, timeout)
+    client = console.connect(url, model, token, management_url, timeout, insecure_token)
     answers: dict[int, Result | ServerError] = {}
     options = console.selected(top_k, start, end, views, crops)
     at_a_time = console.requests_at_a_time(in_flight, options)

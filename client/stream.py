@@ -22,7 +22,6 @@ from actionrec.spec import ClipSpec
 from rich.markup import escape
 
 from . import console
-from .api import ActionClient
 from .errors import ServerError
 from .live.clip import EXACT, SMALL
 from .live.events import Event, Result
@@ -33,6 +32,7 @@ from .live.run import Emit, LiveRun, Plan
 from .live.screen import JsonLines, LiveTable, PlainLines
 from .live.server import Description, Server
 from .live.source import MAX_LAG_SECONDS, TIMEOUT_SECONDS, Source, SourceError
+from .transport import LONGEST_SECONDS
 
 SOURCE_FAILED = 4
 EXIT_CODES = (
@@ -117,7 +117,10 @@ WindowSeconds = Annotated[
 Frames = Annotated[int | None, typer.Option(min=4, help="Frames it sees.", rich_help_panel=_UNKNOWN)]
 Size = Annotated[int | None, typer.Option(min=16, help="Edge of a frame, pixels.", rich_help_panel=_UNKNOWN)]
 AnswerTimeout = Annotated[
-    float, typer.Option(min=0.1, help="Seconds for the answer to a window.", rich_help_panel="Server")
+    float,
+    typer.Option(
+        min=0.1, max=LONGEST_SECONDS, help="Seconds for the answer to a window.", rich_help_panel="Server"
+    ),
 ]
 
 
@@ -152,6 +155,7 @@ def stream(
     model: console.Model = None,
     token: console.Token = None,
     management_url: console.ManagementUrl = None,
+    insecure_token: console.InsecureToken = False,
     timeout: AnswerTimeout = _ANSWER_SECONDS,
 ) -> None:
     """Name the actions in a live stream, a result every interval.
@@ -163,7 +167,8 @@ def stream(
         named = Source(source, source_timeout, transport.value, max_lag)
     except SourceError as error:
         console.fail(error.message, error.hint, SOURCE_FAILED)
-    server = _server(url, model, token, management_url, timeout)
+    # One attempt may take all the time: a second one would be for a window that is old by then.
+    server = Server(console.connect(url, model, token, management_url, timeout, insecure_token, timeout))
     described = _describe(server, window_seconds, frames, size)
     plan = Plan(described.spec, described.labels, top_k, _CODINGS[coding], smooth, count, max_seconds)
     with ExitStack() as stack:
@@ -203,23 +208,6 @@ def _run(run: LiveRun, emit: Emit) -> None:
         reason = str(interrupt) or "Ctrl-C"
     if run.started:
         emit(run.summary(reason))
-
-
-def _server(
-    url: str, model: str | None, token: str | None, management_url: str | None, timeout: float
-) -> Server:
-    console.connect(url, model, token, management_url, timeout)
-    # One attempt may take all the time: a second one would be for a window that is old by then.
-    return Server(
-        ActionClient(
-            url,
-            model=model,
-            token=token,
-            timeout=timeout,
-            attempt_timeout=timeout,
-            management_url=management_url,
-        )
-    )
 
 
 def _describe(

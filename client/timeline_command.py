@@ -55,13 +55,14 @@ def timeline(
     model: console.Model = None,
     token: console.Token = None,
     management_url: console.ManagementUrl = None,
+    insecure_token: console.InsecureToken = False,
     timeout: console.Timeout = None,
 ) -> None:
     """Say what happens when in a video of any length, as spans of one label each.
 
     A video that is too long for one request is sent in parts, cut by copying (nothing is re-encoded).
     """
-    client = console.connect(url, model, token, management_url, timeout)
+    client = console.connect(url, model, token, management_url, timeout, insecure_token)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f} %"))
     with Progress(*columns, TimeRemainingColumn(), console=err, transient=True) as progress:
         task = progress.add_task("classifying", total=None)

@@ -8,17 +8,21 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 import tenacity
 import urllib3
 
-from .errors import BadReply, NoReply, Refused, ServerError, Unreachable, from_reply
+from .bearer import Bearer, is_loopback
+from .errors import BadReply, NoReply, Refused, ServerError, Unreachable, from_reply, redirected
 
 FIRST_WAIT_SECONDS = 0.5
 """The first retry comes after a random part of it; the span doubles from one retry to the next..."""
 LONGEST_WAIT_SECONDS = 10.0
 """... up to this."""
+LONGEST_SECONDS = 86_400.0
+"""What a time limit may be; sockets take no infinite one."""
 _CHUNK_BYTES = 1 << 16
 _LEAST_ATTEMPT_SECONDS = 0.05
 
@@ -36,19 +40,35 @@ class Body:
 class Transport:
     """HTTP with a bearer token, deadlines and retries; may be used by several threads at once.
 
+    Of the environment it takes proxies and certificates, as other programs do: https goes through a proxy
+    without being read by it. It takes no password (``~/.netrc``), follows no redirect, and asks no proxy for an
+    address of this machine, which to the proxy is another.
+
     Args:
         token: sent as ``Authorization: Bearer``.
         timeout_seconds: for a request with all its retries.
         attempt_seconds: for one attempt; by default half of the deadline, so that a reply that never comes
             leaves time for another try.
+        insecure_token: send the token over plain http to hosts other than this one.
+
+    Raises:
+        Refused: ``BAD_TOKEN``.
     """
 
-    def __init__(self, token: str | None, timeout_seconds: float, attempt_seconds: float | None = None) -> None:
-        if timeout_seconds <= 0 or (attempt_seconds is not None and attempt_seconds <= 0):
-            raise ValueError(f"time limits must be above 0, got {timeout_seconds} and {attempt_seconds}")
+    def __init__(
+        self,
+        token: str | None,
+        timeout_seconds: float,
+        attempt_seconds: float | None = None,
+        *,
+        insecure_token: bool = False,
+    ) -> None:
+        for seconds in (timeout_seconds, attempt_seconds):
+            if seconds is not None and not 0 < seconds <= LONGEST_SECONDS:
+                raise ValueError(f"a time limit must be above 0 and at most {LONGEST_SECONDS:g}, got {seconds}")
         self.timeout_seconds = timeout_seconds
         self.attempt_seconds = attempt_seconds
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self.bearer = Bearer(token, insecure=insecure_token)
         # A Session is not made for several threads, and its open connections are what makes requests quick.
         self._local = threading.local()
 
@@ -94,6 +114,7 @@ class Transport:
         deadline = time.monotonic() + limit
         body = body or Body()
         files, data = None, body.video
+        host = urlsplit(url).hostname or ""
         if body.form and body.video is not None:
             files, data = {"video": ("clip", body.video, "application/octet-stream")}, None
         try:
@@ -106,8 +127,11 @@ class Transport:
                 timeout=limit,
                 stream=True,
                 allow_redirects=False,
+                proxies={"no_proxy": host} if is_loopback(host) else None,
             )
             with reply:
+                if reply.is_redirect:
+                    raise redirected(reply, url)
                 text = _read(reply, url, deadline, limit)
         # urllib3's own: what is read of the body does not go through requests.
         except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
@@ -119,14 +143,22 @@ class Transport:
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             message = f"No reply from {url}: {_reason(error)}."
             raise Unreachable("UNREACHABLE", 0, message, "Is the server up, and the address right?") from error
-        return _json(reply, text)
+        return _json(reply, self.bearer.hide(text))
 
     def _session(self) -> requests.Session:
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
-            session = self._local.session = requests.Session()
-            session.headers.update(self._headers)
+            session = self._local.session = _Session()
+            session.auth = self.bearer
         return session
+
+
+class _Session(requests.Session):
+    """Goes nowhere but where it is sent. `requests` looks at a redirect, reads all of its body and prepares the
+    request to the next address even where it is told not to follow."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """There is none."""
 
 
 def _wait(state: tenacity.RetryCallState) -> float:

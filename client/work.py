@@ -22,7 +22,7 @@ from rich.text import Text
 
 from .api import ActionClient, Option
 from .console import NOT_READY, complain, err
-from .errors import Busy, ServerError, Unreachable
+from .errors import Busy, Redirected, ServerError, Unreachable
 from .journal import Journal
 from .results import Result
 
@@ -102,7 +102,7 @@ def run(
 
         answers = client.classify_many(waiting(), in_flight, video_of=lambda job: job.path, **options)
         for job, answer in answers:
-            if isinstance(answer, Unreachable | Busy):
+            if isinstance(answer, Unreachable | Busy | Redirected):
                 outcome.stopped = answer
                 break
             if isinstance(answer, ServerError):

@@ -13,13 +13,20 @@ DEADLINE_SECONDS = 300
 
 
 def actionrec(
-    *arguments: str | Path, server: RunningServer | None = None, cwd: Path | None = None
+    *arguments: str | Path, server: RunningServer | None = None, cwd: Path | None = None, **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command in a terminal of 100 columns; whatever its exit code, it comes back."""
+    """Run a command in a terminal of 100 columns; whatever its exit code, it comes back.
+
+    Args:
+        arguments: of the command.
+        server: whose address it has; None: one where nothing is.
+        cwd: where it runs.
+        variables: of its environment, beside this process's.
+    """
     return subprocess.run(
         command(*arguments),
         cwd=cwd or PROJECT,
-        env=environment(server),
+        env={**environment(server), **variables},
         capture_output=True,
         text=True,
         timeout=DEADLINE_SECONDS,

@@ -99,6 +99,8 @@ def test_the_token_and_the_model(clips: Path) -> None:
         (("predict", "good.mp4", "--url", "ftp://x"), 2),
         (("predict",), 2),
         (("predict", "good.mp4", "--nonsense"), 2),
+        (("predict", "good.mp4", "--timeout", "inf"), 2),
+        (("predict", "good.mp4", "--top-k", "٣"), 2),
         (("nonsense",), 2),
         (("scale", "many"), 2),
         (("evaluate", "no-such-list.txt"), 2),

@@ -21,6 +21,8 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from client.bearer import hide_password
+
 from .clock import Clock
 
 TIMEOUT_SECONDS = 10.0
@@ -94,12 +96,12 @@ class Source:
         transport: str = "tcp",
         max_lag_seconds: float = MAX_LAG_SECONDS,
     ) -> None:
-        self.text = f"/dev/video{text}" if re.fullmatch(r"\d+", text) else text
+        self.text = f"/dev/video{text}" if re.fullmatch(r"[0-9]+", text) else text
         self.timeout_seconds = timeout_seconds
         self.max_lag_seconds = max_lag_seconds
         self._transport = transport
         scheme = urlsplit(self.text).scheme.lower() if "://" in self.text else ""
-        if Path(self.text).is_char_device() or re.fullmatch(r"/dev/video\d+", self.text):
+        if Path(self.text).is_char_device() or re.fullmatch(r"/dev/video[0-9]+", self.text):
             self.kind = "camera"
             if not Path(self.text).exists():
                 raise SourceError(f"There is no camera {self.text}.", _cameras())
@@ -113,7 +115,7 @@ class Source:
 
     @property
     def shown(self) -> str:
-        """The source without a user name and password, for people and logs."""
+        """The source without its secrets, for people and logs."""
         return hide_password(self.text)
 
     def open(self, stop: threading.Event) -> Connection:
@@ -275,11 +277,6 @@ class Connection:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def hide_password(text: str) -> str:
-    """An address without user name and password."""
-    return re.sub(r"(?<=://)[^/\s]*@", "***@", text)
 
 
 def _cameras() -> str:
