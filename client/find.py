@@ -28,11 +28,10 @@ def find(inputs: Sequence[str]) -> Iterator[Path]:
     seen: set[str] = set()
     for name in inputs:
         for path in _expand(name):
-            key = os.path.normpath(path)
             if len(inputs) == 1 and not _is_list(name):
-                yield path  # a folder or a pattern names nothing twice
-            elif key not in seen:
-                seen.add(key)
+                yield path  # a folder or a pattern gives nothing twice
+            elif (place := _place(path)) not in seen:
+                seen.add(place)
                 yield path
 
 
@@ -50,10 +49,26 @@ def _expand(name: str) -> Iterator[Path]:
     elif path.exists():
         yield path
     elif glob.has_magic(name):
-        found = sorted(Path(match) for match in glob.glob(name, recursive=True))  # noqa: PTH207  # relative and absolute
-        yield from (match for match in found if match.is_file())
+        yield from _matching(name)
     else:
         raise FileNotFoundError(name)
+
+
+def _matching(pattern: str) -> list[Path]:
+    """The files that a pattern names, in order. ``**/**`` finds one again for every way to part its folders,
+    and links between folders give it more names, of which the shortest stays."""
+    matches = {Path(match) for match in glob.iglob(pattern, recursive=True)}  # noqa: PTH207  # relative and absolute
+    found: dict[str, Path] = {}
+    for path in sorted(matches, key=lambda path: (len(path.parts), path)):
+        if path.is_file():
+            found.setdefault(_place(path), path)
+    return sorted(found.values())
+
+
+def _place(path: Path) -> str:
+    """Where a file lies, by whatever way its folder is reached. A link to a file is a file of its own: data
+    sets are made of such, under names that say something."""
+    return str(Path(os.path.realpath(path.parent)) / path.name)
 
 
 def _is_list(name: str) -> bool:

@@ -204,6 +204,23 @@ def test_what_is_found(tmp_path: Path) -> None:
         names("nothing")
 
 
+def test_a_pattern_names_each_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`**` twice, a way back up, a folder that links to itself: each file comes once, by its shortest name."""
+    monkeypatch.chdir(tmp_path)
+    wanted = [Path(name) for name in ("v/1.mp4", "v/a/2.mp4", "v/a/b/3.mp4", "v/c/4.mp4", "v/c/5.mp4")]
+    for path in wanted:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    for pattern in ("v/**/**/*.mp4", "v/**/**/**/*.mp4", "v/**/../**/*.mp4"):
+        assert sorted(path.resolve() for path in find([pattern])) == [path.resolve() for path in wanted]
+    Path("v/c/loop").symlink_to("..")
+    assert list(find(["v/**/**/*.mp4"])) == wanted
+    assert list(find(["v", "v/c/loop/a/*.mp4", "v/c/../1.mp4"])) == wanted
+    # A file by another name is another file.
+    Path("v/archery.mp4").symlink_to("1.mp4")
+    assert Path("v/archery.mp4") in list(find(["v/**/*.mp4"]))
+
+
 def test_the_server_goes_away_in_the_middle(tmp_path: Path) -> None:
     """A server that is gone for the whole deadline ends the run with 3; files without an answer get no line."""
     for number in range(6):
@@ -234,3 +251,16 @@ def test_the_server_goes_away_in_the_middle(tmp_path: Path) -> None:
     lines = list(records(output))
     assert sorted(Path(line["file"]).name for line in lines) == [f"{number}.mp4" for number in range(6)]
     assert not any("error" in line for line in lines)
+
+
+def test_a_server_that_sends_its_callers_elsewhere(tmp_path: Path) -> None:
+    """A redirect is no file's fault: the run ends with 3 and no line, and says where it points."""
+    for number in range(3):
+        (tmp_path / f"{number}.mp4").write_bytes(b"file")
+    output = tmp_path / "r.jsonl"
+    moved = Answer(308, "", (("Location", "https://clips.example/predictions/m"),))
+    with misbehaving([moved]) as server:
+        done = actionrec("batch", tmp_path, "-o", output, "--model", "m", "--url", server.url)
+    assert done.returncode == 3, done.stderr
+    assert "https://clips.example/predictions/m" in done.stderr
+    assert list(records(output)) == []
