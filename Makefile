@@ -105,8 +105,12 @@ lint: $(STAMP)  ## ruff and mypy
 	@$(PYTHON) -m ruff format --check $(SOURCES)
 	@$(PYTHON) -m mypy $(SOURCES)
 
-fuzz: $(STAMP)  ## N=10000 broken files of SEED=0 against the decoding sandbox; goes on where it was stopped
-	@$(PYTHON) -m tests.fuzz $(if $(N),--count '$(N)') $(if $(SEED),--seed '$(SEED)')
+fuzz: $(VENV)/.installed-fuzz  ## MINUTES=60 or N= broken files, led by what is new; findings are shrunk and kept in build/fuzz
+	@$(PYTHON) -m tests.fuzz $(if $(N),--count '$(N)',--minutes '$(MINUTES)') $(if $(SEED),--seed '$(SEED)')
+
+$(VENV)/.installed-fuzz: $(STAMP)
+	@$(PYTHON) -m pip install -qq --disable-pip-version-check --no-input --editable '.[fuzz]'
+	@touch $@
 
 bench: $(VENV)/.installed-bench  ## measure everything on this machine, against rivals (an hour on two cores)
 	@$(PYTHON) -W ignore -m benchmarks

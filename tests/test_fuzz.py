@@ -6,7 +6,8 @@ import pytest
 from actionrec.sampling import FIRST_WINDOW
 from actionrec.sandbox import Sandbox
 
-from tests.fuzz import KINDS, LIMITS, REGRESSIONS, SPEC, broken, outcome, valid
+from tests.fuzz.blind import LIMITS, REGRESSIONS, SPEC, broken, outcome
+from tests.fuzz.seeds import KINDS, valid
 
 SEED = 1000
 COUNT = 300

@@ -1,112 +1,33 @@
-"""``python -m tests.fuzz``: valid files of every container and codec, broken in many ways, against the sandbox.
+"""Broken files by two numbers: number `i` of seed `s` is always the same, so they tell, and keep, a failure.
 
-Number `i` of seed `s` is always the same file, so a failure is told, and kept, by two numbers. It goes on where
-it was stopped (``build/fuzz-<seed>.json``).
+The mutations know nothing of formats; their order counts, since the numbers of `REGRESSIONS` depend on it.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import struct
 import time
-from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import av
 import numpy as np
 from actionrec.errors import ClipError
 from actionrec.limits import Limits
 from actionrec.sampling import Selection
-from actionrec.sandbox import Sandbox
 from actionrec.spec import ClipSpec
-from rich.console import Console
 
-from tests.media import encode, textured_frames
+from .seeds import KINDS, valid
+
+if TYPE_CHECKING:
+    from actionrec.sandbox import Sandbox
 
 SPEC = ClipSpec(short_side=64, crop=64)
 LIMITS = Limits()
-STATE = Path("build")
 REGRESSIONS = ((0, 60), (0, 134), (0, 272), (0, 895))
 """(seed, number) of files that did harm once: by a module that was loaded too late, an error let through."""
-_FRAMES = 36
 _PATIENCE_SECONDS = 60.0
 """Beyond the limits, for a machine that has other things to do."""
-_BLOCK = 200
-"""Files between two states on disk."""
-
-_CODECS: dict[str, tuple[str, dict[str, str]]] = {
-    # encoder -> pixel format, options
-    "libx264": ("yuv420p", {"g": "12", "bf": "2", "preset": "ultrafast"}),
-    "libx265": ("yuv420p", {"preset": "ultrafast", "x265-params": "log-level=none"}),
-    "libsvtav1": ("yuv420p", {"preset": "13", "svtav1-params": "lp=1"}),
-    "libvpx": ("yuv420p", {"deadline": "realtime", "cpu-used": "8"}),
-    "libvpx-vp9": ("yuv420p", {"deadline": "realtime", "cpu-used": "8"}),
-    "mpeg4": ("yuv420p", {"bf": "2"}),
-    "mpeg2video": ("yuv420p", {}),
-    "mpeg1video": ("yuv420p", {}),
-    "mjpeg": ("yuvj420p", {}),
-    "h263": ("yuv420p", {}),
-    "flv": ("yuv420p", {}),
-    "libtheora": ("yuv420p", {}),
-    "wmv1": ("yuv420p", {}),
-    "wmv2": ("yuv420p", {}),
-    "msmpeg4v2": ("yuv420p", {}),
-    "msmpeg4": ("yuv420p", {}),
-    "prores": ("yuv422p10le", {}),
-    "dnxhd": ("yuv422p", {"profile": "dnxhr_lb"}),
-    "gif": ("rgb8", {}),
-}
-_CONTAINERS = {
-    "mp4": ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "mpeg4", "mpeg2video", "mjpeg"),
-    "mov": ("libx264", "mjpeg", "prores", "dnxhd", "mpeg4"),
-    "3gp": ("h263", "mpeg4"),
-    "matroska": (
-        "libx264",
-        "libx265",
-        "libvpx",
-        "libvpx-vp9",
-        "mpeg4",
-        "libtheora",
-        "msmpeg4",
-        "prores",
-    ),
-    "webm": ("libvpx", "libvpx-vp9", "libsvtav1"),
-    "avi": ("libx264", "mpeg4", "mjpeg", "msmpeg4v2", "msmpeg4", "wmv1"),
-    "mpegts": ("libx264", "libx265", "mpeg2video"),
-    "mpeg": ("mpeg1video", "mpeg2video"),
-    "flv": ("libx264", "flv"),
-    "asf": ("wmv1", "wmv2", "msmpeg4"),
-    "ogg": ("libtheora", "libvpx"),
-    "gif": ("gif",),
-    "ivf": ("libvpx", "libvpx-vp9", "libsvtav1"),
-    "h264": ("libx264",),
-    "hevc": ("libx265",),
-    "m4v": ("mpeg4",),
-    "mpeg2video": ("mpeg2video",),
-}
-KINDS = tuple(
-    (container, codec)
-    for container, codecs in _CONTAINERS.items()
-    for codec in codecs
-    if codec in av.codecs_available
-)
-"""(container, encoder) of all that this PyAV can make."""
-
-
-@cache
-def valid(container: str, codec: str) -> bytes:
-    """A good file."""
-    width, height = (176, 144) if codec == "h263" else (256, 128) if codec == "dnxhd" else (96, 64)
-    pix_fmt, options = _CODECS[codec]
-    frames = textured_frames(width, height, _FRAMES)
-    return encode(frames, codec=codec, container=container, pix_fmt=pix_fmt, options=options)
-
 
 Mutation = Callable[[np.random.Generator, bytearray, bytes], bytearray]
 
@@ -233,51 +154,3 @@ def outcome(sandbox: Sandbox, seed: int, number: int) -> str:
     if time.monotonic() - started > LIMITS.request_seconds + _PATIENCE_SECONDS:
         raise AssertionError(f"{what}: answered after {time.monotonic() - started:.0f} s")
     return found
-
-
-def main() -> int:
-    """Run, go on, or look at one."""
-    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("--count", type=int, default=10_000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", type=int, help="this number alone, with its error in full")
-    given = parser.parse_args()
-    console = Console(highlight=False)
-    with Sandbox(SPEC, LIMITS) as sandbox:
-        if given.only is not None:
-            console.print(broken(given.seed, given.only).name, outcome(sandbox, given.seed, given.only))
-            return 0
-        return _run(sandbox, given.seed, given.count, console)
-
-
-def _run(sandbox: Sandbox, seed: int, count: int, console: Console) -> int:
-    STATE.mkdir(exist_ok=True)
-    path = STATE / f"fuzz-{seed}.json"
-    state: dict[str, Any] = {"done": 0, "outcomes": {}, "failures": []}
-    if path.exists():
-        state = json.loads(path.read_text(encoding="utf-8"))
-    outcomes = Counter(state["outcomes"])
-
-    def once(number: int) -> str:
-        try:
-            return outcome(sandbox, seed, number)
-        except AssertionError as error:
-            console.print(str(error), style="red", markup=False)
-            state["failures"].append(number)
-            return "FAILED"
-
-    with ThreadPoolExecutor() as pool:
-        while state["done"] < count:
-            numbers = range(state["done"], min(state["done"] + _BLOCK, count))
-            outcomes.update(pool.map(once, numbers))
-            state |= {"done": numbers.stop, "outcomes": dict(outcomes)}
-            path.write_text(json.dumps(state), encoding="utf-8")
-            console.print(f"{numbers.stop:,} of {count:,}, {len(state['failures'])} failures")
-    for name, times in outcomes.most_common():
-        console.print(f"{times:7,}  {name}")
-    console.print(f"failures: {state['failures'] or 'none'}; children lost: {sandbox.replaced}")
-    return 1 if state["failures"] else 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

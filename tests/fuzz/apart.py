@@ -1,0 +1,52 @@
+"""One input decoded in a process of its own, which may die of it: a crash and endless time are outcomes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from functools import cache
+from multiprocessing.connection import Connection
+
+from .case import LIMITS, Case
+from .feedback import Behaviour, limit_memory, observe
+
+
+@cache
+def _context() -> multiprocessing.context.ForkServerContext:
+    """Processes are forked from one that has imported everything and has no threads."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.fuzz.feedback"])
+    return context
+
+
+def _work(given: bytes, results: Connection) -> None:
+    limit_memory()
+    results.send(observe(Case.parse(given)))
+
+
+def observe_apart(given: bytes, seconds: float = LIMITS.decode_seconds) -> Behaviour:
+    """What an input does. Its process ends after `seconds`, with the outcome ``timeout``.
+
+    Args:
+        given: as `Case.dump` gives it.
+        seconds: of wall clock.
+    """
+    ours, its = _context().Pipe(duplex=False)
+    process = _context().Process(target=_work, args=(given, its), daemon=True)
+    process.start()
+    its.close()
+    try:
+        if not ours.poll(seconds):
+            process.kill()
+            return Behaviour("timeout", cpu_seconds=seconds)
+        found = ours.recv()
+        return found if isinstance(found, Behaviour) else Behaviour("crash")
+    except EOFError:
+        process.join()
+        code = process.exitcode or 0
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        return Behaviour("crash", error=how)
+    finally:
+        process.join()
+        process.close()
+        ours.close()
