@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+from collections.abc import Callable
 from functools import cache
 from multiprocessing.connection import Connection
 
@@ -19,20 +20,24 @@ def _context() -> multiprocessing.context.ForkServerContext:
     return context
 
 
-def _work(given: bytes, results: Connection) -> None:
+def decode(given: bytes, results: Connection) -> None:
+    """Send back what an input does."""
     limit_memory()
     results.send(observe(Case.parse(given)))
 
 
-def observe_apart(given: bytes, seconds: float = LIMITS.decode_seconds) -> Behaviour:
+def observe_apart(
+    given: bytes, seconds: float = LIMITS.decode_seconds, work: Callable[[bytes, Connection], None] = decode
+) -> Behaviour:
     """What an input does. Its process ends after `seconds`, with the outcome ``timeout``.
 
     Args:
         given: as `Case.dump` gives it.
         seconds: of wall clock.
+        work: takes the input, and where to send its behaviour.
     """
     ours, its = _context().Pipe(duplex=False)
-    process = _context().Process(target=_work, args=(given, its), daemon=True)
+    process = _context().Process(target=work, args=(given, its), daemon=True)
     process.start()
     its.close()
     try:

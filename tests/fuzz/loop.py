@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
 
 from actionrec.errors import ClipError
 from actionrec.sandbox import Sandbox
@@ -16,7 +18,7 @@ from .feedback import Behaviour
 from .shrink import shrink
 from .store import State, Store
 
-_SLICE_SECONDS = 300
+_SLICE_SECONDS = 600
 """Of one target: then its findings are looked at, and another one begins with a clean memory."""
 _REPORT_SECONDS = 30.0
 _SHRINK_SECONDS = 60.0
@@ -56,8 +58,9 @@ class Loop:
                 left = inputs - self.state.counts.tried if inputs is not None else -1
                 self._one_target(left, int(min(_SLICE_SECONDS, max(1.0, stop - time.monotonic()))))
                 for path in sorted(self._store.candidates.iterdir()):
-                    self._look_at(path.read_bytes())
+                    self.look_at(path.read_bytes())
                     path.unlink()
+                self._store.save(self.state)
                 self._try_sandbox(sandbox)
                 self._store.save(self.state)
 
@@ -86,41 +89,40 @@ class Loop:
         for path in self._store.root.glob("artifact-*"):
             path.unlink()
 
-    def _look_at(self, given: bytes) -> None:
-        """Keep a candidate that does the same in a process of its own, as small as it can be made."""
-        for _ in range(_TRIES):
-            found = observe_apart(given)
-            if found.finding:
-                break
-        else:
+    def look_at(self, given: bytes, observe: Callable[[bytes], Behaviour] = observe_apart) -> None:
+        """Keep a candidate that does it again, as small as it can be made.
+
+        Args:
+            given: the input.
+            observe: what an input does.
+        """
+        found = next((found for _ in range(_TRIES) if (found := observe(given)).finding), None)
+        if found is None:
             self._say(f"a candidate of {len(given):,} bytes did nothing when it was tried again")
             return
         signature = found.signature(given)
         if signature in self.state.findings:
             return
-
-        def keeps(smaller: bytes) -> bool:
-            return observe_apart(smaller).signature(smaller) == signature
-
-        small = shrink(given, keeps, _SHRINK_SECONDS)
-        self._keep(small, len(given), observe_apart(small) if small != given else found, signature)
-
-    def _keep(self, given: bytes, was: int, found: Behaviour, signature: str) -> None:
-        path = self._store.keep(given, was, found)
+        small = shrink(given, lambda smaller: observe(smaller).signature(smaller) == signature, _SHRINK_SECONDS)
+        path = self._store.keep(small, len(given), observe(small))
         self.state.findings[signature] = path.name
-        self._console.print(f"FOUND {path}: {signature}, {len(given):,} bytes", style="red", markup=False)
+        self._console.print(f"FOUND {path}: {signature}, {len(small):,} bytes", style="red", markup=False)
 
     def _try_sandbox(self, sandbox: Sandbox) -> None:
         """What is new in the corpus goes through the sandbox too, where it must come to the same."""
+
+        def both(given: bytes) -> Behaviour:
+            found, there = observe_apart(given), through(sandbox, Case.parse(given))
+            if found.finding or found.outcome == there:
+                return found
+            return replace(found, outcome="differs", error=f"{found.outcome} here, {there} in the sandbox")
+
         known = set(self.state.sandboxed)
         names = {path.name for path in self._store.corpus.iterdir()}
         for name in sorted(names - known):
             given = (self._store.corpus / name).read_bytes()
-            found, there = observe_apart(given), through(sandbox, Case.parse(given))
-            if there != found.outcome and not found.finding:
-                found = Behaviour("differs", error=f"{found.outcome} here, {there} in the sandbox")
-                if (signature := found.signature(given)) not in self.state.findings:
-                    self._keep(given, len(given), found, signature)
+            if both(given).finding:
+                self.look_at(given, both)
         self.state.sandboxed = sorted(names)
 
     def _corpus(self) -> int:

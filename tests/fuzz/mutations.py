@@ -10,6 +10,7 @@ from . import blind
 from .case import SELECTIONS, Case
 from .layout import format_of, split
 from .pieces import Piece, dump
+from .seeds import MOST_BYTES
 
 Rng = np.random.Generator
 Tree = list[Piece]
@@ -51,8 +52,6 @@ _TAGS: tuple[tuple[bytes, ...], ...] = (
 )
 _NUMBERS = (0, 1, 2, 7, 127, 128, 255, 256, 32767, 32768, 65535, 65536, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1)
 _MOST_DOUBLINGS = 10
-_MOST_BYTES = 65_536
-"""Of the copies of a piece."""
 _MOST_NESTED = 32
 """Times that a piece is put into itself."""
 _RESEALED_SHARE = 0.65
@@ -85,7 +84,7 @@ def _remove(rng: Rng, tree: Tree, _: Tree) -> None:
 
 def _repeat(rng: Rng, tree: Tree, _other: Tree) -> None:
     level, at = _pick(rng, tree)
-    room = _MOST_BYTES // max(1, len(level[at].dump()))
+    room = MOST_BYTES // max(1, len(level[at].dump()))
     copies = 1 << _some(rng, min(_MOST_DOUBLINGS, room.bit_length()) + 1)
     level[at:at] = [level[at].copy() for _ in range(copies)]
 

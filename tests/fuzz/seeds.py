@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -11,7 +12,11 @@ from pathlib import Path
 import av
 from actionrec.container import CODECS, CONTAINERS, first_video, open_container
 
+from tests.hostile import CASES, Lure
 from tests.media import encode, textured_frames
+
+MOST_BYTES = 65_536
+"""Of an input."""
 
 COMMITTED = Path(__file__).parent.parent / "seeds"
 """``<container>-<codec>.<ext>``: valid files that PyAV cannot make, because it has no encoder for them."""
@@ -95,6 +100,21 @@ def small(container: str, codec: str) -> bytes:
 def committed() -> dict[str, bytes]:
     """The valid files of tests/seeds by their names."""
     return {path.stem: path.read_bytes() for path in sorted(COMMITTED.glob("*-*.*")) if path.is_file()}
+
+
+def found() -> dict[str, bytes]:
+    """The inputs of tests/seeds/found by their names: what was new or did harm once, shrunk."""
+    return {path.stem: path.read_bytes() for path in sorted((COMMITTED / "found").glob("*.bin"))}
+
+
+def starts() -> Iterator[tuple[str, bytes]]:
+    """(name, input) of each input that the corpus begins with: seeds, and what is known to be bad."""
+    yield from seeds()
+    yield from found().items()
+    nowhere = Lure(Path("nowhere"), "http://127.0.0.1:9")
+    for case in CASES:
+        if len(data := case.make(nowhere)) <= MOST_BYTES:
+            yield f"hostile-{re.sub(r'[^a-z0-9]+', '-', case.name.lower())}", data
 
 
 def seeds() -> Iterator[tuple[str, bytes]]:

@@ -1,6 +1,6 @@
 """What the fuzzer keeps on disk, so that it goes on where it was stopped.
 
-build/fuzz/seeds/        the valid files
+build/fuzz/seeds/        what the corpus begins with
 build/fuzz/corpus/       inputs with behaviour that no other has (libFuzzer's)
 build/fuzz/candidates/   inputs that the target takes for findings
 build/fuzz/findings/     <kind>-<hash>.bin, shrunk, and beside it .txt: what it does, how to do it again
@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from .feedback import Behaviour
-from .seeds import seeds
+from .seeds import starts
 
 
 def digest(data: bytes) -> str:
@@ -72,9 +72,9 @@ class Store:
         self.last = root / "last"
 
     def write_seeds(self) -> int:
-        """Make the valid files where they are missing; how many there are."""
+        """Make what the corpus begins with where it is missing; how many inputs that is."""
         names = set()
-        for name, data in seeds():
+        for name, data in starts():
             names.add(name)
             path = self.seeds / name
             if not path.exists():

@@ -17,7 +17,6 @@ from typing import Any
 _COUNTERS = 1 << 14
 """For behaviours: thousands are seen, and two that share one would count as one."""
 _SAVE_SECONDS = 2.0
-_MOST_BYTES = 65_536
 _LOST_SECONDS = 15
 """After which libFuzzer ends an input, and its process."""
 
@@ -78,7 +77,7 @@ def main() -> None:
         "runs": given.runs,
         "max_total_time": given.seconds,
         "seed": given.seed,
-        "max_len": _MOST_BYTES,
+        "max_len": mutations.MOST_BYTES,
         "len_control": 0,
         "mutate_depth": 2,  # of mutations that are large already
         "timeout": _LOST_SECONDS,
