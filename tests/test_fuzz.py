@@ -147,13 +147,14 @@ def _sleep(given: bytes, results: Connection) -> None:  # noqa: ARG001
 
 
 def test_what_is_a_finding() -> None:
-    """Crashes, endless ones, errors of the project's own, and what takes too much memory or time."""
+    """Crashes, endless ones, errors of the project's own, decoders that are not let in, much memory or time."""
     assert [Behaviour(kind).finding for kind in ("crash", "timeout", "internal", "differs")] == [
         "crash",
         "timeout",
         "internal",
         "differs",
     ]
+    assert Behaviour("200", uninvited=frozenset({"aac"})).finding == "uninvited"
     assert Behaviour("200", peak_bytes=1 << 29).finding == "memory"
     assert Behaviour("422 NO_FRAMES", cpu_seconds=2.1).finding == "slow"
     assert Behaviour("200", peak_bytes=1 << 28, cpu_seconds=1.9).finding == ""
@@ -183,7 +184,7 @@ def test_the_corpus_grows(tmp_path: Path) -> None:
     store = Store(tmp_path)
     tried = 0
     for inputs in (600, 1200):
-        loop = Loop(store, Console(quiet=True), seed=5)
+        loop = Loop(store, Console(quiet=True), seed=5, shrink_seconds=1)
         assert loop.state.counts.tried == tried
         loop.run(None, inputs)
         tried = store.load().counts.tried

@@ -54,6 +54,7 @@ def _look(given: bytes, console: Console) -> int:
     with Sandbox(SPEC, LIMITS, 1) as sandbox:
         there = through(sandbox, Case.parse(given))
     console.print(f"{found.outcome}; in the sandbox: {there}", markup=False)
+    console.print(found.signature(given) if found.finding else "no finding", markup=False)
     console.print(f"{found.demuxer} {found.codec}, {found.views} views of {found.frames} frames", markup=False)
     console.print(f"{found.cpu_seconds:.2f} s of CPU, {found.peak_bytes / 1_048_576:.0f} MB")
     for line in (*sorted(found.shapes), found.error):

@@ -36,6 +36,9 @@ _VARYING = re.compile(
     r"""'[^']*'|"[^"]*"|\(.*|[^\x20-\x7e]+|\[[^\]]{1,16}\]|\b0x\w+|\b\w*\d\w*\b|tag \S+|AVCodecID \S+"""
 )
 """In FFmpeg's log: the numbers, names and bytes of one file."""
+_UNINVITED = frozenset(av.codecs_available - container.CODECS)
+_OF_FORMATS = re.compile(r"Format|.*not on whitelist")
+"""What a demuxer writes under a name that a decoder has too, or FFmpeg of a decoder that it did not open."""
 # What these write of a frame is its size and time, which are no behaviour.
 _TALKATIVE = frozenset({"buffer", "crop", "transpose", "hflip", "vflip", "format"})
 
@@ -59,6 +62,8 @@ class Behaviour:
     warnings: frozenset[str] = frozenset()
     shapes: frozenset[str] = frozenset()
     """What FFmpeg wrote to its log, without the numbers."""
+    uninvited: frozenset[str] = frozenset()
+    """Decoders that are not let in, and wrote to FFmpeg's log: they have run."""
     error: str = ""
     """The traceback of an ``internal``."""
 
@@ -67,6 +72,8 @@ class Behaviour:
         """Which kind of finding it is; empty where it is none."""
         if self.outcome in ("internal", "crash", "timeout", "differs"):
             return self.outcome
+        if self.uninvited:
+            return "uninvited"
         if self.peak_bytes > MEMORY_BYTES:
             return "memory"
         return "slow" if self.cpu_seconds > CPU_SECONDS else ""
@@ -79,6 +86,8 @@ class Behaviour:
             return f"internal {' '.join(own[-1]) if own else ''} {last}"
         if self.outcome == "differs":
             return f"differs {self.error.partition(chr(10))[0]}"
+        if self.finding == "uninvited":
+            return f"uninvited {' '.join(sorted(self.uninvited))}"
         return f"{self.finding} {self.demuxer or format_of(data)} {self.codec}".strip()
 
     def features(self) -> set[str]:
@@ -182,6 +191,7 @@ def observe(case: Case) -> Behaviour:
         frames,
         frozenset(warnings),
         frozenset(f"{name}: {_shape(text)}" for _, name, text in logs if name not in _TALKATIVE),
+        frozenset(name for _, name, text in logs if name in _UNINVITED and not _OF_FORMATS.match(text)),
         error,
     )
 

@@ -21,7 +21,6 @@ from .store import State, Store
 _SLICE_SECONDS = 600
 """Of one target: then its findings are looked at, and another one begins with a clean memory."""
 _REPORT_SECONDS = 30.0
-_SHRINK_SECONDS = 60.0
 _TRIES = 3
 """For a crash to happen again."""
 
@@ -33,12 +32,14 @@ class Loop:
         store: where all is kept.
         console: for progress.
         seed: of the mutations.
+        shrink_seconds: for each finding.
     """
 
-    def __init__(self, store: Store, console: Console, seed: int) -> None:
+    def __init__(self, store: Store, console: Console, seed: int, shrink_seconds: float = 120.0) -> None:
         self._store = store
         self._console = console
         self._seed = seed
+        self._shrink_seconds = shrink_seconds
         self.state: State = store.load()
 
     def run(self, seconds: float | None, inputs: int | None) -> None:
@@ -103,7 +104,9 @@ class Loop:
         signature = found.signature(given)
         if signature in self.state.findings:
             return
-        small = shrink(given, lambda smaller: observe(smaller).signature(smaller) == signature, _SHRINK_SECONDS)
+        small = shrink(
+            given, lambda smaller: observe(smaller).signature(smaller) == signature, self._shrink_seconds
+        )
         path = self._store.keep(small, len(given), observe(small))
         self.state.findings[signature] = path.name
         self._console.print(f"FOUND {path}: {signature}, {len(small):,} bytes", style="red", markup=False)
