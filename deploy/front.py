@@ -32,7 +32,8 @@ def add_commands(add: Callable[[str, Command, str], argparse.ArgumentParser]) ->
     option("--log-dir", type=Path, default=own.log_dir)
     option("--rate", type=int, default=own.rate, help="requests a second of each client")
     option("--burst", type=int, default=own.burst, help="so many more at once")
-    option("--connections", type=int, default=own.connections, help="of each address at the same time")
+    option("--connections", type=int, default=own.connections, help="of each client at the same time")
+    option("--in-flight", type=int, default=own.in_flight, help="clips of each client on their way at once")
     option("--user", default=own.user, help="that nginx's workers run as")
 
     token = add("token", _token, "make a token for a client; nginx knows it after its next reload")
@@ -54,6 +55,7 @@ def _nginx(options: argparse.Namespace) -> int:
         rate=options.rate,
         burst=options.burst,
         connections=options.connections,
+        in_flight=options.in_flight,
         user=options.user,
     )
     text = render(front)

@@ -18,6 +18,28 @@ TEMPLATE = Path(__file__).parent / "production" / "nginx.conf"
 _QUEUE_SECONDS = 60
 _TRY_AGAIN = 'add_header Retry-After "1" always; '
 
+# With forward secrecy, and no others: what is recorded today cannot be read with a key that is stolen tomorrow.
+_CIPHERS = ":".join(
+    f"ECDHE-{signature}-{cipher}"
+    for cipher in ("AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305")
+    for signature in ("ECDSA", "RSA")
+)
+_TLS = f"""
+ssl_protocols TLSv1.2 TLSv1.3;
+ssl_ciphers {_CIPHERS};
+ssl_prefer_server_ciphers off;
+ssl_session_cache shared:tls:10m;
+ssl_session_tickets off;"""
+_HSTS = 'add_header Strict-Transport-Security "max-age=63072000" always;'  # two years
+
+# Statuses that the handler has too: it sends its error, the reply's body, in a header as well.
+_HANDLERS = (400, 413, 500, 503)
+_HANDLERS_ERROR = (
+    'if ($upstream_http_x_actionrec_error != "") {{ @hsts@ '
+    "add_header Retry-After $upstream_http_retry_after always; "
+    'return {status} "$upstream_http_x_actionrec_error\\n"; }}'
+)
+
 # Name -> (status, code, message, hint, more directives). Some statuses share one.
 _ERRORS = {
     "400": (400, "BAD_REQUEST", "The request is not proper HTTP.", "Send HTTP/1.1 with proper headers.", ""),
@@ -58,7 +80,13 @@ _ERRORS = {
         "Wait a second, try again.",
         _TRY_AGAIN,
     ),
-    "500": (500, "INTERNAL", "The request could not be passed on.", "The service's log says more.", ""),
+    "500": (
+        500,
+        "INTERNAL",
+        "The request could not be answered.",
+        "The service's log says more.",
+        "",
+    ),
     "501": (
         501,
         "UNSUPPORTED_ENCODING",
@@ -100,7 +128,9 @@ class Front:
     burst: int = 40
     """... and so many more at once."""
     connections: int = 64
-    """Of each address at the same time."""
+    """Requests of each client at the same time, whatever they ask for..."""
+    in_flight: int = 16
+    """... and its clips; TorchServe's queue holds 100 of all clients."""
     user: str = ""
     """That nginx's workers run as; empty: its default."""
 
@@ -128,12 +158,12 @@ def render(front: Front) -> str:
             raise DeployError(f"{value!r} cannot stand in nginx's configuration", f"it must be {allowed}")
     listen = f"listen {front.listen}{' ssl' if tls else ''};"
     if tls:
-        listen += f"\nssl_certificate {_absolute(front.cert)};\nssl_certificate_key {_absolute(front.key)};"
         listen += (
-            "\nssl_protocols TLSv1.2 TLSv1.3;\nssl_session_cache shared:tls:10m;\nssl_session_tickets off;"
+            f"\nssl_certificate {_absolute(front.cert)};\nssl_certificate_key {_absolute(front.key)};{_TLS}"
         )
     values = {
         "errors": "\n".join(_error(name) for name in _ERRORS),  # first: there are values in it
+        "hsts": _HSTS if tls else "",
         "user": f"user {front.user};" if front.user else "",
         "listen": listen,
         "server_name": front.server_name,
@@ -145,6 +175,7 @@ def render(front: Front) -> str:
         "rate": str(front.rate),
         "burst": str(front.burst),
         "connections": str(front.connections),
+        "in_flight": str(front.in_flight),
         "run_dir": _absolute(front.run_dir),
         "log_dir": _absolute(front.log_dir),
     }
@@ -173,8 +204,12 @@ def add_token(path: Path, name: str) -> str:
     Raises:
         DeployError: the name cannot be, or has a token already.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
-        raise DeployError(f"{name!r} cannot be a client's name", "use letters, digits, '_', '.' and '-'")
+    if not re.fullmatch(r"(?=.*[A-Za-z])[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
+        # Without a letter it could be the address of a stranger, who then has a part of this client's share.
+        raise DeployError(
+            f"{name!r} cannot be a client's name",
+            "use letters, digits, '_', '.' and '-', and a letter at least",
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch(mode=0o600)
     lines = path.read_text(encoding="ascii")
@@ -189,7 +224,9 @@ def _error(name: str) -> str:
     status, code, message, hint, more = _ERRORS[name]
     error = {"code": code, "status": status, "message": message, "hint": hint}
     body = json.dumps({"error": error, "request_id": "$request_id"}).replace("'", "\\'")
-    return f"location = /_error/{name} {{\n    internal;\n    {more}return {status} '{body}\\n';\n}}"
+    handlers = _HANDLERS_ERROR.format(status=status) if status in _HANDLERS else ""
+    lines = ("internal;", handlers, "@hsts@", f"{more}return {status} '{body}\\n';")
+    return f"location = /_error/{name} {{\n    " + "\n    ".join(filter(None, lines)) + "\n}"
 
 
 def _absolute(path: Path | None) -> str:
