@@ -19,7 +19,7 @@ from rich.table import Table
 from . import front, server, supervisor
 from .management import get_models
 from .preflight import DeployError
-from .processes import ServerProcess
+from .processes import ServerProcess, adopt_orphans, reap_orphans
 from .state import load_supervisor, save_supervisor
 
 _NOT_READY, _NOT_RUNNING = 1, 3  # exit codes of `status`; 3 as in the LSB's for services
@@ -82,7 +82,7 @@ def _supervise(options: argparse.Namespace) -> int:
         timeout_seconds=options.timeout,
     )
     supervisor.log_to(options.log_dir, console=False)
-    supervisor.Supervisor(settings).run()
+    supervisor.Supervisor(settings, identity=ServerProcess.of(os.getpid())).run()
     return 0
 
 
@@ -103,16 +103,19 @@ def _stay(settings: server.Settings, began: float, drain_seconds: float, *, supe
     The server's own log says what happens meanwhile. A signal before it is ready is an interrupted start.
     """
     state = None
+    adopt_orphans()
     try:
         state = server.start(settings)
         _announce(state, began)
         if supervise:
-            save_supervisor(settings.run_dir, ServerProcess.of(os.getpid()))
+            identity = ServerProcess.of(os.getpid())
+            save_supervisor(settings.run_dir, identity)
             supervisor.log_to(settings.log_dir, console=True)
-            supervisor.Supervisor(settings).run()
+            supervisor.Supervisor(settings, identity=identity, adopts=True).run()
             return 0  # someone else stopped the server
         while state.process.alive():
             time.sleep(0.5)
+            reap_orphans()
     except KeyboardInterrupt:
         if state is None:
             raise

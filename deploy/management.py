@@ -28,7 +28,7 @@ class Worker:
         """The process, where it runs."""
         try:
             return psutil.Process(self.pid)
-        except (psutil.Error, ValueError):
+        except (psutil.Error, ValueError, OverflowError):
             return None
 
     @property
@@ -64,17 +64,27 @@ class Model:
         return count >= max(1, self.min_workers) if workers is None else count == workers
 
 
-def get_models(management_url: str, names: Sequence[str]) -> list[Model]:
+def get_models(
+    management_url: str, names: Sequence[str], timeout_seconds: float = _TIMEOUT_SECONDS
+) -> list[Model]:
     """The models of these names that the server knows (at start it learns of them one by one).
 
+    Args:
+        management_url: of the server.
+        names: of models.
+        timeout_seconds: for each.
+
     Raises:
-        requests.RequestException: it does not answer.
+        requests.RequestException: it does not answer, or with something else than TorchServe does.
     """
     found = []
     for name in names:
-        reply = requests.get(f"{management_url}/models/{name}", timeout=_TIMEOUT_SECONDS)
+        reply = requests.get(f"{management_url}/models/{name}", timeout=timeout_seconds)
         if reply.ok:
-            found += [_model(entry) for entry in reply.json()]
+            try:
+                found += [_model(entry) for entry in reply.json()]
+            except (KeyError, TypeError, ValueError) as error:
+                raise requests.exceptions.InvalidJSONError(f"an odd reply: {reply.text[:200]!r}") from error
     return found
 
 

@@ -44,13 +44,14 @@ _POLL_SECONDS = 0.25
 _STOP_PATIENCE_SECONDS = 20.0
 CONFIG_FILE = "config.properties"
 """In the run directory: the configuration with the addresses of this start."""
+_TEMP_PREFIX = "actionrec-"
 DRAIN_SECONDS = 60.0
+"""How long `stop` waits for what is in flight: half of the `responseTimeout` that archives are built with."""
 _LOGGING = Path(__file__).parent / "log4j2.xml"
 BRIEF_SPIN = {"GOMP_SPINCOUNT": "5000"}
 """Environment in which a model's threads that wait for each other spin briefly, then sleep. By default they
 spin for long, and those of one worker take the cores from another's: two with a SlowFast R50 took 1.2 times as
 long (benchmarks/process.py)."""
-"""How long `stop` waits for what is in flight: half of the `responseTimeout` that archives are built with."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Settings:
 
     model_store: Path = Path("model_store")
     models: tuple[str, ...] = ()
-    """None: all in the store."""
+    """Names; empty for all in the store."""
     config: Path = Path("config.properties")
     run_dir: Path = Path("run")
     log_dir: Path = Path("logs")
@@ -227,7 +228,7 @@ def _launch(
     settings: Settings, config: ServerConfig, archives: Sequence[Path], run_dir: Path, log_dir: Path
 ) -> State:
     """Start the JVM by TorchServe's own launcher, in a session of its own."""
-    temp_dir = Path(tempfile.mkdtemp(prefix="actionrec-"))
+    temp_dir = Path(tempfile.mkdtemp(prefix=_TEMP_PREFIX))
     rendered = run_dir / CONFIG_FILE
     rendered.write_text(f"# made from {settings.config.resolve()}\n{config.text}", encoding="utf-8")
     command = [str(settings.python), "-m", "ts.model_server", "--start", "--ncs", "--ts-config", str(rendered)]
@@ -279,7 +280,9 @@ def _launched(temp_dir: Path) -> ServerProcess | None:
 
 
 def _clear(state: State, run_dir: Path) -> None:
-    shutil.rmtree(state.temp_dir, ignore_errors=True)
+    # The path comes from a file, and a file can be damaged: nothing but what was made for a server is removed.
+    if Path(state.temp_dir).name.startswith(_TEMP_PREFIX):
+        shutil.rmtree(state.temp_dir, ignore_errors=True)
     state_file(run_dir).unlink(missing_ok=True)
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from .preflight import DeployError
 from .processes import ServerProcess
+
+_DAMAGE = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
+"""What reading a file raises whose content is not what was written."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +33,7 @@ class State:
 
     def save(self, run_dir: Path) -> None:
         """Write the state; a reader sees the old one or the new one, never half of it."""
-        path = state_file(run_dir)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
-        partial.replace(path)
+        _write(state_file(run_dir), asdict(self))
 
 
 def load_state(run_dir: Path) -> State | None:
@@ -40,11 +41,14 @@ def load_state(run_dir: Path) -> State | None:
     path = state_file(run_dir)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        process, models = ServerProcess(**values.pop("process")), tuple(values.pop("models"))
-        return State(process=process, models=models, **values)
+        process, models = _process(values.pop("process")), values.pop("models")
+        texts = [*models, *values.values()]
+        if not isinstance(models, list) or not models or not all(isinstance(text, str) for text in texts):
+            raise TypeError("its names and addresses are not all text")
+        return State(process=process, models=tuple(models), **values)
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, *_DAMAGE) as error:
         raise DeployError(
             f"{path} is damaged ({error})", "stop the server by hand and delete the file"
         ) from error
@@ -64,15 +68,33 @@ def running(run_dir: Path) -> State:
 
 def save_supervisor(run_dir: Path, process: ServerProcess) -> None:
     """Write down which process keeps the server up."""
-    supervisor_file(run_dir).write_text(json.dumps(asdict(process)) + "\n", encoding="utf-8")
+    _write(supervisor_file(run_dir), asdict(process))
 
 
 def load_supervisor(run_dir: Path) -> ServerProcess | None:
-    """The process that keeps, or kept, the server up."""
+    """The process that keeps, or kept, the server up; None also where the file is damaged."""
     try:
-        return ServerProcess(**json.loads(supervisor_file(run_dir).read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError, TypeError):
+        return _process(json.loads(supervisor_file(run_dir).read_text(encoding="utf-8")))
+    except (OSError, *_DAMAGE):
         return None
+
+
+def _write(path: Path, values: dict[str, Any]) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def _process(values: dict[str, Any]) -> ServerProcess:
+    """From what `asdict` made of it.
+
+    Raises:
+        TypeError, ValueError: it is something else.
+    """
+    process = ServerProcess(**values)
+    if type(process.pid) is not int or type(process.session) is not int or process.pid < 1:
+        raise ValueError(f"{process.pid!r} is no process")
+    return replace(process, created=float(process.created))
 
 
 def supervisor_file(run_dir: Path) -> Path:

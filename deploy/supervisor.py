@@ -1,12 +1,28 @@
 """Keeps one server up: what TorchServe does not bring back by itself, this does.
 
 TorchServe restarts a worker that died for some minutes and then never again; nothing restarts TorchServe. This
-looks every few seconds and
+looks every second. On an idle machine, with a model that loads in 6 s, each fault is over within 15 s
+(``tests/faults/outages.py`` measures it):
 
-- gives a model new workers when one stays without a process, or when a real prediction gets no answer;
-- starts the server anew when the JVM is gone, or does not answer its management API for long.
+    fault                           what shows it                              seen after   remedy
+    a worker is killed              TorchServe sees it itself                  at once      TorchServe's own
+    a worker was given up           no process on the worker's socket          5 s          the model is scaled
+    a worker or the JVM is stopped  its state is T                             3 s          SIGCONT, or SIGKILL
+    all workers hang                no answer to the probe, no right one to    3 to 8 s     they are killed
+                                    others, no CPU time used, for 3 s
+    answers are errors, or wrong    3 of the last 6 probes, the first after    3 to 7 s     they are killed
+                                    4 s, or at once where others get errors
+    the JVM is gone                 its process is                             1 s          a new server
+    the JVM hangs                   its management API is silent, no CPU       6 to 9 s     a new server
+                                    time used
 
-Each of these is tried again later and later while it does not help. All is written to ``supervisor.log``.
+What is no fault: a model that loads; a queue that is full, or a request that takes 100 s, while workers use CPU
+time or others get right answers. Not seen here is a worker that computes for ever, or hangs beside others that
+do not: after `responseTimeout` (120 s) TorchServe kills it. Where a prediction takes more than 0.4 s the probe
+comes less often than every 4 s, so as to take a tenth of the time at most.
+
+Killed workers that predict no better are followed by scaling down and up, then by a new server where no other
+model predicts either. What does not help is tried again later and later. All is written to ``supervisor.log``.
 """
 
 from __future__ import annotations
@@ -14,86 +30,33 @@ from __future__ import annotations
 import logging
 import logging.handlers
 import os
-import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import psutil
 import requests
 
 from . import server
-from .management import Model, Worker, get_models, set_workers
+from .management import Model, get_models, set_workers
+from .patience import BackOff, Policy
 from .preflight import DeployError
-from .probe import predicts
-from .processes import ServerProcess
-from .state import save_supervisor
+from .processes import ServerProcess, reap_orphans
+from .pulse import Pulse
+from .state import load_supervisor, save_supervisor, state_file
+from .watched import Watched, still_stopped
+
+__all__ = ["LOG_FILE", "BackOff", "Policy", "Supervisor", "launch", "log_to"]
 
 LOG_FILE = "supervisor.log"
 _LOG_BYTES = 1_000_000
+_LATE_SECONDS = 2.0
+"""Beyond its time, after which a sleep says that this process or the machine stood still."""
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Policy:
-    """How patient the supervisor is; all in seconds but the last."""
-
-    poll: float = 2.0
-    """Between two looks."""
-    dead_worker: float = 30.0
-    """Without a process, before its model gets new workers: TorchServe's own tries come first."""
-    silence: float = 60.0
-    """Of the management API, before the server is started anew."""
-    probe: float = 30.0
-    """Between two predictions of the probe clip."""
-    probe_deadline: float = 30.0
-    """For its answer."""
-    first_retry: float = 5.0
-    """Until the second try of what did not help; it doubles with each one."""
-    last_retry: float = 300.0
-    """It does not grow beyond."""
-    healthy: float = 120.0
-    """Without a fault, until the next one counts as the first again."""
-    failed_probes: int = 3
-    """In a row, before a model gets new workers; as many again, and the server is started anew."""
-
-
-@dataclass
-class BackOff:
-    """When a remedy may be tried again."""
-
-    policy: Policy
-    _tries: int = 0
-    _last: float = 0.0
-
-    def due(self, now: float) -> bool:
-        """Whether enough time has passed since the last try."""
-        if not self._tries or now - self._last > self._wait() + self.policy.healthy:
-            self._tries = 0
-            return True
-        return now - self._last >= self._wait()
-
-    def tried(self, now: float) -> None:
-        """Call after each try."""
-        self._tries, self._last = self._tries + 1, now
-
-    def _wait(self) -> float:
-        return min(self.policy.first_retry * 2.0 ** (self._tries - 1), self.policy.last_retry)
-
-
-@dataclass
-class Watched:
-    """What is remembered of one model."""
-
-    wanted: int
-    """Workers; what `make scale` or the archive said last."""
-    back_off: BackOff
-    dead_since: float | None = None
-    next_probe: float = 0.0
-    failed_probes: int = 0
 
 
 @dataclass
@@ -103,11 +66,18 @@ class Supervisor:
     Args:
         settings: the server's own; it is started anew with them, on the addresses that it had.
         policy: how patient.
+        identity: the process that this runs in, which `stop` has to find; None where it need not.
+        adopts: this process has `adopt_orphans`.
     """
 
     settings: server.Settings
     policy: Policy = field(default_factory=Policy)
+    identity: ServerProcess | None = None
+    adopts: bool = False
+    _state: server.State | None = None
+    """The last good one."""
     _models: dict[str, Watched] = field(default_factory=dict)
+    _jvm: Pulse | None = None
     _heard: float = field(default_factory=time.monotonic)
     _restarts: BackOff = field(init=False)
 
@@ -115,95 +85,146 @@ class Supervisor:
         self._restarts = BackOff(self.policy)
 
     def run(self, until: Callable[[], bool] = lambda: False) -> None:
-        """Watch until the server has been stopped by someone, or `until` says so."""
+        """Watch until the server has been stopped by someone, or `until` says so. Nothing else ends it."""
         while not until():
-            state = server.load_state(self.settings.run_dir)
-            if state is None:
-                return
             try:
+                state = self._load()
+                if state is None:
+                    logger.info("The server was stopped; so is the watching")
+                    return
+                self._state = state
                 self.look(state)
             except (DeployError, requests.RequestException) as error:
                 logger.error("That did not work: %s", error)
-            time.sleep(self.policy.poll)
+            except Exception:
+                logger.exception("A look failed; the next one follows")
+            self._rest()
 
     def look(self, state: server.State) -> None:
         """One look, and what follows from it."""
-        if not state.process.alive():
+        jvm = state.process.jvm()
+        if jvm is None:
             self._restart(state, "the JVM is gone")
             return
+        if self._jvm is None or self._jvm.process != jvm:
+            self._jvm = Pulse(jvm)
+        self._jvm.feel()
+        if self._jvm.stopped_since is not None:
+            self._heard = time.monotonic()
+            if still_stopped(self._jvm, self.policy, "the JVM"):
+                self._restart(state, "the JVM is stopped", patience_seconds=0.0)
+            return
         try:
-            models = get_models(state.management_url, state.models)
+            models = get_models(state.management_url, state.models, self.policy.call)
         except requests.RequestException as error:
-            silent = time.monotonic() - self._heard
-            if silent > self.policy.silence:
-                self._restart(state, f"no answer from the management API for {silent:.0f} s ({error})")
+            now = time.monotonic()
+            idle = now - self._jvm.worked > self.policy.silence
+            silent = now - self._heard
+            if silent > (self.policy.silence if idle else self.policy.silence_at_work):
+                reason = f"no answer from the management API for {silent:.0f} s ({error})"
+                self._restart(state, reason, patience_seconds=0.0)
             return
         self._heard = time.monotonic()
         for model in models:
             self._look_at(model, state)
 
-    def _look_at(self, model: Model, state: server.State) -> None:
+    def _load(self) -> server.State | None:
+        """The state as the file says it; a file that is damaged is written anew from the last good one."""
+        run_dir = self.settings.run_dir
+        try:
+            state = server.load_state(run_dir)
+        except DeployError as error:
+            if self._state is None:
+                raise
+            logger.error("%s; it is written anew", error.message)
+            state = self._state
+            state.save(run_dir)
+        if state and self.identity and load_supervisor(run_dir) is None:
+            logger.error("The file that names the supervisor is damaged or gone; it is written anew")
+            save_supervisor(run_dir, self.identity)
+        return state
+
+    def _rest(self) -> None:
+        began = time.monotonic()
+        time.sleep(self.policy.poll)
+        if self.adopts:
+            reap_orphans()
         now = time.monotonic()
-        watched = self._models.setdefault(model.name, Watched(model.min_workers, BackOff(self.policy)))
-        watched.wanted = model.min_workers
-        running = state.process.command_lines()
-        dead = [number for number, worker in enumerate(model.workers) if not _has_process(worker, running)]
-        if not dead:
-            watched.dead_since = None
-            if now >= watched.next_probe and model.ready():
-                self._probe(model.name, watched, state)
-            return
-        watched.dead_since = watched.dead_since or now
-        if now - watched.dead_since > self.policy.dead_worker:
-            self._revive(model.name, watched, state, dead[0], "a worker has had no process for too long")
+        if now - began > self.policy.poll + _LATE_SECONDS:
+            logger.warning("Stood still for %.0f s; nothing is concluded from them", now - began)
+            self._heard = now
+            for watched in self._models.values():
+                watched.forgive()
+            if self._jvm:
+                self._jvm.forgive()
 
-    def _probe(self, name: str, watched: Watched, state: server.State) -> None:
-        """A prediction of a tiny clip: READY only says that the model was loaded once."""
-        watched.next_probe = time.monotonic() + self.policy.probe
-        reason = predicts(state, name, self.policy.probe_deadline)
-        if reason is None:
-            watched.failed_probes = 0
-            return
-        watched.failed_probes += 1
-        watched.next_probe = time.monotonic() + self.policy.poll
-        logger.warning("%s: the probe failed %d times: %s", name, watched.failed_probes, reason)
-        if watched.failed_probes >= 2 * self.policy.failed_probes:
-            self._restart(state, f"{name} does not predict, with new workers neither")
-        elif watched.failed_probes == self.policy.failed_probes:
-            self._revive(name, watched, state, 0, "it does not predict")
+    def _look_at(self, model: Model, state: server.State) -> None:
+        watched = self._models.get(model.name)
+        if watched is None:
+            watched = self._models[model.name] = Watched(model.name, self.policy, model.min_workers)
+        if not watched.short:
+            watched.wanted = model.min_workers
+        dead = watched.workers(model, state)
+        if dead:
+            self._scale(watched, state, dead[0], "a worker has had no process for too long")
+        elif watched.short:
+            self._scale(watched, state, len(model.workers), "it has fewer workers than it had")
+        elif reason := watched.fault(model, state):
+            self._mend(watched, state, reason)
 
-    def _revive(self, name: str, watched: Watched, state: server.State, keep: int, reason: str) -> None:
+    def _mend(self, watched: Watched, state: server.State, reason: str) -> None:
+        """New workers; where they did not help, by other means."""
+        others = any(other.well for other in self._models.values() if other is not watched)
+        if watched.remedies == 0:
+            logger.warning("%s: %s; its workers are killed", watched.name, reason)
+            watched.kill_workers()
+            watched.begin_anew()
+            watched.remedies = 1
+        elif watched.remedies == 1 or others:
+            self._scale(watched, state, 0, reason)
+        else:
+            self._restart(state, f"{watched.name}: new workers did not help: {reason}")
+
+    def _scale(self, watched: Watched, state: server.State, keep: int, reason: str) -> None:
         """New workers: TorchServe gives up on a worker for good, but not on a number of workers.
 
         Args:
-            name: of the model.
-            watched: what is known of it.
+            watched: the model.
             state: of the server.
             keep: so many workers, from the first, stay.
             reason: for the log.
         """
         if not watched.back_off.due(time.monotonic()):
             return
-        logger.warning("%s: %s; %d workers stay, %d are new", name, reason, keep, watched.wanted - keep)
-        timeout = self.settings.timeout_seconds
+        name, wanted, timeout = watched.name, watched.wanted, self.settings.timeout_seconds
+        logger.warning("%s: %s; %d workers stay, %d are new", name, reason, keep, wanted - keep)
+        watched.short = True
+        watched.remedies += 1
         try:
             set_workers(state.management_url, name, keep, timeout)
         finally:
             # Whatever happened: never leave fewer workers than were asked for.
             try:
-                set_workers(state.management_url, name, watched.wanted, timeout)
+                set_workers(state.management_url, name, wanted, timeout)
+                watched.short = False
             finally:
                 watched.back_off.tried(time.monotonic())
-                watched.dead_since = None
-        logger.warning("%s: %d workers READY", name, watched.wanted)
+                watched.begin_anew()
+        logger.warning("%s: %d workers READY", name, wanted)
 
-    def _restart(self, state: server.State, reason: str) -> None:
-        """A new server with the same archives, addresses and numbers of workers."""
+    def _restart(self, state: server.State, reason: str, patience_seconds: float = 5.0) -> None:
+        """A new server with the same archives, addresses and numbers of workers.
+
+        Args:
+            state: of the old one.
+            reason: for the log.
+            patience_seconds: that the JVM has for ending by itself.
+        """
         if not self._restarts.due(time.monotonic()):
             return
         logger.warning("Starting the server anew: %s", reason)
         # Neither the JVM nor orphans of it may hold ports, sockets or memory.
-        state.process.terminate(patience_seconds=5.0)
+        state.process.terminate(patience_seconds)
         try:
             # The ports that were decided at the first start stand in the file that was made from it.
             config = self.settings.run_dir / server.CONFIG_FILE
@@ -211,20 +232,22 @@ class Supervisor:
                 self.settings, config=config, models=state.models, port=None, workers=None, supervisor=True
             )
             new = server.start(again)
+            self._state = new
             for model in get_models(new.management_url, new.models):
                 watched = self._models.get(model.name)
                 if watched and watched.wanted != len(model.workers):
                     server.scale(new, watched.wanted, model.name, self.settings.timeout_seconds)
-        except DeployError:
+        except BaseException:
             # A start that failed takes the state away; without it nobody knows that there is to be a server.
-            if server.load_state(self.settings.run_dir) is None:
+            if not state_file(self.settings.run_dir).exists():
                 state.save(self.settings.run_dir)
             raise
         finally:
             self._restarts.tried(time.monotonic())
             self._heard = time.monotonic()
             for watched in self._models.values():
-                watched.dead_since, watched.failed_probes = None, 0
+                watched.short = False
+                watched.begin_anew()
         logger.warning("The server is up again, pid %d", new.process.pid)
 
 
@@ -247,7 +270,11 @@ def launch(settings: server.Settings) -> None:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    save_supervisor(settings.run_dir, ServerProcess.of(process.pid))
+    try:
+        save_supervisor(settings.run_dir, ServerProcess.of(process.pid))
+    except (psutil.Error, ProcessLookupError) as error:
+        log = settings.log_dir / LOG_FILE
+        raise DeployError("the server runs, but its supervisor ended at once", f"see {log}") from error
 
 
 def log_to(directory: Path, *, console: bool) -> None:
@@ -257,16 +284,11 @@ def log_to(directory: Path, *, console: bool) -> None:
     ]
     if console:
         handlers.append(logging.StreamHandler())
+    package = logging.getLogger(__package__)
     for handler in handlers:
         handler.setFormatter(
             logging.Formatter(f"%(asctime)s %(levelname)s supervisor {os.getpid()}: %(message)s")
         )
-        logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+        package.addHandler(handler)
+    package.setLevel(logging.INFO)
     logger.info("Watching")
-
-
-def _has_process(worker: Worker, command_lines: Sequence[str]) -> bool:
-    # TorchServe knows a worker's pid only once that has imported torch; its socket is on the command line.
-    socket = re.compile(rf"\.ts\.sock\.{re.escape(worker.id)}(?!\d)")
-    return any(socket.search(line) for line in command_lines)

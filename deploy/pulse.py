@@ -1,0 +1,85 @@
+"""Signs of life that a process gives without being asked: it is not stopped, and it uses CPU time.
+
+A worker that computes for 100 s answers nobody, and neither does one that waits for a lock which nobody will
+ever release. Only the first uses CPU time, its own or its children's.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from dataclasses import dataclass, field
+
+import psutil
+
+AT_WORK = 0.02
+"""Of one core. A worker without a request uses less than a thousandth, one that computes or decodes a core."""
+_STOPPED = (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+
+
+@dataclass
+class Pulse:
+    """What was seen of one process and its children so far; `feel` it at each look."""
+
+    process: psutil.Process
+    stopped_since: float | None = None
+    """When it was first seen stopped (state T of ps); None while it is not. Seconds of `time.monotonic`."""
+    worked: float = field(default_factory=time.monotonic)
+    """When it was last seen at work; a process that is new counts as such."""
+    continued: bool = False
+    """It was told to go on since it has stopped."""
+    _felt: float = field(default_factory=time.monotonic)
+    _cpu_seconds: float | None = None
+
+    def feel(self) -> None:
+        """Look at it."""
+        now = time.monotonic()
+        try:
+            status = self.process.status()
+            spent = _cpu_seconds(self.process)
+        except psutil.NoSuchProcess:
+            return  # whether it is there is for others to see
+        except (psutil.Error, OSError):
+            self.worked = now  # no information is no fault
+            return
+        gap, self._felt = now - self._felt, now
+        before, self._cpu_seconds = self._cpu_seconds, spent
+        # The sum falls when a child is gone that nobody has waited for yet.
+        moved = before is None or abs(spent - before) >= AT_WORK * gap
+        if moved or status == psutil.STATUS_DISK_SLEEP:
+            self.worked = now
+        if status not in _STOPPED:
+            self.stopped_since, self.continued = None, False
+        elif self.stopped_since is None:
+            self.stopped_since = now
+
+    def forgive(self) -> None:
+        """Time went by in which this process, or the whole machine, stood still: nothing follows from it."""
+        self.worked = self._felt = time.monotonic()
+        self.stopped_since, self._cpu_seconds = None, None
+
+    def resume(self) -> None:
+        """Tell a stopped process to go on: nothing that it was doing is lost."""
+        self.continued = True
+        self._signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End it at once; TorchServe starts a worker that died anew, at once too."""
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, signum: signal.Signals) -> None:
+        try:
+            self.process.send_signal(signum)  # psutil sees to it that the pid still means the same process
+        except (psutil.Error, OSError):
+            return  # gone, or not ours; what stays wrong is seen at the next look
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    """That the process and all its descendants have used, those that are gone included."""
+    spent = float(sum(process.cpu_times()[:4]))  # user, system, and the same of children that were reaped
+    for child in process.children(recursive=True):
+        try:
+            spent += sum(child.cpu_times()[:4])
+        except psutil.NoSuchProcess:
+            continue
+    return spent

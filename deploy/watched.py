@@ -1,0 +1,193 @@
+"""What the supervisor sees of one model: which workers live, and whether anyone gets a right answer."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+import psutil
+
+from .management import Model, Worker
+from .patience import BackOff, Policy
+from .probe import Answer, Probe, Progress, progress
+from .pulse import Pulse
+from .state import State
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Watched:
+    """One model, from look to look. Moments are seconds of `time.monotonic`.
+
+    Args:
+        name: of the model.
+        policy: how patient.
+        wanted: workers; what `make scale` or the archive said last.
+    """
+
+    name: str
+    policy: Policy
+    wanted: int
+    back_off: BackOff = field(init=False)
+    """Of new workers by scaling."""
+    short: bool = False
+    """It could not be given back as many workers as it had."""
+    remedies: int = 0
+    """Tried since it last predicted well."""
+    _dead_since: float | None = None
+    _pulses: dict[psutil.Process, Pulse] = field(default_factory=dict)
+    _probe: Probe | None = None
+    _next_probe: float = 0.0
+    _quiet_since: float | None = None
+    """Since when the probe finds a full queue, or waits."""
+    _results: deque[bool] = field(init=False)
+    _took: float = 0.0
+    """Seconds, of the last probe."""
+    _seen: Progress | None = None
+    _asked: float = 0.0
+    """Requests that had come at the last right answer."""
+    _right: float = field(default_factory=time.monotonic)
+    """When a right answer to anyone was last seen."""
+
+    def __post_init__(self) -> None:
+        self.back_off = BackOff(self.policy)
+        self._results = deque(maxlen=2 * self.policy.attempts)
+
+    @property
+    def well(self) -> bool:
+        """The last probe was answered right."""
+        return bool(self._results) and self._results[-1]
+
+    def begin_anew(self) -> None:
+        """It has new workers: nothing that was seen of the old ones says anything about them."""
+        self._dead_since, self._probe, self._quiet_since, self._seen = None, None, None, None
+        self._results.clear()
+        self._pulses.clear()
+
+    def forgive(self) -> None:
+        """As `Pulse.forgive`."""
+        now = time.monotonic()
+        self._dead_since, self._quiet_since, self._right = None, None, now
+        for pulse in self._pulses.values():
+            pulse.forgive()
+
+    def workers(self, model: Model, state: State) -> list[int]:
+        """Look at the worker processes: wake or end those that were stopped.
+
+        Returns:
+            Numbers of the workers that have had no process for too long.
+        """
+        now = time.monotonic()
+        running = state.process.children()
+        found = [_process(worker, running) for worker in model.workers]
+        self._pulses = {p: self._pulses.get(p) or Pulse(p) for p in found if p}
+        for pulse in self._pulses.values():
+            pulse.feel()
+            if still_stopped(pulse, self.policy, f"{self.name}: a worker"):
+                pulse.kill()
+        dead = [number for number, process in enumerate(found) if process is None]
+        if not dead:
+            self._dead_since = None
+            return []
+        self._probe = None
+        self._dead_since = self._dead_since or now
+        return dead if now - self._dead_since > self.policy.dead_worker else []
+
+    def fault(self, model: Model, state: State) -> str:
+        """Look at the answers, and send the probe clip where it is time for it.
+
+        Returns:
+            Why the model has to be mended; empty while it predicts, loads, or has much to do.
+        """
+        if self._dead_since is not None or not model.ready():
+            self._probe = None
+            self._right = time.monotonic()
+            return ""  # a model may load for minutes
+        self._look_at_others(state)
+        reason = self._judge()
+        if not reason and self._probe is None and time.monotonic() >= self._next_probe:
+            self._probe = Probe(state, self.name, self.policy.probe_deadline)
+        return reason
+
+    def _judge(self) -> str:
+        """What follows from the probe that is on its way, or has just come back."""
+        if self._probe is None:
+            return ""
+        finding, now = self._probe.finding, time.monotonic()
+        if finding is None:
+            return self._without_life("no answer to the probe")
+        self._took, self._probe = self._probe.seconds, None
+        if finding.answer is Answer.BUSY:
+            self._next_probe = now + self._took
+            return self._without_life(finding.reason)
+        self._quiet_since = None
+        self._results.append(finding.answer is Answer.RIGHT)
+        failed, probes = self._results.count(False), len(self._results)
+        if failed:  # look closer
+            self._next_probe = now + self._took
+        else:
+            self._next_probe = now + max(self.policy.probe, self.policy.spacing * self._took)
+            if probes >= self.policy.attempts:
+                self.remedies = 0
+        if finding.answer is Answer.RIGHT:
+            return ""
+        logger.warning("%s: %d of the last %d probes failed: %s", self.name, failed, probes, finding.reason)
+        return f"it does not predict: {finding.reason}" if failed >= self.policy.attempts else ""
+
+    def kill_workers(self) -> int:
+        """End its workers, which TorchServe starts anew at once; requests in the queue stay there."""
+        for pulse in self._pulses.values():
+            pulse.kill()
+        return len(self._pulses)
+
+    def _look_at_others(self, state: State) -> None:
+        """Whether anyone got a right answer. Errors alone, or silence without work, call for a probe."""
+        now = time.monotonic()
+        seen = progress(state, self.name, self.policy.call)
+        before, self._seen = self._seen, seen or self._seen
+        if seen is None or before is None:
+            return
+        if seen.last_times != before.last_times:
+            self._right, self._asked = now, seen.asked
+            return
+        at_work = now - self._worked() <= self.policy.poll
+        if seen.answered != before.answered or (seen.asked > self._asked and not at_work):
+            self._next_probe = min(self._next_probe, now + self._took)
+
+    def _without_life(self, reason: str) -> str:
+        """The reason, where for long nobody got a right answer and no worker has been at work."""
+        now = time.monotonic()
+        self._quiet_since = self._quiet_since or now
+        life = max(self._quiet_since, self._right, self._worked())
+        if now - life <= self.policy.stuck:
+            return ""
+        return f"{reason}, no right answer to others and no worker at work for {now - life:.1f} s"
+
+    def _worked(self) -> float:
+        """When a worker was last seen at work."""
+        return max((pulse.worked for pulse in self._pulses.values()), default=0.0)
+
+
+def still_stopped(pulse: Pulse, policy: Policy, what: str) -> bool:
+    """Tell a process that is stopped to go on; whether it is stopped nonetheless."""
+    if pulse.stopped_since is None:
+        return False
+    seconds = time.monotonic() - pulse.stopped_since
+    pid = pulse.process.pid
+    if seconds >= 2 * policy.stopped:
+        logger.warning("%s (pid %d) is stopped and does not go on", what, pid)
+        return True
+    if seconds >= policy.stopped and not pulse.continued:
+        logger.warning("%s (pid %d) has been stopped for %.1f s: it is told to go on", what, pid, seconds)
+        pulse.resume()
+    return False
+
+
+def _process(worker: Worker, running: list[tuple[psutil.Process, str]]) -> psutil.Process | None:
+    # TorchServe's socket for a worker is on the worker's command line.
+    socket = re.compile(rf"\.ts\.sock\.{re.escape(worker.id)}(?!\d)")
+    return next((process for process, line in running if socket.search(line)), None)
