@@ -22,6 +22,7 @@ from tests.fuzz.apart import observe_apart
 from tests.fuzz.blind import LIMITS, REGRESSIONS, SPEC, broken, outcome
 from tests.fuzz.case import SELECTIONS, Case
 from tests.fuzz.feedback import Behaviour
+from tests.fuzz.keep import OUTCOMES
 from tests.fuzz.layout import format_of, split
 from tests.fuzz.loop import Loop, through
 from tests.fuzz.pieces import Piece, crc32, dump
@@ -31,7 +32,7 @@ from tests.fuzz.store import Store
 
 SEED = 1000
 COUNT = 300
-EXPECTED: dict[str, str] = json.loads((COMMITTED / "found" / "outcomes.json").read_text(encoding="utf-8"))
+EXPECTED: dict[str, str] = json.loads(OUTCOMES.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")

@@ -11,5 +11,6 @@ target      libFuzzer's process: a corpus that grows by Python coverage and by F
 apart       the same in a process of its own, which may die of it
 shrink      the smallest file that still does what was found
 store       what is kept on disk: corpus, findings, counts
+keep        a small input into tests/seeds/found, with its outcome
 loop        targets one after the other, and what is made of their findings
 """

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from .apart import observe_apart
 from .case import LIMITS, SPEC, Case
+from .keep import keep
 from .loop import Loop, through
 from .store import Store
 
@@ -25,10 +26,18 @@ def main() -> int:
     parser.add_argument("--count", type=int, help="inputs, of all runs together")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--file", type=Path, help="this input alone")
+    parser.add_argument("--keep", metavar="NAME", help="shrink --file and put it into tests/seeds/found")
+    parser.add_argument(
+        "--showing", default="", metavar="TEXT", help="of FFmpeg's messages, to stay with --keep"
+    )
     given = parser.parse_args()
     console = Console(highlight=False, soft_wrap=True)
     if given.file is not None:
-        return _look(given.file.read_bytes(), console)
+        with Sandbox(SPEC, LIMITS, 1) as sandbox:
+            if given.keep:
+                console.print(keep(given.file.read_bytes(), given.keep, given.showing, sandbox), markup=False)
+                return 0
+            return _look(given.file.read_bytes(), sandbox, console)
     if importlib.util.find_spec("atheris") is None:
         parser.error("atheris is missing; install it: pip install --editable '.[fuzz]'")
     os.nice(10)
@@ -48,11 +57,10 @@ def main() -> int:
     return 1 if loop.state.findings else 0
 
 
-def _look(given: bytes, console: Console) -> int:
+def _look(given: bytes, sandbox: Sandbox, console: Console) -> int:
     """What an input does, in a process of its own and in the sandbox."""
     found = observe_apart(given)
-    with Sandbox(SPEC, LIMITS, 1) as sandbox:
-        there = through(sandbox, Case.parse(given))
+    there = through(sandbox, Case.parse(given))
     console.print(f"{found.outcome}; in the sandbox: {there}", markup=False)
     console.print(found.signature(given) if found.finding else "no finding", markup=False)
     console.print(f"{found.demuxer} {found.codec}, {found.views} views of {found.frames} frames", markup=False)

@@ -118,18 +118,19 @@ class Store:
         """Keep an input that may be a finding."""
         (self.candidates / f"{why}-{digest(given)}").write_bytes(given)
 
-    def keep(self, given: bytes, was: int, found: Behaviour) -> Path:
+    def keep(self, given: bytes, was: int, found: Behaviour, signature: str) -> Path:
         """A finding, shrunk, with what it does beside it.
 
         Args:
             given: the input.
             was: its bytes before.
             found: what it does.
+            signature: of the finding; its first word is the kind.
         """
-        path = self.findings / f"{found.finding}-{digest(given)}.bin"
+        path = self.findings / f"{signature.split()[0]}-{digest(given)}.bin"
         path.write_bytes(given)
         lines = [
-            found.signature(given),
+            signature,
             f"python -m tests.fuzz --file {path}",
             f"{len(given):,} bytes, {was:,} before it was shrunk",
             f"{found.cpu_seconds:.2f} s of CPU, {found.peak_bytes / 1_048_576:.0f} MB",
