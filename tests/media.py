@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import cast
@@ -24,6 +25,25 @@ def textured_frames(width: int, height: int, count: int, seed: int = 0) -> Frame
     return np.stack([wide[:, 4 * i : 4 * i + width] for i in range(count)])
 
 
+def numbered_frames(count: int) -> Frames:
+    """Frames that say their number, up to 511, in nine squares, light for 1: uint8 [count, 64, 64, 3]."""
+    out = np.full((count, 64, 64, 3), 30, dtype=np.uint8)
+    for number, frame in enumerate(out):
+        for bit, corner in enumerate(_SQUARES):
+            if number >> bit & 1:
+                frame[corner[0] : corner[0] + 16, corner[1] : corner[1] + 16] = 220
+    return out
+
+
+def numbers(frames: Frames) -> list[int]:
+    """What `numbered_frames` say, coded and decoded: uint8 [T, 64, 64, 3]."""
+    light = [frames[:, y + 3 : y + 13, x + 3 : x + 13].mean(axis=(1, 2, 3)) > 125 for y, x in _SQUARES]
+    return [sum(bool(on) << bit for bit, on in enumerate(bits)) for bits in zip(*light, strict=True)]
+
+
+_SQUARES = [(4 + 20 * row, 4 + 20 * column) for row in range(3) for column in range(3)]
+
+
 def encode(
     frames: Frames,
     fps: float = 30,
@@ -33,6 +53,7 @@ def encode(
     pix_fmt: str = "yuv420p",
     options: dict[str, str] | None = None,
     times: Sequence[float] | None = None,
+    ticks: int = 90_000,
 ) -> bytes:
     """A video file in memory.
 
@@ -41,6 +62,7 @@ def encode(
         fps: frames a second; with `times`, only what the header says.
         options: of the encoder, as ``{"g": "12", "bf": "2"}``.
         times: seconds of each frame, for a variable rate.
+        ticks: of a second, for those.
     """
     file = io.BytesIO()
     with av.open(file, "w", format=container) as output:
@@ -48,12 +70,12 @@ def encode(
         stream = cast(VideoStream, output.add_stream(codec, rate=rate, options=options or {}))
         stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], pix_fmt
         if times is not None:
-            stream.codec_context.time_base = Fraction(1, 90_000)
+            stream.codec_context.time_base = Fraction(1, ticks)
         for index, pixels in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             if times is not None:
-                frame.time_base = Fraction(1, 90_000)
-                frame.pts = round(times[index] * 90_000)
+                frame.time_base = Fraction(1, ticks)
+                frame.pts = round(times[index] * ticks)
             else:
                 frame.time_base = 1 / Fraction(fps).limit_denominator(1001)
                 frame.pts = index
@@ -91,6 +113,56 @@ def trimmed(mp4: bytes, seconds: float) -> bytes:
             packet.stream = copy
             output.mux(packet)
     return file.getvalue()
+
+
+def copied(video: bytes, container: str) -> bytes:
+    """The same packets in another container, with the timestamps that FFmpeg makes of them."""
+    file = io.BytesIO()
+    with av.open(io.BytesIO(video), "r") as source, av.open(file, "w", format=container) as output:
+        copy = output.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            if packet.size:
+                packet.stream = copy
+                output.mux(packet)
+    return file.getvalue()
+
+
+def in_vfw(avi: bytes, fourcc: bytes) -> bytes:
+    """An AVI's packets in Matroska, as mkvmerge copies them: with a BITMAPINFOHEADER and times of decoding.
+
+    Args:
+        avi: of MPEG-4 or H.264.
+        fourcc: as ``b"XVID"``.
+    """
+    file = io.BytesIO()
+    with av.open(io.BytesIO(avi), "r") as source, av.open(file, "w", format="matroska") as output:
+        stream = source.streams.video[0]
+        copy = output.add_stream_from_template(stream)
+        extra = stream.codec_context.extradata or b""
+        sizes = 40 + len(extra), stream.codec_context.width, stream.codec_context.height
+        copy.codec_context.extradata = struct.pack("<Iii2H4s5I", *sizes, 1, 24, fourcc, *[0] * 5) + extra
+        for packet in source.demux(stream):
+            if packet.size:
+                packet.pts, packet.stream = packet.dts, copy
+                output.mux(packet)
+    mkv = file.getvalue()
+    for native in (b"V_MPEG4/ISO/ASP", b"V_MPEG4/ISO/AVC"):
+        mkv = mkv.replace(native, b"V_MS/VFW/FOURCC")
+    return mkv
+
+
+def without_reorder_count(h264: bytes) -> bytes:
+    """The same x264 stream, in any container, without its promise by how many frames it reorders."""
+    start = h264.index(b"\x67\x64")
+    bits = "".join(f"{byte:08b}" for byte in h264[start : start + 80])
+    place = bits.index("1111" + "0001001" * 2)  # bitstream_restriction_flag and what x264 writes after it
+    end = place + 18
+    for _ in range(2):  # max_num_reorder_frames, max_dec_frame_buffering: exp-Golomb numbers
+        end += 2 * (bits.index("1", end) - end) + 1
+    length = end // 8 + 1
+    changed = (bits[:place] + "01").ljust(length * 8, "0")  # no restriction, the stop bit
+    sps = int(changed, 2).to_bytes(length, "big")
+    return h264[:start] + sps + h264[start + length :]
 
 
 def with_more_streams(frames: Frames, other: Frames) -> bytes:
