@@ -18,9 +18,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from typing import Any
 import torch
 from actionrec.manifest import Manifest
 
-from .download import sha256_of
+from . import checksum, reproducible
 from .errors import ArchiveError, ExportError
 
 HANDLER_DIRECTORY = Path(__file__).resolve().parent.parent / "handler"
@@ -58,6 +58,8 @@ SERVING: dict[str, Any] = {
 }
 """TorchServe's own keys in ``model-config.yaml``."""
 
+CREATED_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
+
 PACKAGES = ("torch", "torchvision", "pytorchvideo", "av", "numpy", "torch-model-archiver")
 
 
@@ -78,20 +80,14 @@ def built_with() -> dict[str, str]:
     """Versions and host of this build; the time is SOURCE_DATE_EPOCH's where that is set.
 
     Raises:
-        ExportError: SOURCE_DATE_EPOCH is no number.
+        ExportError: SOURCE_DATE_EPOCH is no time.
     """
-    epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    if epoch and not epoch.isdecimal():
-        raise ExportError(
-            f"SOURCE_DATE_EPOCH={epoch} is not a number of seconds", "Leave it out, or use `date +%s`."
-        )
-    seconds = int(epoch) if epoch else int(time.time())
     return {
         "python": platform.python_version(),
         **{package: version(package) for package in PACKAGES},
         "platform": platform.platform(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds)),
+        "created": reproducible.build_time().strftime(CREATED_FORMAT),
     }
 
 
@@ -132,7 +128,7 @@ def write(manifest: Manifest, exported: Path, store: Path, directory: Path, *, s
     """Pack an archive and put it into the store in one step, with its checksum beside it.
 
     Args:
-        manifest: what the archive says about itself.
+        manifest: what the archive says about itself; it has `built_with`'s time.
         exported: folder of the exported forms, on the store's file system; they are moved out of it.
         store: where the archive goes.
         directory: where to work, on the store's file system; see `workspace`.
@@ -158,6 +154,9 @@ def write(manifest: Manifest, exported: Path, store: Path, directory: Path, *, s
     _run_archiver(manifest, handler, extra, config, directory)
 
     built = directory / f"{manifest.name}.mar"
+    shutil.rmtree(extra)  # so that there are never more than two copies of the model
+    made = datetime.strptime(manifest.built_with["created"], CREATED_FORMAT).replace(tzinfo=UTC)
+    reproducible.repack(built, made)
     digest = write_checksum(built)
     built.replace(store / built.name)
     digest.replace(store / digest.name)
@@ -166,9 +165,7 @@ def write(manifest: Manifest, exported: Path, store: Path, directory: Path, *, s
 
 def write_checksum(archive: Path) -> Path:
     """Write ``<archive>.sha256`` next to an archive, as ``sha256sum -c`` reads it; returns its path."""
-    digest = archive.with_name(f"{archive.name}.sha256")
-    digest.write_text(f"{sha256_of(archive)}  {archive.name}\n", encoding="ascii")
-    return digest
+    return checksum.write(archive, checksum.sha256_of(archive))
 
 
 def _run_archiver(manifest: Manifest, handler: Path, extra: Path, config: Path, directory: Path) -> None:

@@ -22,6 +22,7 @@ from actionrec.transform import pack
 from torch import nn
 
 from .errors import ExportError
+from .reproducible import without_paths
 from .rewrite import rewrite
 
 TRACE_BATCH = 2
@@ -121,7 +122,7 @@ def _torchscript(model: nn.Module, spec: ClipSpec, target: Target, directory: Pa
     buffer = io.BytesIO()
     torch.jit.save(torch.jit.freeze(traced), buffer)
     path = directory / "model.pt"
-    path.write_bytes(buffer.getbuffer())  # a full disk is an OSError here, and a RuntimeError from torch
+    path.write_bytes(without_paths(buffer))  # a full disk is an OSError here, and a RuntimeError from torch
     return Form(target.runtime, target.precision, target.device, path.name)
 
 
@@ -149,6 +150,8 @@ def _aoti(model: nn.Module, spec: ClipSpec, target: Target, directory: Path) -> 
 @torch.no_grad()
 def _compile(model: nn.Module, spec: ClipSpec, target: Target, directory: Path) -> Form:
     program, batch = _program(model, spec, target)
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # where on this disk its code stands
     buffer = io.BytesIO()
     torch.export.save(program, buffer)
     path = directory / "model.program.pt2"

@@ -91,6 +91,7 @@ def build(order: Order, console: Console) -> Built:
         )
 
     archive.check_parts()
+    built_with = archive.built_with()
     with archive.workspace(order.store):
         pass
 
@@ -111,7 +112,7 @@ def build(order: Order, console: Console) -> Built:
             weights=f"sha256:{found.sha256}" if found else RANDOM,
             forms=(),
             labels=labels,
-            built_with=archive.built_with(),
+            built_with=built_with,
             limits=limits,
         )
         clips = sample_clips(model.spec, parity.CLIPS, parity.SEED)
@@ -240,4 +241,5 @@ def _net(
         )
     net = model.build(model.spec, classes)
     weights.load_into(net, state, found.path)
+    weights.remember(found, console)
     return net, labels

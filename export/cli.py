@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         built = build(order, Console())
     except ExportError as error:
         errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
-        errors.print(f"error: {error.message}", style="red")
+        errors.print(f"error: {error.message} ({error.code})", style="red")
         if error.hint:
             errors.print(f"hint:  {error.hint}")
         return 1

@@ -8,7 +8,6 @@ validator that came with the first bytes); otherwise the download starts again f
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import threading
 import time
@@ -30,6 +29,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from .checksum import Expected, sha256_of
 from .errors import WeightsError, WeightsUnavailableError
 
 ATTEMPTS = 5
@@ -49,12 +49,6 @@ HOW_TO_PROCEED = (
 
 class _InterruptedError(Exception):
     """An attempt that ended early; the next one goes on from there."""
-
-
-def sha256_of(path: Path) -> str:
-    """Hex SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def why_unreachable(url: str, seconds: float) -> str | None:
@@ -78,13 +72,13 @@ def why_unreachable(url: str, seconds: float) -> str | None:
     return answers[0] if answers else f"{_host(url)} does not answer within {seconds:g} s"
 
 
-def download(url: str, path: Path, sha256: str | None = None, console: Console | None = None) -> None:
+def download(url: str, path: Path, expected: Expected | None = None, console: Console | None = None) -> None:
     """Fetch a file, or what is missing of it.
 
     Args:
         url: http or https.
         path: where to; its folder is made.
-        sha256: hex digest that the file must have.
+        expected: checksum that the file must have; None: any.
         console: shows a progress bar there; quiet if None.
 
     Raises:
@@ -101,12 +95,9 @@ def download(url: str, path: Path, sha256: str | None = None, console: Console |
             file.flush()
             tag_file.unlink(missing_ok=True)
             digest = sha256_of(part)
-            if sha256 and digest != sha256:
+            if expected and digest != expected.sha256:
                 part.unlink()
-                raise WeightsError(
-                    f"{url} has sha256 {digest}, but WEIGHTS_SHA256 is {sha256}; the download was thrown away",
-                    "Check the number against its source; if it is right, the file on the server is not yours.",
-                )
+                expected.check(digest, url, thrown_away=True)
             part.replace(path)
     except WeightsUnavailableError:
         if not part.stat().st_size:

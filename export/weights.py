@@ -12,6 +12,7 @@ import pickle
 import re
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -20,7 +21,8 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from .download import HOW_TO_PROCEED, download, sha256_of, why_unreachable
+from . import checksum
+from .download import HOW_TO_PROCEED, download, why_unreachable
 from .errors import WeightsError
 from .zoo import HEAD, NAMES, ZooModel
 
@@ -44,6 +46,8 @@ class Weights:
     path: Path
     sha256: str
     """Hex digest of the file."""
+    published: bool = False
+    """Whether they are the model's own, of which a later build must find the same; see `remember`."""
 
 
 def parse_sha256(text: str) -> str:
@@ -89,8 +93,10 @@ def resolve(
         console: shows a download's progress; quiet if None.
 
     Raises:
-        WeightsError: not there, not to be had, or of another checksum.
+        WeightsError: not there, not to be had, or of another checksum than the one that was given.
+        WeightsChangedError: published weights of another checksum than those that an earlier build could use.
     """
+    published = not wanted and model.weights_url is not None
     if wanted.startswith(("http://", "https://")):
         source, path = wanted, cache_file(wanted, published=False)
     elif wanted:
@@ -104,8 +110,10 @@ def resolve(
             f"{model.name} has no weights of its own", "Give WEIGHTS=file.pth or WEIGHTS=random."
         )
 
+    # What the user says wins.
+    expected = checksum.Expected(sha256) if sha256 else (checksum.read(path) if published else None)
     if source.startswith(("http://", "https://")) and not path.exists():
-        download(source, path, sha256, console)
+        download(source, path, expected, console)
     if not path.is_file():
         what = "are not a file" if path.exists() else "do not exist"
         own = path == model.bundled_file
@@ -114,17 +122,37 @@ def resolve(
             "They come with this repository: git status." if own else HOW_TO_PROCEED,
         )
     try:
-        digest = sha256_of(path)
+        digest = checksum.sha256_of(path)
     except OSError as error:
         raise WeightsError(
             f"cannot read {path}: {error.strerror or error}", "Check who may read it."
         ) from error
-    if sha256 and digest != sha256:
-        raise WeightsError(
-            f"{path} has sha256 {digest}, but WEIGHTS_SHA256 is {sha256}",
-            "Check the number; if the file is the wrong one, delete it and run this again.",
-        )
-    return Weights(source=source, path=path, sha256=digest)
+    if expected:
+        expected.check(digest, str(path))
+    return Weights(source=source, path=path, sha256=digest, published=published)
+
+
+def remember(weights: Weights, console: Console) -> None:
+    """Write down what published weights have, once they turned out to be the model's: no later build takes
+    others. Of a web page in the place of the file it would be the wrong thing to remember.
+
+    Args:
+        weights: that were loaded into the model.
+        console: says so where the checksum cannot be written.
+    """
+    if not weights.published:
+        return
+    with suppress(WeightsError):  # damaged; the user's own number stood in for it
+        if checksum.read(weights.path) == checksum.Expected(weights.sha256, checksum.file_of(weights.path)):
+            return
+    try:
+        checksum.write(weights.path, weights.sha256)
+    except OSError as error:
+        console.print(
+            f"the checksum of {weights.path} could not be kept ({error.strerror or error}): "
+            "a later build will not notice other weights in its place",
+            soft_wrap=True, markup=False, highlight=False,
+        )  # fmt: skip
 
 
 def load_state(path: Path) -> dict[str, Tensor]:

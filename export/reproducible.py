@@ -1,0 +1,102 @@
+"""What makes two builds of one model the same bytes: the time is SOURCE_DATE_EPOCH's, the order that of names.
+
+Compiled forms (``aoti``) stay different: oneDNN's descriptors of weights, which the compiler writes into the
+code as bytes, have parts in them that nobody has set.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shutil
+import time
+import zipfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+import torch
+
+from .errors import ExportError
+
+EPOCH_VARIABLE = "SOURCE_DATE_EPOCH"
+_LAST_SECOND = 4_354_819_199
+"""The end of 2107: a zip file can hold no later time..."""
+_FIRST_YEAR = 1980
+"""... and no earlier one than this year's beginning."""
+_MANIFEST = "MAR-INF/MANIFEST.json"
+_FILE_MODE = 0o100644
+_COPY_BYTES = 1 << 20
+# PyTorchFileWriter writes these itself, the last one from the contents of all others.
+_WRITTEN = frozenset({"version", ".data/version", ".data/serialization_id"})
+
+
+def build_time() -> datetime:
+    """When this build is made, to the second: SOURCE_DATE_EPOCH, or now where it is not set.
+
+    Raises:
+        ExportError: SOURCE_DATE_EPOCH is no number, or beyond what a zip file can hold.
+    """
+    epoch = os.environ.get(EPOCH_VARIABLE)
+    if not epoch:
+        return datetime.fromtimestamp(int(time.time()), UTC)
+    if not re.fullmatch(r"[0-9]{1,10}", epoch) or int(epoch) > _LAST_SECOND:
+        raise ExportError(
+            f"{EPOCH_VARIABLE}={epoch} is not a number of seconds from 0 to {_LAST_SECOND}",
+            "Leave it out, or use `date +%s`.",
+        )
+    return datetime.fromtimestamp(int(epoch), UTC)
+
+
+def repack(archive: Path, made: datetime) -> None:
+    """Write an archive anew with its entries in the order of their names, all of one time and mode; stored.
+
+    torch-model-archiver gives them the times at which it copied them, in the order of the folder, and writes
+    the time of day, in this machine's time zone, into its manifest.
+
+    Args:
+        archive: of torch-model-archiver; exchanged in one step. There must be space for another one.
+        made: what all times become, in UTC.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    stamp = made.timetuple()[:6] if made.year >= _FIRST_YEAR else (_FIRST_YEAR, 1, 1, 0, 0, 0)
+    copy = archive.with_name(f"{archive.name}.new")
+    with zipfile.ZipFile(archive) as old, zipfile.ZipFile(copy, "w", zipfile.ZIP_STORED) as new:
+        for entry in sorted(old.infolist(), key=lambda entry: entry.filename):
+            written = zipfile.ZipInfo(entry.filename, stamp)
+            written.create_system = 3  # Unix, wherever it is built
+            written.external_attr = _FILE_MODE << 16
+            if entry.filename == _MANIFEST:
+                manifest = json.loads(old.read(entry))
+                manifest["createdOn"] = made.strftime("%d/%m/%Y %H:%M:%S")
+                new.writestr(written, json.dumps(manifest, indent=2))
+                continue
+            written.file_size = entry.file_size  # decides now whether its header has room for 64 bits
+            with old.open(entry) as source, new.open(written, "w") as target:
+                shutil.copyfileobj(source, target, _COPY_BYTES)
+    copy.replace(archive)
+
+
+def without_paths(torchscript: IO[bytes]) -> bytes:
+    """A TorchScript file without the records that say where on the builder's disk each line of code stood.
+
+    Only tracebacks inside the model would show them.
+
+    Args:
+        torchscript: what `torch.jit.save` wrote.
+    """
+    torchscript.seek(0)
+    reader = torch._C.PyTorchFileReader(torchscript)
+    buffer = io.BytesIO()
+    writer = torch._C.PyTorchFileWriter(buffer)
+    writer.set_min_version(int(reader.get_record("version")))
+    for name in reader.get_all_records():
+        if name not in _WRITTEN and not name.endswith(".debug_pkl"):
+            record = reader.get_record(name)
+            writer.write_record(name, record, len(record))
+    writer.write_end_of_file()
+    return buffer.getvalue()
