@@ -12,7 +12,7 @@ from rich.console import Console
 
 from .apart import observe_apart
 from .case import LIMITS, SPEC, Case
-from .keep import keep
+from .keep import keep, write_outcomes
 from .loop import Loop, through
 from .store import Store
 
@@ -26,12 +26,17 @@ def main() -> int:
     parser.add_argument("--count", type=int, help="inputs, of all runs together")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--file", type=Path, help="this input alone")
+    parser.add_argument("--outcomes", action="store_true", help="write down those of tests/seeds/found anew")
     parser.add_argument("--keep", metavar="NAME", help="shrink --file and put it into tests/seeds/found")
     parser.add_argument(
         "--showing", default="", metavar="TEXT", help="of FFmpeg's messages, to stay with --keep"
     )
     given = parser.parse_args()
     console = Console(highlight=False, soft_wrap=True)
+    if given.outcomes:
+        with Sandbox(SPEC, LIMITS, 1) as sandbox:
+            write_outcomes(sandbox)
+        return 0
     if given.file is not None:
         with Sandbox(SPEC, LIMITS, 1) as sandbox:
             if given.keep:

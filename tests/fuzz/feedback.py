@@ -36,7 +36,7 @@ _VARYING = re.compile(
     r"""'[^']*'|"[^"]*"|\(.*|[^\x20-\x7e]+|\[[^\]]{1,16}\]|\b0x\w+|\b\w*\d\w*\b|tag \S+|AVCodecID \S+"""
 )
 """In FFmpeg's log: the numbers, names and bytes of one file."""
-_UNINVITED = frozenset(av.codecs_available - container.CODECS)
+_UNINVITED = frozenset(av.codecs_available - container.CODECS - set(container.CONTAINERS.split(",")))
 _OF_FORMATS = re.compile(r"Format|.*not on whitelist")
 """What a demuxer writes under a name that a decoder has too, or FFmpeg of a decoder that it did not open."""
 # What these write of a frame is its size and time, which are no behaviour.

@@ -10,7 +10,7 @@ from actionrec.sandbox import Sandbox
 from .apart import observe_apart
 from .case import Case
 from .loop import through
-from .seeds import COMMITTED
+from .seeds import COMMITTED, found
 from .shrink import shrink
 
 OUTCOMES = COMMITTED / "found" / "outcomes.json"
@@ -44,7 +44,11 @@ def keep(given: bytes, name: str, showing: str, sandbox: Sandbox) -> Path:
     small = shrink(given, keeps, _SECONDS) if showing else given
     path = OUTCOMES.with_name(f"{name}.bin")
     path.write_bytes(small)
-    outcomes = json.loads(OUTCOMES.read_text(encoding="utf-8"))
-    outcomes[name] = through(sandbox, Case.parse(small))
-    OUTCOMES.write_text(json.dumps(dict(sorted(outcomes.items())), indent=1) + "\n", encoding="utf-8")
+    write_outcomes(sandbox)
     return path
+
+
+def write_outcomes(sandbox: Sandbox) -> None:
+    """Write down what becomes of each input that is kept, where a change of it is meant."""
+    outcomes = {name: through(sandbox, Case.parse(given)) for name, given in found().items()}
+    OUTCOMES.write_text(json.dumps(outcomes, indent=1) + "\n", encoding="utf-8")
