@@ -241,6 +241,8 @@ def _launch(
     environment |= {"TEMP": str(temp_dir), "TMPDIR": str(temp_dir)}
     environment |= {"LOG_LOCATION": str(log_dir), "METRICS_LOCATION": str(log_dir)}
     environment |= {"CONSOLE_LEVEL": "info" if settings.console else "off"}
+    # So a worker knows whether others wait while it is at work on a long request.
+    environment |= {"ACTIONREC_MANAGEMENT_URL": config.management_url}
     if "OMP_WAIT_POLICY" not in environment:
         environment = BRIEF_SPIN | environment
     jvm_log = log_dir / "jvm.log"  # what it says before, or instead of, its own logs

@@ -5,7 +5,11 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import os
+import time
+import urllib.request
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +28,13 @@ logger = logging.getLogger(__name__)
 
 _SHARE_OF_TIMEOUT = 0.9
 """Of ``responseTimeout``, at which TorchServe kills a worker; what is not done by then gets an error."""
+_CLIENT_HEADER = "X-Actionrec-Client"
+"""Who asks: set by the front, which knows its clients, and passed on by no front that does not."""
+_OWN_HEADER = "X-Actionrec"
+"""Of each reply made here, so that a front can tell it from TorchServe's own."""
+_MANAGEMENT_VARIABLE = "ACTIONREC_MANAGEMENT_URL"
+"""Environment variable: where TorchServe says how many requests wait; without it nothing is known of them."""
+_RETRY_SECONDS = "1"
 
 
 class SlowFastHandler:
@@ -34,8 +45,8 @@ class SlowFastHandler:
 
         Args:
             context: TorchServe's, with ``system_properties["model_dir"]`` and ``["gpu_id"]``, and the archive's
-                ``model-config.yaml``: ``handler.sandbox``, ``batchSize`` (more are never decoded at once) and
-                ``responseTimeout``.
+                ``model-config.yaml``: ``handler.sandbox`` (true, false or ``require``), ``batchSize`` (more are
+                never decoded at once) and ``responseTimeout``.
         """
         properties = context.system_properties
         gpu = properties.get("gpu_id")
@@ -48,10 +59,11 @@ class SlowFastHandler:
             Path(properties["model_dir"]),
             device,
             open_clips=config.get("batchSize"),
-            sandbox=bool((config.get("handler") or {}).get("sandbox", True)),
+            sandbox=(config.get("handler") or {}).get("sandbox", True),
             answer_seconds=timeout and timeout * _SHARE_OF_TIMEOUT,
         )
         manifest = self.classifier.manifest
+        self._queue = _Queue(os.environ.get(_MANAGEMENT_VARIABLE, ""), manifest.name)
         described = self.classifier.describe()
         logger.info("Loaded %s %s: %s", manifest.name, manifest.version, described["serving"])
         logger.info("Decoding sandbox: %s", described["sandbox"])
@@ -64,33 +76,51 @@ class SlowFastHandler:
         """One reply a row, each with its own status; nothing is raised, which would fail the whole batch."""
         # TorchServe asks for a description by a header, which any client can send too: so row by row.
         asked = [context.get_request_header(index, "describe") == "True" for index in range(len(data))]
-        parsed = [None if asked[index] else self._parse(row) for index, row in enumerate(data)]
+        parsed = [None if asked[index] else self._parse(row, context, index) for index, row in enumerate(data)]
         requests = [request for request in parsed if isinstance(request, ClipRequest)]
-        answers = iter(self.classifier.classify(requests))
+        answers = iter(self.classifier.classify(requests, self._queue.somebody_waits))
         replies = []
         for index, request in enumerate(parsed):
-            if request is None:
-                replies.append(_json(self.classifier.describe()))
-                continue
-            answer = request if isinstance(request, ClipError) else next(answers)
-            if isinstance(answer, ClipError):
-                replies.append(self._refuse(answer, context, index))
-            else:
-                assert isinstance(request, ClipRequest)
-                replies.append(self._reply(answer, request, context, index))
+            context.set_response_content_type(index, "application/json")
+            context.set_response_header(index, _OWN_HEADER, "1")
+            answer = next(answers) if isinstance(request, ClipRequest) else request
+            replies.append(self._encoded(answer, request, context, index))
         return replies
 
-    def _parse(self, row: Mapping[str, Any]) -> ClipRequest | ClipError:
+    def _parse(self, row: Mapping[str, Any], context: Context, index: int) -> ClipRequest | ClipError:
         try:
             manifest = self.classifier.manifest
-            return parse_request(row, len(manifest.labels), manifest.limits)
+            request = parse_request(row, len(manifest.labels), manifest.limits)
+            return replace(request, client=context.get_request_header(index, _CLIENT_HEADER) or "")
         except ClipError as error:
             return error
         except Exception:
             logger.exception("A request could not be read")
             return ClipError("INTERNAL", 500, "The request could not be read.", "The service's log says more.")
 
-    def _reply(self, prediction: Prediction, request: ClipRequest, context: Context, index: int) -> bytes:
+    def _encoded(
+        self,
+        answer: Prediction | ClipError | None,
+        request: ClipRequest | ClipError | None,
+        context: Context,
+        index: int,
+    ) -> bytes:
+        """A row's reply. What cannot be encoded costs its own row its answer, and no other."""
+        try:
+            if answer is None:
+                return _json(self.classifier.describe())
+            if isinstance(answer, Prediction) and isinstance(request, ClipRequest):
+                reply = _json(self.classifier.reply(answer, request.top_k))
+                self._measure(answer, context, index)
+                return reply
+        except Exception:
+            logger.exception("A reply could not be made")
+            answer = ClipError("INTERNAL", 500, "The reply could not be made.", "The service's log says more.")
+        assert isinstance(answer, ClipError)
+        return self._refused(answer, context, index)
+
+    @staticmethod
+    def _measure(prediction: Prediction, context: Context, index: int) -> None:
         timings = prediction.timings_ms
         for name, value in (
             ("DecodeTime", timings.decode),
@@ -98,15 +128,45 @@ class SlowFastHandler:
             ("InferenceTime", timings.inference),
         ):
             context.metrics.add_time(name, value, index, "ms")
-        context.set_response_content_type(index, "application/json")
-        return _json(self.classifier.reply(prediction, request.top_k))
 
-    def _refuse(self, error: ClipError, context: Context, index: int) -> bytes:
+    @staticmethod
+    def _refused(error: ClipError, context: Context, index: int) -> bytes:
         context.set_response_status(error.status, HTTPStatus(error.status).phrase, index)
-        context.set_response_content_type(index, "application/json")
+        if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
+            context.set_response_header(index, "Retry-After", _RETRY_SECONDS)
         return _json({"error": error.to_dict(), "request_id": context.get_request_id(index)})
 
 
+class _Queue:
+    """What waits for this worker in TorchServe's queue.
+
+    Args:
+        management_url: of TorchServe's management API; empty: not known.
+        model: its name.
+    """
+
+    _LOOK_SECONDS = 0.25
+
+    def __init__(self, management_url: str, model: str) -> None:
+        self._url = f"{management_url}/models/{model}" if management_url else ""
+        self._looked = 0.0
+        self._waits = False
+
+    def somebody_waits(self) -> bool:
+        """Whether requests wait, as of the last quarter of a second."""
+        now = time.monotonic()
+        if self._url and now - self._looked > self._LOOK_SECONDS:
+            self._looked = now
+            try:
+                with urllib.request.urlopen(self._url, timeout=1) as reply:
+                    self._waits = any(each["jobQueueStatus"]["pendingRequests"] for each in json.load(reply))
+            except (OSError, ValueError, TypeError, KeyError) as error:
+                logger.warning("TorchServe does not say how many requests wait: %s", error)
+                self._waits = False
+        return self._waits
+
+
 def _json(value: Mapping[str, Any]) -> bytes:
-    # Bytes, since TorchServe would send a dict through json.dumps with an indent of 2.
-    return json.dumps(value, ensure_ascii=False).encode()
+    # Bytes, since TorchServe would send a dict through json.dumps with an indent of 2. A lone surrogate, which
+    # a request's text can have, has no bytes in UTF-8.
+    return json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace")

@@ -20,12 +20,13 @@ from actionrec.decode import Decoded, windows
 from actionrec.limits import Limits
 from actionrec.sampling import Selection
 from actionrec.sandbox import child as sandbox_child
+from actionrec.sandbox import zygote
 from actionrec.spec import ClipSpec
 
 
 def _window(spec: ClipSpec, number: int = 0) -> Decoded:
     frames = np.full((spec.num_frames, spec.crop, spec.crop, 3), number, dtype=np.int16)
-    return Decoded(frames, 0.0, 1.0, number, 30.0, 64, 48)
+    return Decoded(frames, 0.0, 1.0, number, 30.0, 64, 48, window=number)
 
 
 def _break(way: str) -> None:
@@ -43,12 +44,6 @@ def _break(way: str) -> None:
         os.write(out, b"\x08\x00\x00\x00not JSON")
     elif way == "huge":
         os.write(out, b"\xff\xff\xff\xff")
-    elif way == "lie":
-        text = b'{"window": {"start_seconds": "x", "warnings": []}}'
-        os.write(out, len(text).to_bytes(4, "little") + text)
-    elif way == "nan":
-        text = b'{"window": {"start_seconds": NaN}}'
-        os.write(out, len(text).to_bytes(4, "little") + text)
     elif way == "nothing":
         os.write(out, b"\x02\x00\x00\x00{}")
 
@@ -85,11 +80,31 @@ def _attempt(deed: str) -> None:
 
 
 def troubled_windows(
-    data: bytes, spec: ClipSpec, selection: Selection, limits: Limits, thread: Executor
+    data: bytes,
+    spec: ClipSpec,
+    selection: Selection,
+    limits: Limits,
+    thread: Executor,
+    opened: Callable[[], object],
 ) -> Iterator[Decoded]:
     """In the place of `decode.windows`."""
     if data.startswith(b"BREAK "):
         _break(data[6:].decode())
+    elif data.startswith(b"OPEN "):
+        opened()
+        _break(data[5:].decode())
+    elif data.startswith(b"SAY "):
+        opened()
+        for said in data[4:].split(b"\n"):
+            os.write(_sockets[0], len(said).to_bytes(4, "little") + said)
+        time.sleep(60)
+    elif data.startswith(b"STDERR "):
+        for _ in range(1000):
+            try:
+                os.write(2, data[7:])
+            except BlockingIOError:
+                break
+        os.abort()
     elif data.startswith(b"REFUSED? "):
         _attempt(data[9:].decode())
         thread.submit(_attempt, data[9:].decode()).result()
@@ -99,15 +114,15 @@ def troubled_windows(
             time.sleep(0.01)
             yield _window(spec, number)
     else:
-        yield from windows(data, spec, selection, limits, thread)
+        yield from windows(data, spec, selection, limits, thread, opened)
 
 
-class _Connection(sandbox_child._Connection):
+class _Connection(sandbox_child.Connection):
     def __init__(self, descriptor: int) -> None:
         _sockets.append(descriptor)
         super().__init__(descriptor)
 
 
 if __name__ == "__main__":
-    sandbox_child._Connection = _Connection  # type: ignore[misc]
-    sandbox_child.main(troubled_windows)
+    sandbox_child.Connection = _Connection  # type: ignore[misc]
+    zygote.main(troubled_windows)

@@ -16,7 +16,8 @@ class Ahead:
     No thread waits for the model: at `depth` views that nobody has taken it stops, and goes on when one is.
 
     Args:
-        views: what decodes, `decode.windows` for one; closed when it ends, fails or is no longer wanted.
+        decode: gives what decodes, `decode.windows` for one; closed when it ends, fails or is no longer
+            wanted. It is given what says whether somebody still waits, which a long step may ask.
         submit: has a step run in another thread, soon.
         depth: views to have ready, at least 1.
         tell: called after each step, in its thread.
@@ -24,24 +25,36 @@ class Ahead:
 
     def __init__(
         self,
-        views: Iterator[Decoded],
+        decode: Callable[[Callable[[], bool]], Iterator[Decoded]],
         submit: Callable[[Callable[[], None]], object],
         depth: int,
         tell: Callable[[], None],
     ) -> None:
-        self._views = views
+        self._closed = False
+        self._views = decode(lambda: self.wanted)
         self._submit = submit
         self._depth = depth
         self._tell = tell
         self._lock = threading.Lock()
         self._ready: deque[Decoded] = deque()
-        self._ended = self._closed = False
+        self._ended = False
         self._stepping = True
         self.error: Exception | None = None
         """Why there are no more views, where that is a failure; set before `done` is."""
         self.decode_ms = 0.0
         """Time spent decoding so far."""
         submit(self._step)
+
+    @property
+    def ready(self) -> bool:
+        """Whether a view is there for the model."""
+        with self._lock:
+            return bool(self._ready)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody waits for what is still to come."""
+        return not self._closed
 
     @property
     def done(self) -> bool:

@@ -25,11 +25,10 @@ import av
 from . import sampling
 from .container import Source
 from .decoded import Decoded
-from .errors import ClipError
 from .limits import DEFAULT_LIMITS, Limits
 from .packets import FarTrack, NearTrack, Track
 from .passes import Pass
-from .recognise import unreadable
+from .problems import problem, unreadable
 from .sampling import Selection
 from .spec import ClipSpec
 
@@ -40,7 +39,12 @@ Decoder = Callable[[bytes, ClipSpec, Selection, Limits], Iterator[Decoded]]
 
 
 def windows(
-    data: bytes, spec: ClipSpec, selection: Selection, limits: Limits, thread: Executor | None = None
+    data: bytes,
+    spec: ClipSpec,
+    selection: Selection,
+    limits: Limits,
+    thread: Executor | None = None,
+    opened: Callable[[], object] = bool,
 ) -> Iterator[Decoded]:
     """Decode the windows of a video that a request asks for, in one pass.
 
@@ -50,6 +54,7 @@ def windows(
         selection: which windows and crops.
         limits: what it may cost.
         thread: for the conversion of frames, with one thread; default: one of its own.
+        opened: called when the file is open and its streams are known.
 
     Yields:
         For each window, in order, one `Decoded` a crop, or one that is `missing` where the window's part of the
@@ -61,6 +66,7 @@ def windows(
     try:
         with ExitStack() as stack:
             source = stack.enter_context(Source(data, limits))
+            opened()
             thread = thread or stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="convert"))
             track: Track | None = None
             length = 0.0
@@ -120,14 +126,8 @@ def _check_count(chosen: sampling.Windows, selection: Selection, limits: Limits)
     most = limits.windows // selection.crops
     if chosen.count <= most:
         return
-    each = f" of {selection.crops} crops" if selection.crops > 1 else ""
-    message = f"The request makes {chosen.count} windows{each}; a request may have {most}."
+    values = {"windows": chosen.count, "crops": selection.crops, "most": most}
     if selection.stride_seconds is None:
-        raise ClipError("TOO_MANY_WINDOWS", 400, message, f"Choose views of at most {most}.")
+        raise problem("too_many_views", **values)
     span = (most - 1) * selection.stride_seconds + chosen.seconds
-    raise ClipError(
-        "TOO_MANY_WINDOWS",
-        400,
-        message,
-        f"Ask for {span:.3f} s at a time (start_seconds, end_seconds), or choose a larger stride_seconds.",
-    )
+    raise problem("too_long_a_timeline", seconds=span, **values)

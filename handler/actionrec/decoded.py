@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .errors import ClipWarning
+from .errors import ClipError, ClipWarning
+from .problems import missing, warning
 from .resize import Pixels, rounded
 from .spec import ClipSpec
 
@@ -46,7 +47,7 @@ class Decoded:
         return rounded(self.frames)
 
 
-def gap(spec: ClipSpec, window: int, start_seconds: float, end_seconds: float, reason: str) -> Decoded:
+def gap(spec: ClipSpec, window: int, start_seconds: float, end_seconds: float, reason: ClipError) -> Decoded:
     """A window that could not be decoded, and why."""
     return Decoded(
         frames=np.empty((0, spec.crop, spec.crop, 3), dtype=np.int16),
@@ -56,7 +57,7 @@ def gap(spec: ClipSpec, window: int, start_seconds: float, end_seconds: float, r
         source_fps=0.0,
         width=0,
         height=0,
-        warnings=(ClipWarning("WINDOW_MISSING", reason),),
+        warnings=(missing(reason),),
         window=window,
         missing=True,
     )
@@ -76,16 +77,15 @@ def warnings_of(
     """
     # The last frame of a clip may be shown for less than a frame's time: that is not a short clip.
     if covered_seconds < spec.window_seconds - 1.5 * frame_seconds:
-        yield ClipWarning(
-            "SHORT_WINDOW",
-            f"The window covers {covered_seconds:.3f} s of the {spec.window_seconds:.3f} s that the model was "
-            f"trained on; its {frames} frames were spread over {spec.num_frames}.",
+        yield warning(
+            "short_window",
+            covered_seconds=max(0.0, covered_seconds),
+            window_seconds=spec.window_seconds,
+            frames=frames,
+            num_frames=spec.num_frames,
         )
     elif frames < spec.num_frames:
-        yield ClipWarning(
-            "LOW_FRAME_RATE",
-            f"The window has {frames} frames ({1 / frame_seconds if frames > 1 else 0:.1f} a second); "
-            f"some stand for several of the model's {spec.num_frames}.",
-        )
+        rate = 1 / frame_seconds if frames > 1 else 0.0
+        yield warning("low_frame_rate", frames=frames, rate=rate, num_frames=spec.num_frames)
     if damaged:
-        yield ClipWarning("CORRUPT_FRAMES", f"{damaged} packets or frames of the window are damaged.")
+        yield warning("corrupt_frames", damaged=damaged)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from .errors import ClipError
+from .problems import problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +39,14 @@ class Limits:
     """Views of one request: windows x crops."""
     stride_seconds: float = 0.1
     """The smallest stride of a timeline. The less it is, the more frames are kept for windows to come."""
+    open_seconds: float = 1.5
+    """Of opening a file, until its first packet could be read: milliseconds are enough for an honest one. This
+    and the two that follow are seconds of a quiet machine (`sandbox.patience`), and are enforced in the
+    sandbox only: nothing but its end stops a decoder."""
     decode_seconds: float = 10.0
-    """Wall clock of decoding one window. Enforced in the sandbox only: nothing but its end stops a decoder."""
+    """Of decoding one window."""
     request_seconds: float = 30.0
-    """Wall clock of decoding all windows of a request; with a batch of them far below TorchServe's
-    ``responseTimeout``, past which it kills the worker. Enforced in the sandbox only."""
+    """Of opening a file and decoding all windows of a request."""
     memory_bytes: int = 1_610_612_736
     """What a decoding child may use beyond its start. Enforced in the sandbox only."""
 
@@ -69,27 +72,9 @@ class Limits:
             ClipError: 413 or 422.
         """
         if width * height > self.pixels:
-            raise self.too_large(f"Its frames are {width:,} x {height:,}:")
+            raise problem("too_many_pixels", width=width, height=height, most=self.pixels)
         if max(width, height) > self.aspect * min(width, height):
-            raise ClipError(
-                "UNUSUAL_SHAPE",
-                422,
-                f"A frame of {width:,} x {height:,} is more than {self.aspect} times as long in one direction.",
-                "Crop it to what is to be classified: ffmpeg -i input -vf crop=640:480 output.mp4",
-            )
-
-    def too_large(self, what: str) -> ClipError:
-        """The error for frames with too many pixels.
-
-        Args:
-            what: the message's beginning.
-        """
-        return ClipError(
-            "TOO_MANY_PIXELS",
-            413,
-            f"{what} more than {self.pixels:,} pixels.",
-            "Send a smaller one, the model sees it small anyway: ffmpeg -i input -vf scale=-2:480 output.mp4",
-        )
+            raise problem("unusual_shape", width=width, height=height, most=self.aspect)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Limits:

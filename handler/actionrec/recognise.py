@@ -1,9 +1,10 @@
-"""Bytes that cannot be opened as a video -> the error that says what they are."""
+"""What bytes are that cannot be opened as a video, and why a file cannot be read: names out of closed sets."""
 
 from __future__ import annotations
 
-from .errors import ClipError
+import av
 
+ACCEPTED = "MP4, MOV, MKV, WebM, AVI, MPEG-TS, FLV, WMV, Ogg or GIF"
 FFMPEG_LINE = "ffmpeg -i input -c:v libx264 output.mp4"
 REENCODE = f"It is damaged or cut short. Send it again, or re-encode it: {FFMPEG_LINE}"
 
@@ -43,35 +44,40 @@ _VIDEO = (
 )
 
 
-def unreadable(data: bytes, error: Exception) -> ClipError:
-    """The error for bytes that FFmpeg cannot open or read: 422 for a damaged video, 415 for anything else."""
-    if (kind := _recognise(data, _VIDEO)) is not None:
-        return ClipError(
-            "UNREADABLE_VIDEO",
-            422,
-            f"The {kind} file of {len(data):,} bytes cannot be read: {_reason(error)}.",
-            REENCODE,
-        )
-    if (kind := _recognise(data, _AUDIO)) is not None:
-        return no_video(f"The {len(data):,} bytes received are {kind}, which has no video stream.")
-    kind = _recognise(data[:64].lstrip(), _NOT_VIDEO)
-    return ClipError(
-        "NOT_A_VIDEO",
-        415,
-        f"The {len(data):,} bytes received are {kind or 'in no video format that is known here'}.",
-        "Send a video file: MP4, MOV, MKV, WebM, AVI, MPEG-TS, FLV, WMV, Ogg or GIF.",
-    )
+_UNKNOWN = "in no video format that is known here"
+_REASONS: dict[type[Exception], str] = {
+    av.InvalidDataError: "invalid data found when processing input",
+    av.EOFError: "end of file",
+    MemoryError: "it takes more memory than a video may",
+    av.PatchWelcomeError: "not yet implemented in FFmpeg",
+}
+_OTHER_REASON = "it cannot be taken apart"
+
+KINDS = frozenset(name for table in (_AUDIO, _NOT_VIDEO, _VIDEO) for _, _, name in table) | {_UNKNOWN}
+"""What bytes can be called."""
+REASONS = frozenset({*_REASONS.values(), _OTHER_REASON})
+"""Why a file cannot be read."""
 
 
-def no_video(message: str) -> ClipError:
-    """The error for a file without a video stream."""
-    return ClipError("NO_VIDEO_STREAM", 422, message, "Send a file with a video track.")
+def video_kind(data: bytes) -> str | None:
+    """The name of a video format, as the first bytes say it."""
+    return _recognise(data, _VIDEO)
+
+
+def sound_kind(data: bytes) -> str | None:
+    """The name of a sound format."""
+    return _recognise(data, _AUDIO)
+
+
+def other_kind(data: bytes) -> str:
+    """The name of something that is neither, in so many words where it is not known."""
+    return _recognise(data[:64].lstrip(), _NOT_VIDEO) or _UNKNOWN
+
+
+def reason(error: Exception) -> str:
+    """Why a file cannot be read, in one of the `REASONS`."""
+    return next((text for kind, text in _REASONS.items() if isinstance(error, kind)), _OTHER_REASON)
 
 
 def _recognise(data: bytes, table: tuple[tuple[int, bytes, str], ...]) -> str | None:
     return next((name for offset, magic, name in table if data[offset : offset + len(magic)] == magic), None)
-
-
-def _reason(error: Exception) -> str:
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return text[0].lower() + text[1:].rstrip(".")

@@ -46,6 +46,8 @@ class ClipRequest:
     """How many labels to return, best first."""
     selection: Selection = FIRST_WINDOW
     """Which part of it."""
+    client: str = ""
+    """Who asks, for fair shares; empty: not known, and somebody else than anybody else."""
 
 
 def parse_request(row: Mapping[str, Any], num_classes: int, limits: Limits = DEFAULT_LIMITS) -> ClipRequest:

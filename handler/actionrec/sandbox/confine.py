@@ -1,17 +1,18 @@
 """What a decoding child gives up before it sees a stranger's bytes. Linux; plain ctypes, no library.
 
-Each defence stands alone, and a kernel or a container may refuse some of them: what holds is reported, and
-shown by ``describe``. What a decoder needs afterwards is memory and the two descriptors that it was born with.
+The zygote gives up what it does not need to fork; a child is born without that, and gives up the rest. Each
+defence stands alone, and a kernel or a container may refuse some of them: what holds is reported, and shown by
+``describe``. What a decoder needs afterwards is memory and the descriptors that it was born with.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
-import platform
 import resource
 import signal
 import struct
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,8 @@ _CAPABILITY_VERSION_3 = 0x20080522
 # <linux/landlock.h>; these have the same numbers on every architecture.
 _LANDLOCK_CREATE_RULESET, _LANDLOCK_RESTRICT_SELF = 444, 446
 _LANDLOCK_VERSION = 1
+
+_CPU_GRACE_SECONDS = 5
 
 # What decoding and Python's own loop call: memory, the two descriptors, clocks, the end. Everything else is
 # refused: files, sockets, processes, threads, signals to others. A column for each architecture.
@@ -75,40 +78,71 @@ def die_with(parent: int) -> None:
         raise ProcessLookupError(f"parent {parent} is gone")
 
 
-def confine(
-    parent: int, memory_bytes: int, cpu_seconds: int, start_threads: Callable[[], object] = bool
-) -> dict[str, str]:
-    """Give up everything that decoding does not need. Call it when all is imported, and on one thread.
+Step = Callable[[], object]
+
+REQUIRED = ("no_new_privileges", "no_capabilities", "resource_limits", "dies_with_parent", "seccomp")
+"""Defences that ``sandbox: require`` insists on. The others are a second line: containers often refuse a
+network namespace, and old kernels have no Landlock; without system calls for them there is neither network nor
+file."""
+
+
+def confine_zygote(parent: int) -> dict[str, str]:
+    """Give up what children are to be born without. Call it when all is imported, and on one thread.
 
     Args:
         parent: process id of the parent, whose death is this process's.
-        memory_bytes: of address space, beyond what is in use now.
+
+    Returns:
+        defence -> ``on``, or why it could not be had.
+    """
+    _wait_for_one_thread()
+    return _taken(
+        {
+            "no_new_privileges": lambda: _prctl(_PR_SET_NO_NEW_PRIVS, 1),
+            "first_out_of_memory": _go_first,
+            "network_namespace": _leave_network,
+            "no_capabilities": _drop_capabilities,
+            "landlock": _no_files,
+            # After a change of credentials the kernel forgets it.
+            "dies_with_parent": lambda: die_with(parent),
+        }
+    )
+
+
+def confine_child(
+    parent: int, memory_bytes: int, cpu_seconds: int, start_threads: Step = bool
+) -> dict[str, str]:
+    """Give up everything else that decoding does not need.
+
+    Args:
+        parent: process id of the zygote, whose death is this process's.
+        memory_bytes: of address space, in all.
         cpu_seconds: of this process's whole life.
         start_threads: starts the threads that this process is to have; afterwards it can start none.
 
     Returns:
         defence -> ``on``, or why it could not be had.
     """
-    steps: dict[str, Callable[[], None]] = {
-        "no_new_privileges": lambda: _prctl(_PR_SET_NO_NEW_PRIVS, 1),
-        "first_out_of_memory": _go_first,
-        "network_namespace": _leave_network,
-        "no_capabilities": _drop_capabilities,
-        "landlock": _no_files,
-        "resource_limits": lambda: _limit(memory_bytes, cpu_seconds),
-        # After a change of credentials the kernel forgets it.
-        "dies_with_parent": lambda: die_with(parent),
-        "seccomp": _only_listed_syscalls,
-    }
-    _wait_for_one_thread()
-    # Read while files can still be read.
+    found = _taken(
+        {
+            "resource_limits": lambda: _limit(memory_bytes, cpu_seconds),
+            "dies_with_parent": lambda: die_with(parent),
+        }
+    )
+    # They inherit what was given up so far.
+    start_threads()
+    return found | _taken({"seccomp": _only_listed_syscalls})
+
+
+def address_space() -> int:
+    """What this process has of it now, in bytes."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    memory_bytes += pages * resource.getpagesize()
+    return pages * resource.getpagesize()
+
+
+def _taken(steps: dict[str, Step]) -> dict[str, str]:
     found = {}
     for name, step in steps.items():
-        if name == "seccomp":
-            # They inherit what was given up so far; a process of several threads cannot leave its namespaces.
-            start_threads()
         try:
             step()
             found[name] = "on"
@@ -157,20 +191,37 @@ def _no_files() -> None:
 
 
 def _limit(memory_bytes: int, cpu_seconds: int) -> None:
-    for limit, value in (
-        (resource.RLIMIT_AS, memory_bytes),
-        (resource.RLIMIT_CPU, cpu_seconds),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NOFILE, 0),  # no new ones; those that are open stay
+    for limit, soft, hard in (
+        (resource.RLIMIT_AS, memory_bytes, memory_bytes),
+        # At the soft one the kernel sends SIGXCPU, which says what it was for; at the hard one SIGKILL.
+        (resource.RLIMIT_CPU, cpu_seconds, cpu_seconds + _CPU_GRACE_SECONDS),
+        (resource.RLIMIT_FSIZE, 0, 0),
+        (resource.RLIMIT_CORE, 0, 0),
+        (resource.RLIMIT_NOFILE, 0, 0),  # no new ones; those that are open stay
     ):
-        resource.setrlimit(limit, (value, value))
+        # Whoever started the server may have set less, and more cannot be had.
+        _, most = resource.getrlimit(limit)
+        if most != resource.RLIM_INFINITY:
+            soft, hard = min(soft, most), min(hard, most)
+        resource.setrlimit(limit, (soft, hard))
+
+
+def _machine() -> str:
+    """What this program is made for: what the kernel says can be another name for it (``setarch``)."""
+    with Path(sys.executable).open("rb") as file:
+        head = file.read(20)
+    number = int.from_bytes(head[18:20], "little")
+    return next((name for name, of in _ELF_MACHINES.items() if of == number), f"ELF machine {number}")
+
+
+_ELF_MACHINES = {"x86_64": 62, "aarch64": 183}
+_MACHINE = _machine()
 
 
 def _only_listed_syscalls() -> None:
-    if platform.machine() not in _MACHINES:
-        raise OSError(0, f"no list of system calls for {platform.machine()}")
-    column, architecture, seccomp = _MACHINES[platform.machine()]
+    if _MACHINE not in _MACHINES:
+        raise OSError(0, f"no list of system calls for {_MACHINE}")
+    column, architecture, seccomp = _MACHINES[_MACHINE]
     allowed = [numbers[column] for numbers in _SYSCALLS.values()]
     # Classic BPF on struct seccomp_data {int nr; u32 arch; ...}: (code, jump if true, jump if false, value).
     load, equal, give = 0x20, 0x15, 0x06
@@ -182,7 +233,7 @@ def _only_listed_syscalls() -> None:
     header = struct.pack("@HP", len(program), ctypes.addressof(code))
     # For all threads, or for none: then it returns the number of one that it cannot be had for.
     if _check(_libc.syscall(seccomp, _SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_TSYNC, header)):
-        raise OSError(0, "not to be had for all threads")
+        raise OSError(0, "one of the threads cannot have it")
 
 
 def _prctl(option: int, *values: int | bytes) -> None:

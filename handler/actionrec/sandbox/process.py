@@ -1,94 +1,164 @@
-"""One decoding child as its worker sees it: the process, the socket, and the memory that both can see."""
+"""The zygote and its children as their worker sees them: processes, sockets, and the memory that both can
+see."""
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
+import json
 import mmap
 import os
-import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import fields
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..decode import Decoded
-from ..errors import ClipError, ClipWarning
 from ..limits import Limits
 from ..resize import Pixels
 from .wire import BrokenPeerError, Channel
+from .words import Words
 
-CHILD_MODULE = "actionrec.sandbox.child"
+ZYGOTE_MODULE = "actionrec.sandbox.zygote"
 
 # Seals: the memory's size stays what it is, or a child could take it away under the worker's hands.
 _F_ADD_SEALS, _SEAL_SEAL, _SEAL_SHRINK, _SEAL_GROW = 1033, 1, 2, 4
-_REAP_SECONDS = 10.0
+_CONTROL_SECONDS = 10.0
+"""Until the zygote must have answered: milliseconds on an idle machine."""
+_LOOK_SECONDS = 0.2
+"""The same, where its answer is not worth more time."""
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
-class Child:
-    """A started child.
+class Slot:
+    """Memory for the frames of one window, seen by the worker and by one child. Made once, used by child after
+    child."""
+
+    def __init__(self, size: int) -> None:
+        self.descriptor = os.memfd_create("frames", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(self.descriptor, size)
+        fcntl.fcntl(self.descriptor, _F_ADD_SEALS, _SEAL_SHRINK | _SEAL_GROW | _SEAL_SEAL)
+        self._memory = mmap.mmap(self.descriptor, size)
+
+    def frames(self, shape: tuple[int, ...]) -> Pixels:
+        """A copy of what lies in it.
+
+        Args:
+            shape: [T, H, W, 3]
+        """
+        count = int(np.prod(shape))
+        return np.frombuffer(self._memory, dtype=np.int16, count=count).reshape(shape).copy()
+
+    def clear(self) -> None:
+        """Take everything out of it: the next child decodes for somebody else."""
+        np.frombuffer(self._memory, dtype=np.uint8)[:] = 0
+
+    def close(self) -> None:
+        """Free the memory."""
+        self._memory.close()
+        os.close(self.descriptor)
+
+
+class Zygote:
+    """A started zygote. Thread-safe.
+
+    The kernel ends it with the *thread* that has made it, and its children with it.
 
     Args:
         module: what it runs.
-        window_bytes: of shared memory.
-        limits: memory that it may use.
-        cpu_seconds: of its whole life.
+        window_bytes: of shared memory for each child.
+        limits: what a child may use.
 
     Raises:
         OSError: the machine is out of processes, memory or descriptors.
     """
 
-    def __init__(self, module: str, window_bytes: int, limits: Limits, cpu_seconds: float) -> None:
-        self.busy_seconds = 0.0
-        """That were waited for it so far."""
-        descriptor = os.memfd_create("frames", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        ours, its = socket.socketpair()
+    def __init__(self, module: str, window_bytes: int, limits: Limits) -> None:
+        self._lock = threading.Lock()
+        self._asked = 0
+        self._control, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.words, errors = Words.pipe()
         try:
-            os.ftruncate(descriptor, window_bytes)
-            _seal(descriptor)
-            self._memory = mmap.mmap(descriptor, window_bytes, mmap.MAP_SHARED, mmap.PROT_READ)
-            self._channel = Channel(ours)
             self._process = subprocess.Popen(
                 [
                     # -P: no current directory among the places for modules. -S: they are all given.
                     *(sys.executable, "-P", "-S", "-m", module),
                     *("--socket", str(its.fileno())),
-                    *("--memory", str(descriptor)),
                     *("--memory-bytes", str(window_bytes)),
                     *("--parent", str(os.getpid())),
                     *("--address-space", str(limits.memory_bytes)),
-                    *("--cpu-seconds", str(int(cpu_seconds))),
+                    # Two threads, for as long as a request may take; by the clock it is stopped before that.
+                    *("--cpu-seconds", str(int(2 * limits.request_seconds) + 10)),
                 ],
                 env=_environment(),
-                pass_fds=(its.fileno(), descriptor),
+                pass_fds=(its.fileno(),),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                start_new_session=True,
+                stderr=errors,
+                # A process group of its own, for no signal of a terminal; not a session, whose share of the
+                # processor would be as large as the worker's, whatever its priority (sched_autogroup).
+                process_group=0,
             )
         except BaseException:
-            ours.close()
+            self._control.close()
+            self.words.close()
             raise
         finally:
             its.close()
-            os.close(descriptor)
+            os.close(errors)
         self.pid = self._process.pid
 
     def wait_until_ready(self, deadline: float) -> dict[str, str]:
-        """Wait for its first words: which defences hold.
+        """Wait for its first words: which defences it has.
 
         Raises:
             TimeoutError, ConnectionError: it does not say them.
         """
-        found = self._channel.receive(deadline).get("ready")
-        if not isinstance(found, dict):
-            raise BrokenPeerError("not ready")
-        return {str(name): str(value) for name, value in found.items()}
+        return _defences(self._receive(deadline))
+
+    def fork(self, slot: Slot) -> Child:
+        """A new child, which is not ready yet.
+
+        Raises:
+            OSError: it cannot be had; TimeoutError and ConnectionError: the zygote is of no use any more.
+        """
+        ours, its = socket.socketpair()
+        words, errors = Words.pipe()
+        try:
+            pid = self._ask("fork", 0, [its.fileno(), slot.descriptor, errors])
+            if not isinstance(pid, int):
+                raise OSError(f"no process could be forked: {pid}")
+        except BaseException:
+            ours.close()
+            words.close()
+            raise
+        finally:
+            its.close()
+            os.close(errors)
+        return Child(pid, self, Channel(ours), slot, words)
+
+    def reap(self, pid: int) -> int | None:
+        """The exit status of a child that has ended, negative for a signal; None: it has not, or nobody knows.
+
+        Until this has said it, no other process has the child's number.
+        """
+        with suppress(OSError):
+            status = self._ask("reap", pid)
+            return status if isinstance(status, int) else None
+        return None
+
+    def look(self, pid: int) -> bool:
+        """Whether a child is alive and not stopped; true also where the zygote does not say it soon."""
+        with suppress(OSError):
+            return bool(self._ask("look", pid, seconds=_LOOK_SECONDS))
+        return True
 
     def well(self) -> bool:
         """Whether it is alive and not stopped."""
@@ -98,55 +168,160 @@ class Child:
         except ChildProcessError:
             return False
 
-    def send(self, message: dict[str, Any], payload: bytes = b"", *, deadline: float) -> None:
-        """See `Channel.send`."""
-        self._channel.send(message, payload, deadline=deadline)
+    def how_it_ended(self) -> str:
+        """As `ending` says it; kills it where it is still alive."""
+        with suppress(subprocess.TimeoutExpired):
+            return ending(self._process.wait(1))
+        self.kill()
+        return "broke off"
 
-    def receive(self, deadline: float) -> dict[str, Any]:
-        """See `Channel.receive`."""
-        started = time.monotonic()
+    def kill(self) -> None:
+        """End it at once, also where it is stopped. Its children end with it."""
+        self._process.kill()
+
+    def reaped(self) -> bool:
+        """Whether its end has come and been seen."""
+        return self._process.poll() is not None
+
+    def close(self) -> None:
+        """Kill it and hang up; nobody waits for its end here."""
+        self.kill()
+        self._control.close()
+        self.words.close()
+
+    def _ask(
+        self, what: str, pid: int, descriptors: Sequence[int] = (), seconds: float = _CONTROL_SECONDS
+    ) -> object:
+        """Have the zygote do something.
+
+        Raises:
+            OSError: it does not answer in time, or is gone (TimeoutError, ConnectionError).
+        """
+        deadline = time.monotonic() + seconds
+        if not self._lock.acquire(timeout=seconds):
+            raise TimeoutError("the zygote is busy")
         try:
-            return self._channel.receive(deadline)
+            self._asked += 1
+            order = {"id": self._asked, "what": what, "pid": pid}
+            self._control.settimeout(seconds)
+            socket.send_fds(self._control, [json.dumps(order).encode()], descriptors)
+            while True:
+                answer = self._receive(deadline)
+                # One to an order before may come late.
+                if answer.get("id") == self._asked:
+                    return answer["answer"]
         finally:
-            self.busy_seconds += time.monotonic() - started
+            self._lock.release()
 
-    def frames(self, shape: tuple[int, ...]) -> Pixels:
-        """A copy of the window in the shared memory.
+    def _receive(self, deadline: float) -> dict[str, Any]:
+        self._control.settimeout(max(deadline - time.monotonic(), 0.001))
+        data = self._control.recv(4096)
+        if not data:
+            raise BrokenPeerError("closed")
+        answer: dict[str, Any] = json.loads(data)
+        return answer
+
+
+class Child:
+    """A child that a zygote has forked; it decodes one video.
+
+    Args:
+        pid: its process id, which no other process gets before `Zygote.reap` has said that it ended.
+        zygote: that forked it.
+        channel: the socket.
+        slot: where its frames lie.
+        words: its standard error.
+    """
+
+    def __init__(self, pid: int, zygote: Zygote, channel: Channel, slot: Slot, words: Words) -> None:
+        self.pid = pid
+        self.zygote = zygote
+        self.slot = slot
+        self.words = words
+        self._channel = channel
+        self._status: int | None = None
+        clock = ctypes.c_int()
+        self._clock = None if _libc.clock_getcpuclockid(pid, ctypes.byref(clock)) else clock.value
+        self.send = channel.send
+        self.receive = channel.receive
+
+    def wait_until_ready(self, deadline: float) -> dict[str, str]:
+        """Wait for its first words: which defences it has.
+
+        Raises:
+            TimeoutError, ConnectionError: it does not say them.
+        """
+        return _defences(self.receive(deadline))
+
+    def well(self) -> bool:
+        """Whether it is alive and not stopped, as far as can be known."""
+        return self.zygote.look(self.pid)
+
+    def cpu_seconds(self) -> float:
+        """That its threads have used so far; 0 where that cannot be known."""
+        with suppress(OSError):
+            return time.clock_gettime(self._clock) if self._clock is not None else 0.0
+        return 0.0
+
+    def step_back(self, nice: int) -> None:
+        """Let others go first from now on.
 
         Args:
-            shape: that it must have, [T, H, W, 3].
+            nice: from 0 to 19, as of the command.
         """
-        count = int(np.prod(shape))
-        return np.frombuffer(self._memory, dtype=np.int16, count=count).reshape(shape).copy()
+        # Linux keeps it for each thread.
+        with suppress(OSError):
+            for task in Path(f"/proc/{self.pid}/task").iterdir():
+                os.setpriority(os.PRIO_PROCESS, int(task.name), nice)
 
     def kill(self) -> None:
         """End it at once; also where it is stopped."""
-        self._process.kill()
+        # It ends with its zygote, and then its number may be another process's.
+        if self._status is None and not self.zygote.reaped():
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
 
-    def how_it_ended(self) -> str:
-        """``killed by SIGSEGV`` and the like; kills it where it is still alive."""
+    def how_it_ended(self, patience_seconds: float = 1.0) -> int | None:
+        """Its exit status, negative for a signal; None where it is still alive, and then it is killed."""
         # A closed socket is seen before the end of the process is.
-        try:
-            code = self._process.wait(1)
-        except subprocess.TimeoutExpired:
+        deadline = time.monotonic() + patience_seconds
+        while not self.ended() and time.monotonic() < deadline and self.zygote.well():
+            time.sleep(0.005)
+        if self._status is None:
             self.kill()
-            return "broke off"
-        if code == -signal.SIGXCPU:
-            return "used up its CPU time"
-        return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        return self._status
 
-    def close(self) -> None:
-        """Kill it, wait for its end, and free what it had."""
-        self.kill()
-        try:
-            self._process.wait(_REAP_SECONDS)
-        finally:
-            self._channel.close()
-            self._memory.close()
+    def ended(self) -> bool:
+        """Whether its end has been seen."""
+        if self._status is None:
+            self._status = self.zygote.reap(self.pid)
+        return self._status is not None
+
+    def hang_up(self) -> None:
+        """Close what this side has of it, but for its slot."""
+        self._channel.close()
+        self.words.close()
 
 
-def _seal(descriptor: int) -> None:
-    fcntl.fcntl(descriptor, _F_ADD_SEALS, _SEAL_SHRINK | _SEAL_GROW | _SEAL_SEAL)
+def ending(status: int) -> str:
+    """``was ended by SIGSEGV`` and the like.
+
+    Args:
+        status: exit status, negative for a signal.
+    """
+    if status >= 0:
+        return f"ended with exit code {status}"
+    try:
+        return f"was ended by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was ended by signal {-status}"
+
+
+def _defences(message: dict[str, Any]) -> dict[str, str]:
+    found = message.get("ready")
+    if not isinstance(found, dict):
+        raise BrokenPeerError("not ready")
+    return {str(name): str(value) for name, value in found.items()}
 
 
 def _environment() -> dict[str, str]:
@@ -163,49 +338,3 @@ def _environment() -> dict[str, str]:
         # An arena of its own for the second thread would take 64 MB of the address space that a child may have.
         "MALLOC_ARENA_MAX": "1",
     }
-
-
-_KINDS: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
-# Name -> kind of each plain value of a window; a field of another kind fails here, when this is imported.
-_VALUES = {f.name: _KINDS[str(f.type)] for f in fields(Decoded) if f.name not in ("frames", "warnings", "cuts")}
-
-
-def decoded_from(
-    values: object, frames: Callable[[tuple[int, ...]], Pixels], shape: tuple[int, ...]
-) -> Decoded:
-    """A window from what a child says of it, every value of the kind that it must be.
-
-    Args:
-        values: what it says.
-        frames: takes a shape and copies so many pixels out of the shared memory.
-        shape: of a window's frames, [T, H, W, 3]; one that is missing has none.
-
-    Raises:
-        BrokenPeerError: no honest child says that.
-    """
-    if not isinstance(values, Mapping):
-        raise BrokenPeerError("a window that is none")
-    try:
-        found: dict[str, Any] = {name: kind(values[name]) for name, kind in _VALUES.items()}
-        warnings = tuple(ClipWarning(str(w["code"]), str(w["message"])) for w in values["warnings"])
-        cuts = tuple(float(seconds) for seconds in values["cuts"])
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise BrokenPeerError(f"a window that is none: {error!r}") from error
-    if found["missing"]:
-        shape = (0, *shape[1:])
-    return Decoded(frames=frames(shape), warnings=warnings, cuts=cuts, **found)
-
-
-def error_from(values: object) -> ClipError:
-    """A ClipError from what a child says of it.
-
-    Raises:
-        BrokenPeerError: no honest child says that.
-    """
-    try:
-        code, status, message, hint = (values[k] for k in ("code", "status", "message", "hint"))  # type: ignore[index]
-    except (KeyError, TypeError) as error:
-        raise BrokenPeerError(f"an error that is none: {error!r}") from error
-    if not (isinstance(code, str) and re.fullmatch("[A-Z_0-9]{1,40}", code) and status in range(400, 500)):
-        raise BrokenPeerError("an error that is none")
-    return ClipError(code, int(status), str(message), str(hint))

@@ -39,7 +39,8 @@ def parse(text: bytes) -> dict[str, Any]:
     try:
         message = json.loads(text, parse_constant=refuse)
     except (ValueError, RecursionError) as error:
-        raise BrokenPeerError(f"not a message: {error}") from error
+        # The error's own words would have the peer's bytes in them.
+        raise BrokenPeerError("not a message") from error
     if not isinstance(message, dict):
         raise BrokenPeerError("not a message: no object")
     return message
@@ -62,6 +63,7 @@ class Channel:
 
     def __init__(self, end: socket.socket) -> None:
         self._socket = end
+        self._received = bytearray()
 
     def send(self, message: dict[str, Any], payload: bytes = b"", *, deadline: float) -> None:
         """Send a message and the bytes that go with it.
@@ -77,23 +79,26 @@ class Channel:
             self._socket.sendall(payload)
 
     def receive(self, deadline: float) -> dict[str, Any]:
-        """The next message.
+        """The next message. After a TimeoutError it may be called again, and nothing is lost.
 
         Raises:
             TimeoutError: none came.
             ConnectionError: the peer is gone, or what came is no message.
         """
-        return parse(self._read(length_of(self._read(_LENGTH.size, deadline)), deadline))
+        self._fill(_LENGTH.size, deadline)
+        end = _LENGTH.size + length_of(bytes(self._received[: _LENGTH.size]))
+        self._fill(end, deadline)
+        text = bytes(self._received[_LENGTH.size : end])
+        del self._received[:end]
+        return parse(text)
 
-    def _read(self, count: int, deadline: float) -> bytes:
-        data = bytearray()
-        while len(data) < count:
+    def _fill(self, count: int, deadline: float) -> None:
+        while len(self._received) < count:
             self._until(deadline)
-            part = self._socket.recv(count - len(data))
+            part = self._socket.recv(count - len(self._received))
             if not part:
                 raise BrokenPeerError("closed")
-            data += part
-        return bytes(data)
+            self._received += part
 
     def _until(self, deadline: float) -> None:
         # Not 0, which would mean not to wait at all, even for what is there already.

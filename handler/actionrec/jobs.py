@@ -1,0 +1,167 @@
+"""Requests on their way, and those that were put aside."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from .ahead import Ahead
+from .decoded import Decoded
+from .errors import ClipError
+from .request import ClipRequest
+from .result import Prediction, Timings, WindowScores
+from .runtime import Scores
+
+logger = logging.getLogger(__name__)
+
+_KEPT_SECONDS = 30.0
+"""That the work on a request goes on after it was put aside, if it does not come again."""
+
+
+@dataclass(slots=True)
+class Job:
+    """A request on its way."""
+
+    request: ClipRequest
+    views: Ahead
+    taken: int = 0
+    """Views that the model was given so far."""
+    transform_ms: float = 0.0
+    inference_ms: float = 0.0
+    error: ClipError | None = None
+    """Why there is no answer, where that is not decoding's doing."""
+    windows: dict[int, tuple[Decoded, list[Scores]]] = field(default_factory=dict)
+    """Number of a window -> where it is from, without frames, and the scores of its crops."""
+
+    def take(self) -> Decoded | None:
+        """The next view for the model; None where none is ready."""
+        while (view := self.views.take()) is not None:
+            if not view.missing:
+                self.taken += 1
+                return view
+            self.windows[view.window] = (_without_frames(view), [])
+        return None
+
+    def add(self, view: Decoded, scores: Scores) -> None:
+        """Note what the model says of a view."""
+        self.windows.setdefault(view.window, (_without_frames(view), []))[1].append(scores)
+
+    def fail(self, error: ClipError) -> None:
+        """Give the job up with an error."""
+        self.error = error
+        self.views.close()
+
+    @property
+    def done(self) -> bool:
+        """Whether `result` has its answer."""
+        return self.error is not None or self.views.done
+
+    @property
+    def late(self) -> bool:
+        """Whether it has had its turn at the model, or is not ready for it."""
+        return self.taken > 0 or not self.views.ready
+
+    def result(self) -> Prediction | ClipError:
+        """When all is done: the answer, or why there is none."""
+        error = self.error or self.views.error
+        if isinstance(error, ClipError):
+            return error
+        found = [self.windows[number] for number in sorted(self.windows)]
+        if error is not None or not any(rows for _, rows in found):
+            logger.error("Decoding failed in a way that is not known", exc_info=error)
+            return internal("The clip could not be decoded.")
+        return Prediction(
+            windows=tuple(
+                WindowScores(clip, np.mean(rows, axis=0, dtype=np.float32) if rows else None)
+                for clip, rows in found
+            ),
+            crops=self.request.selection.crops,
+            timeline=self.request.selection.stride_seconds is not None,
+            timings_ms=Timings(self.views.decode_ms, self.transform_ms, self.inference_ms),
+        )
+
+
+class Aside:
+    """Jobs that were put aside, since others would have waited for them: the same request, sent again, goes on
+    with its job. Thread-safe.
+
+    Args:
+        places: jobs at once; one client has half of them at most. Beyond that the oldest are given up.
+    """
+
+    def __init__(self, places: int) -> None:
+        self._places = places
+        self._lock = threading.Lock()
+        self._jobs: OrderedDict[str, tuple[Job, float]] = OrderedDict()
+
+    def put(self, job: Job) -> None:
+        """Put a job aside."""
+        with self._lock:
+            same, _ = self._jobs.pop(_key(job.request), (None, 0.0))
+            self._jobs[_key(job.request)] = (job, time.monotonic())
+        if same is not None:
+            same.views.close()
+        self._clear_up()
+
+    def take(self, request: ClipRequest) -> Job | None:
+        """The job of a request that was put aside before, if it is still there."""
+        with self._lock:
+            if not self._jobs:  # nearly always: then there is nothing to compute a hash for
+                return None
+            job, _ = self._jobs.pop(_key(request), (None, 0.0))
+            return job
+
+    def running(self) -> list[Job]:
+        """The jobs whose views are still to come, the oldest first."""
+        self._clear_up()
+        with self._lock:
+            return [job for job, _ in self._jobs.values() if not job.done]
+
+    def close(self) -> None:
+        """Give up all."""
+        self._clear_up(everything=True)
+
+    def _clear_up(self, *, everything: bool = False) -> None:
+        """Give up those that are too old or too many."""
+        with self._lock:
+            newest_first = list(reversed(self._jobs.items()))
+            kept: dict[str, int] = {}
+            for place, (key, (job, since)) in enumerate(newest_first):
+                client = job.request.client
+                kept[client] = kept.get(client, 0) + 1
+                greedy = client and kept[client] > max(1, self._places // 2)
+                old = time.monotonic() - since > _KEPT_SECONDS
+                if everything or place >= self._places or greedy or old:
+                    del self._jobs[key]
+                    job.views.close()
+
+
+def still_working() -> ClipError:
+    """The answer to a request that is put aside."""
+    return ClipError(
+        "STILL_WORKING",
+        503,
+        "The work on this request takes longer than others can wait for it, and goes on.",
+        "Send the same request again in a second: it goes on from where it is.",
+    )
+
+
+def internal(message: str) -> ClipError:
+    """The answer where the service is at fault."""
+    return ClipError("INTERNAL", 500, message, "This is the service's fault; its log says more.")
+
+
+def _key(request: ClipRequest) -> str:
+    """The same for the same bytes, options and client."""
+    digest = hashlib.sha256(request.video).hexdigest()
+    return f"{digest} {request.selection} {request.client}"
+
+
+def _without_frames(view: Decoded) -> Decoded:
+    return replace(view, frames=view.frames[:0].copy())

@@ -1,0 +1,74 @@
+"""How long a child may take: its time budgets, in seconds of a machine that has nothing else to do.
+
+A second of the child's CPU time counts as one, a second by the clock as a quarter at least: so a busy machine
+does not refuse what a quiet one answers, and a child that does nothing is not waited for much longer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from .process import Child
+
+_STEP_SECONDS = 0.05
+"""Between two looks at the child's CPU time."""
+_IDLE_SHARE = 4
+"""Seconds by the clock that count as one where the child uses no CPU time."""
+
+
+class NotWantedError(Exception):
+    """Nobody waits for the child any more."""
+
+
+class Patience:
+    """Waits for a child's messages.
+
+    Args:
+        child: that is at work.
+        seconds: that all waits together may take.
+        wanted: whether anybody still waits.
+    """
+
+    def __init__(self, child: Child, seconds: float, wanted: Callable[[], bool]) -> None:
+        self._child = child
+        self._left = seconds
+        self._wanted = wanted
+        self._nice = 0
+
+    def receive(self, seconds: float, slow_seconds: float, nice: int) -> dict[str, Any]:
+        """The next message.
+
+        Args:
+            seconds: that this wait may take.
+            slow_seconds: then the child has to let others go first, for the rest of its life...
+            nice: ... by so much, as `Child.step_back` has it.
+
+        Raises:
+            TimeoutError: none came in time; `str` of it says which time was up.
+            ConnectionError: the child is gone, or says what it must not.
+            NotWantedError: nobody waits any more.
+        """
+        began, cpu_began = time.monotonic(), self._child.cpu_seconds()
+
+        def spent() -> float:
+            clock = time.monotonic() - began
+            return min(clock, max(self._child.cpu_seconds() - cpu_began, clock / _IDLE_SHARE))
+
+        try:
+            while True:
+                with suppress(TimeoutError):
+                    return self._child.receive(time.monotonic() + _STEP_SECONDS)
+                if not self._wanted():
+                    raise NotWantedError
+                if spent() >= seconds:
+                    raise TimeoutError(f"a step took more than {seconds:g} s")
+                if spent() >= self._left:
+                    raise TimeoutError("all steps together took too long")
+                if spent() >= slow_seconds and nice > self._nice:
+                    self._nice = nice
+                    self._child.step_back(nice)
+        finally:
+            self._left -= spent()

@@ -1,0 +1,129 @@
+"""What a worker believes of a decoding child: values of the kinds and in the ranges that an honest child says.
+
+A child may have been taken over by the video that it decodes. So a window is taken apart value by value, an
+error is a key and values from which the words are made here (`problems`), and windows come in order and are
+not too many.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+from ..decode import Decoded
+from ..limits import Limits
+from ..problems import error_from_wire, warning_from_wire
+from ..resize import Pixels
+from ..sampling import Selection
+from ..spec import ClipSpec
+from .wire import BrokenPeerError
+from .words import safe_lines
+
+_WARNINGS = 8
+"""Of one window; an honest one has three at most."""
+_FPS = 1e9
+_SIDE = 65_535
+_NAMES = {field.name for field in fields(Decoded)} - {"frames"}
+
+
+class Answers:
+    """The answers of one child to one request.
+
+    Args:
+        spec, selection, limits: of the request.
+    """
+
+    def __init__(self, spec: ClipSpec, selection: Selection, limits: Limits) -> None:
+        self._spec = spec
+        self._crops = selection.crops
+        self._most_windows = limits.windows // selection.crops
+        self._frames = limits.frames
+        # A window may begin at the last second that can be asked for.
+        self._seconds = limits.seconds + limits.seconds
+        self._next = (0, 0)
+
+    def window(self, said: object, frames: Callable[[tuple[int, ...]], Pixels]) -> Decoded:
+        """A window from what the child says of it.
+
+        Args:
+            said: what it says.
+            frames: takes a shape and copies so many pixels out of the shared memory.
+
+        Raises:
+            BrokenPeerError: no honest child says that.
+        """
+        if not isinstance(said, dict) or said.keys() != _NAMES:
+            raise BrokenPeerError("a window with other fields")
+        whole, seconds = self._whole, self._number
+        missing = said["missing"]
+        if type(missing) is not bool:
+            raise BrokenPeerError("a window of another kind")
+        window, crop = whole(said["window"], self._most_windows - 1), whole(said["crop"], self._crops - 1)
+        if (window, crop) != self._next:
+            raise BrokenPeerError("a window out of turn")
+        last = missing or crop == self._crops - 1
+        self._next = (window + 1, 0) if last else (window, crop + 1)
+        cuts, warnings = said["cuts"], said["warnings"]
+        if not isinstance(cuts, list) or len(cuts) > self._spec.num_frames:
+            raise BrokenPeerError("cuts of another kind")
+        if not isinstance(warnings, list) or len(warnings) > _WARNINGS:
+            raise BrokenPeerError("warnings of another kind")
+        side = self._spec.crop
+        shape = (0 if missing else self._spec.num_frames, side, side, 3)
+        try:
+            return Decoded(
+                frames=frames(shape),
+                start_seconds=seconds(said["start_seconds"], self._seconds),
+                end_seconds=seconds(said["end_seconds"], self._seconds),
+                source_frames=whole(said["source_frames"], self._frames),
+                source_fps=seconds(said["source_fps"], _FPS),
+                width=whole(said["width"], _SIDE),
+                height=whole(said["height"], _SIDE),
+                warnings=tuple(map(warning_from_wire, warnings)),
+                cuts=tuple(seconds(cut, self._seconds) for cut in cuts),
+                window=window,
+                crop=crop,
+                missing=missing,
+            )
+        except ValueError as error:
+            raise BrokenPeerError(f"a window that cannot be: {error}") from error
+
+    def failure(self, message: dict[str, Any]) -> Exception:
+        """The error that the child says it has met: a ClipError, or a RuntimeError for one that it does not
+        know.
+
+        Raises:
+            BrokenPeerError: no honest child says that.
+        """
+        if message.keys() == {"error"}:
+            try:
+                return error_from_wire(message["error"])
+            except ValueError as error:
+                raise BrokenPeerError(f"an error that cannot be: {error}") from error
+        if message.keys() == {"internal"} and isinstance(message["internal"], str):
+            lines = "\n".join(f"  | {line}" for line in safe_lines(message["internal"]))
+            return RuntimeError(f"in a decoding child:\n{lines}")
+        raise BrokenPeerError("an unknown message")
+
+    def check_end(self) -> None:
+        """Make sure that the child may be done now.
+
+        Raises:
+            BrokenPeerError: it has given nothing, or not all crops of a window.
+        """
+        if self._next[0] == 0 or self._next[1] != 0:
+            raise BrokenPeerError("an end out of turn")
+
+    @staticmethod
+    def _whole(value: object, most: int) -> int:
+        if type(value) is not int or not 0 <= value <= most:
+            raise BrokenPeerError("a number that cannot be")
+        return value
+
+    @staticmethod
+    def _number(value: object, most: float) -> float:
+        if type(value) is not float or not math.isfinite(value) or not 0 <= value <= most:
+            raise BrokenPeerError("a number that cannot be")
+        return value

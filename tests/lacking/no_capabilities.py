@@ -1,0 +1,6 @@
+"""Without `no_capabilities`."""
+
+from tests.lacking import without
+
+if __name__ == "__main__":
+    without("_drop_capabilities")
