@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Policy:
-    """All in seconds but `attempts` and `spacing`. On an idle machine each fault is over within 15 s."""
+    """Seconds, and some counts. On an idle machine each fault is over within 15 s."""
 
     poll: float = 1.0
     """Between two looks."""
@@ -29,6 +29,8 @@ class Policy:
     """Without an answer to the probe, a right answer to anyone else, or CPU time used by a worker."""
     probe_deadline: float = 150.0
     """For the probe's answer while there are signs of life: TorchServe's own limit of 120 s comes first."""
+    looks: int = 3
+    """So many at least must find the same silence: on a machine with too much to do they take longer."""
     attempts: int = 3
     """Failed probes, of the last twice as many, before a model gets new workers."""
     first_retry: float = 5.0

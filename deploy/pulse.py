@@ -14,6 +14,8 @@ import psutil
 
 AT_WORK = 0.02
 """Of one core. A worker without a request uses less than a thousandth, one that computes or decodes a core."""
+_EAGER = (psutil.STATUS_RUNNING, psutil.STATUS_DISK_SLEEP)
+"""It computes, or waits for a CPU or a disk that others use."""
 _STOPPED = (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
 
 
@@ -36,7 +38,7 @@ class Pulse:
         now = time.monotonic()
         try:
             status = self.process.status()
-            spent = _cpu_seconds(self.process)
+            spent, eager = _family(self.process)
         except psutil.NoSuchProcess:
             return  # whether it is there is for others to see
         except (psutil.Error, OSError):
@@ -45,8 +47,7 @@ class Pulse:
         gap, self._felt = now - self._felt, now
         before, self._cpu_seconds = self._cpu_seconds, spent
         # The sum falls when a child is gone that nobody has waited for yet.
-        moved = before is None or abs(spent - before) >= AT_WORK * gap
-        if moved or status == psutil.STATUS_DISK_SLEEP:
+        if eager or before is None or abs(spent - before) >= AT_WORK * gap:
             self.worked = now
         if status not in _STOPPED:
             self.stopped_since, self.continued = None, False
@@ -74,12 +75,25 @@ class Pulse:
             return  # gone, or not ours; what stays wrong is seen at the next look
 
 
-def _cpu_seconds(process: psutil.Process) -> float:
-    """That the process and all its descendants have used, those that are gone included."""
-    spent = float(sum(process.cpu_times()[:4]))  # user, system, and the same of children that were reaped
+def _family(process: psutil.Process) -> tuple[float, bool]:
+    """CPU seconds that the process and all its descendants, gone ones too, have used; whether one wants more.
+
+    Raises:
+        psutil.Error: the process itself is gone or may not be looked at.
+    """
+    spent, eager = _member(process)
     for child in process.children(recursive=True):
         try:
-            spent += sum(child.cpu_times()[:4])
+            of_child, child_eager = _member(child)
         except psutil.NoSuchProcess:
             continue
-    return spent
+        spent, eager = spent + of_child, eager or child_eager
+    return spent, eager
+
+
+def _member(process: psutil.Process) -> tuple[float, bool]:
+    with process.oneshot():
+        times = process.cpu_times()
+        # With what its children used that it has waited for.
+        spent = float(times.user + times.system + times.children_user + times.children_system)
+        return spent, process.status() in _EAGER

@@ -79,6 +79,7 @@ class Supervisor:
     _models: dict[str, Watched] = field(default_factory=dict)
     _jvm: Pulse | None = None
     _heard: float = field(default_factory=time.monotonic)
+    _silent_looks: int = 0
     _restarts: BackOff = field(init=False)
 
     def __post_init__(self) -> None:
@@ -120,11 +121,13 @@ class Supervisor:
             now = time.monotonic()
             idle = now - self._jvm.worked > self.policy.silence
             silent = now - self._heard
-            if silent > (self.policy.silence if idle else self.policy.silence_at_work):
+            self._silent_looks += 1
+            limit = self.policy.silence if idle else self.policy.silence_at_work
+            if silent > limit and self._silent_looks >= self.policy.looks:
                 reason = f"no answer from the management API for {silent:.0f} s ({error})"
                 self._restart(state, reason, patience_seconds=0.0)
             return
-        self._heard = time.monotonic()
+        self._heard, self._silent_looks = time.monotonic(), 0
         for model in models:
             self._look_at(model, state)
 
@@ -244,7 +247,7 @@ class Supervisor:
             raise
         finally:
             self._restarts.tried(time.monotonic())
-            self._heard = time.monotonic()
+            self._heard, self._silent_looks = time.monotonic(), 0
             for watched in self._models.values():
                 watched.short = False
                 watched.begin_anew()

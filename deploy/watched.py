@@ -43,7 +43,8 @@ class Watched:
     _probe: Probe | None = None
     _next_probe: float = 0.0
     _quiet_since: float | None = None
-    """Since when the probe finds a full queue, or waits."""
+    """Since when the probe finds a full queue, or waits, without a sign of life."""
+    _quiet_looks: int = 0
     _results: deque[bool] = field(init=False)
     _took: float = 0.0
     """Seconds, of the last probe."""
@@ -127,8 +128,8 @@ class Watched:
         self._quiet_since = None
         self._results.append(finding.answer is Answer.RIGHT)
         failed, probes = self._results.count(False), len(self._results)
-        if failed:  # look closer
-            self._next_probe = now + self._took
+        if failed:  # look closer: at each look, where a prediction takes no longer than that
+            self._next_probe = now + max(0.0, self._took - self.policy.poll)
         else:
             self._next_probe = now + max(self.policy.probe, self.policy.spacing * self._took)
             if probes >= self.policy.attempts:
@@ -161,11 +162,14 @@ class Watched:
     def _without_life(self, reason: str) -> str:
         """The reason, where for long nobody got a right answer and no worker has been at work."""
         now = time.monotonic()
-        self._quiet_since = self._quiet_since or now
-        life = max(self._quiet_since, self._right, self._worked())
-        if now - life <= self.policy.stuck:
+        if self._quiet_since is None or max(self._right, self._worked()) > self._quiet_since:
+            self._quiet_since, self._quiet_looks = now, 0
             return ""
-        return f"{reason}, no right answer to others and no worker at work for {now - life:.1f} s"
+        self._quiet_looks += 1
+        seconds = now - self._quiet_since
+        if seconds < self.policy.stuck or self._quiet_looks < self.policy.looks:
+            return ""
+        return f"{reason}, no right answer to others and no worker at work for {seconds:.1f} s"
 
     def _worked(self) -> float:
         """When a worker was last seen at work."""

@@ -38,7 +38,7 @@ maxRetryTimeoutInSec: 2
 responseTimeout: 100
 """
 POLICY = Policy(poll=0.5, first_retry=1.0, last_retry=2.0)
-DEADLINE_SECONDS = 120
+DEADLINE_SECONDS = 300
 REMEDIES = re.compile("killed|are new|anew|go on")
 
 
@@ -66,7 +66,7 @@ def up(home: Path, faults: Faults) -> Iterator[Deploy]:
 @pytest.fixture
 def settings(up: Deploy) -> deploy_server.Settings:
     return deploy_server.Settings(
-        model_store=up.store, run_dir=up.run_dir, log_dir=up.home / "logs", timeout_seconds=60
+        model_store=up.store, run_dir=up.run_dir, log_dir=up.home / "logs", timeout_seconds=DEADLINE_SECONDS
     )
 
 

@@ -30,7 +30,7 @@ RECOVERY_SECONDS = 15.0
 """On a machine that has nothing else to do."""
 _HEALTHY_SECONDS = 16.0
 """Between two outages: until the supervisor takes the next one for a new one."""
-_PATIENCE_SECONDS = 150.0
+PATIENCE_SECONDS = 150.0
 _CLIENTS, _BETWEEN_SECONDS = 8, 0.5
 """Some wait for an answer that never comes while others already ask anew."""
 _RETRY_CONFIG = "maxRetryTimeoutInSec: 2\n"
@@ -69,7 +69,7 @@ class Site:
             rested = not asking or time.monotonic() - asking[-1].began > _BETWEEN_SECONDS
             if rested and len(asking) < _CLIENTS:
                 with suppress(DeployError):  # for a moment there is no server
-                    asking.append(Probe(self.state, self.model, _PATIENCE_SECONDS))
+                    asking.append(Probe(self.state, self.model, PATIENCE_SECONDS))
             return False
 
         until(right)
@@ -232,7 +232,7 @@ def until(true: Callable[[], bool]) -> float:
     """Seconds until it is true; the patience where it never was."""
     began = time.monotonic()
     while not true():
-        if time.monotonic() - began > _PATIENCE_SECONDS:
-            return _PATIENCE_SECONDS
+        if time.monotonic() - began > PATIENCE_SECONDS:
+            return PATIENCE_SECONDS
         time.sleep(0.1)
     return time.monotonic() - began
