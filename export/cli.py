@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,10 +69,12 @@ def _parse(arguments: Sequence[str] | None) -> Order:
     add("--crop", default="", help="edge of the input, in pixels; default: the model's own")
     add("--version", default=own.version, help="of the archive")
     add("--store", default=str(own.store), help="folder for the archive")
-    add("--seed", default=own.seed, type=int, help="of random weights")
+    add("--seed", default=str(own.seed), help="of random weights")
     given = parser.parse_args(arguments)
-    if given.crop and not given.crop.isdecimal():
-        parser.error(f"--crop must be a number of pixels, got {given.crop!r}")
+    for option, digits in (("--crop", given.crop), ("--seed", given.seed)):
+        # Python reads 1_0 as 10, and digits of other scripts; nobody means that here.
+        if digits and not re.fullmatch(r"[0-9]{1,18}", digits):
+            parser.error(f"{option} must be a whole number of at most 18 digits, got {digits!r}")
     return Order(
         model=given.model or own.model,
         name=given.name,
@@ -87,7 +90,7 @@ def _parse(arguments: Sequence[str] | None) -> Order:
         crop_pixels=int(given.crop) if given.crop else None,
         version=given.version or own.version,
         store=Path(given.store or own.store),
-        seed=given.seed,
+        seed=int(given.seed or own.seed),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.conftest import PROJECT, RunningServer
@@ -13,7 +14,10 @@ DEADLINE_SECONDS = 300
 
 
 def actionrec(
-    *arguments: str | Path, server: RunningServer | None = None, cwd: Path | None = None, **variables: str
+    *arguments: str | Path,
+    server: RunningServer | None = None,
+    cwd: Path | None = None,
+    variables: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command in a terminal of 100 columns; whatever its exit code, it comes back.
 
@@ -26,7 +30,7 @@ def actionrec(
     return subprocess.run(
         command(*arguments),
         cwd=cwd or PROJECT,
-        env={**environment(server), **variables},
+        env={**environment(server), **(variables or {})},
         capture_output=True,
         text=True,
         timeout=DEADLINE_SECONDS,

@@ -63,10 +63,17 @@ def test_netrc_is_not_read(token: str | None) -> None:
 def test_netrc_is_not_read_by_commands(tmp_path: Path) -> None:
     """The same of the command line, whose token comes from its variable."""
     (tmp_path / "clip.mp4").write_bytes(FILE)
-    for variables, wanted in (({"ACTIONREC_TOKEN": TOKEN}, f"Bearer {TOKEN}"), ({}, None)):
+    for token, wanted in ((TOKEN, f"Bearer {TOKEN}"), ("", None)):
         with misbehaving([OK]) as server:
             done = actionrec(
-                "predict", "clip.mp4", "--model", "m", "--url", server.url, cwd=tmp_path, **variables
+                "predict",
+                "clip.mp4",
+                "--model",
+                "m",
+                "--url",
+                server.url,
+                cwd=tmp_path,
+                variables={"ACTIONREC_TOKEN": token},
             )
         assert done.returncode == 0, done.stderr
         assert set(authorizations(server)) == {wanted}
@@ -121,13 +128,14 @@ def test_the_command_says_how(tmp_path: Path) -> None:
         ("ready", "--url", FAR),
         ("stream", "clip.mp4", "--url", FAR),
     ):
-        refused = actionrec(*arguments, cwd=tmp_path, **variables)
+        refused = actionrec(*arguments, cwd=tmp_path, variables=variables)
         assert refused.returncode == 2, (arguments, refused.stderr)
         assert "INSECURE_TOKEN" in refused.stderr
         assert "--insecure-token" in refused.stderr
         assert TOKEN not in refused.stdout + refused.stderr
-    for more, extra in ((("--insecure-token",), {}), ((), {"ACTIONREC_INSECURE_TOKEN": "1"})):
-        tried = actionrec(*command, *more, cwd=tmp_path, **variables, **extra)
+    for words, extra in (((*command, "--insecure-token"), "0"), (command, "1")):
+        more = {**variables, "ACTIONREC_INSECURE_TOKEN": extra}
+        tried = actionrec(*words, cwd=tmp_path, variables=more)
         assert tried.returncode == 3, tried.stderr
         assert TOKEN not in tried.stdout + tried.stderr
 
@@ -215,7 +223,7 @@ def test_no_password_in_an_address(which: str) -> None:
     """An address with a password is refused, and the message does not show it."""
     addresses = {"url": "https://clips.example", which: "https://me:hunter2@clips.example/?a"}
     with pytest.raises(Refused) as caught:
-        ActionClient(**addresses)
+        ActionClient(addresses["url"], management_url=addresses.get("management_url"))
     assert caught.value.code == "BAD_URL"
     assert "ACTIONREC_TOKEN" in caught.value.hint
     assert "hunter2" not in "".join(traceback.format_exception(caught.value))
@@ -223,7 +231,7 @@ def test_no_password_in_an_address(which: str) -> None:
 
 def test_help_does_not_show_the_token() -> None:
     """--help names the variable and not what is in it."""
-    done = actionrec("predict", "--help", ACTIONREC_TOKEN=TOKEN)
+    done = actionrec("predict", "--help", variables={"ACTIONREC_TOKEN": TOKEN})
     assert "ACTIONREC_TOKEN" in done.stdout
     assert TOKEN not in done.stdout
 
@@ -243,7 +251,7 @@ def test_results_do_not_have_the_token(tmp_path: Path) -> None:
         done = actionrec(
             *("batch", "clip.mp4", "-o", "r.jsonl", "--model", "m", "--url", server.url, "--json"),
             cwd=tmp_path,
-            ACTIONREC_TOKEN=TOKEN,
+            variables={"ACTIONREC_TOKEN": TOKEN},
         )
     assert done.returncode == 0, done.stderr
     assert TOKEN not in done.stdout + done.stderr + (tmp_path / "r.jsonl").read_text(encoding="utf-8")
