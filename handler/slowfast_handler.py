@@ -34,7 +34,10 @@ _OWN_HEADER = "X-Actionrec"
 """Of each reply made here, so that a front can tell it from TorchServe's own."""
 _MANAGEMENT_VARIABLE = "ACTIONREC_MANAGEMENT_URL"
 """Environment variable: where TorchServe says how many requests wait; without it nothing is known of them."""
+_LOOK_SECONDS = 0.25
+"""Between two looks at what waits."""
 _RETRY_SECONDS = "1"
+"""What a client is told to wait for before it asks again, where that may help."""
 
 
 class SlowFastHandler:
@@ -63,7 +66,9 @@ class SlowFastHandler:
             answer_seconds=timeout and timeout * _SHARE_OF_TIMEOUT,
         )
         manifest = self.classifier.manifest
-        self._queue = _Queue(os.environ.get(_MANAGEMENT_VARIABLE, ""), manifest.name)
+        management_url = os.environ.get(_MANAGEMENT_VARIABLE)
+        self._queue_url = f"{management_url}/models/{manifest.name}" if management_url else None
+        self._looked, self._waits = 0.0, False
         described = self.classifier.describe()
         logger.info("Loaded %s %s: %s", manifest.name, manifest.version, described["serving"])
         logger.info("Decoding sandbox: %s", described["sandbox"])
@@ -78,7 +83,7 @@ class SlowFastHandler:
         asked = [context.get_request_header(index, "describe") == "True" for index in range(len(data))]
         parsed = [None if asked[index] else self._parse(row, context, index) for index, row in enumerate(data)]
         requests = [request for request in parsed if isinstance(request, ClipRequest)]
-        answers = iter(self.classifier.classify(requests, self._queue.somebody_waits))
+        answers = iter(self.classifier.classify(requests, self._somebody_waits))
         replies = []
         for index, request in enumerate(parsed):
             context.set_response_content_type(index, "application/json")
@@ -86,6 +91,19 @@ class SlowFastHandler:
             answer = next(answers) if isinstance(request, ClipRequest) else request
             replies.append(self._encoded(answer, request, context, index))
         return replies
+
+    def _somebody_waits(self) -> bool:
+        """Whether requests wait in TorchServe's queue, as of the last quarter of a second."""
+        now = time.monotonic()
+        if self._queue_url and now - self._looked > _LOOK_SECONDS:
+            self._looked = now
+            try:
+                with urllib.request.urlopen(self._queue_url, timeout=1) as reply:
+                    self._waits = any(each["jobQueueStatus"]["pendingRequests"] for each in json.load(reply))
+            except (OSError, ValueError, TypeError, KeyError) as error:
+                logger.warning("TorchServe does not say how many requests wait: %s", error)
+                self._waits = False
+        return self._waits
 
     def _parse(self, row: Mapping[str, Any], context: Context, index: int) -> ClipRequest | ClipError:
         try:
@@ -135,35 +153,6 @@ class SlowFastHandler:
         if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
             context.set_response_header(index, "Retry-After", _RETRY_SECONDS)
         return _json({"error": error.to_dict(), "request_id": context.get_request_id(index)})
-
-
-class _Queue:
-    """What waits for this worker in TorchServe's queue.
-
-    Args:
-        management_url: of TorchServe's management API; empty: not known.
-        model: its name.
-    """
-
-    _LOOK_SECONDS = 0.25
-
-    def __init__(self, management_url: str, model: str) -> None:
-        self._url = f"{management_url}/models/{model}" if management_url else ""
-        self._looked = 0.0
-        self._waits = False
-
-    def somebody_waits(self) -> bool:
-        """Whether requests wait, as of the last quarter of a second."""
-        now = time.monotonic()
-        if self._url and now - self._looked > self._LOOK_SECONDS:
-            self._looked = now
-            try:
-                with urllib.request.urlopen(self._url, timeout=1) as reply:
-                    self._waits = any(each["jobQueueStatus"]["pendingRequests"] for each in json.load(reply))
-            except (OSError, ValueError, TypeError, KeyError) as error:
-                logger.warning("TorchServe does not say how many requests wait: %s", error)
-                self._waits = False
-        return self._waits
 
 
 def _json(value: Mapping[str, Any]) -> bytes:
