@@ -165,6 +165,35 @@ def without_reorder_count(h264: bytes) -> bytes:
     return h264[:start] + sps + h264[start + length :]
 
 
+def program_tables(sizes: Sequence[int]) -> bytes:
+    """MPEG-TS packets with program association tables, all programs of which are different ones.
+
+    Args:
+        sizes: programs in each.
+    """
+    out, number = [], 1_000
+    for version, size in enumerate(sizes):
+        entries = b"".join(
+            struct.pack(">HH", number + k, 0xE000 | (number + k) % 0x1F00 + 32) for k in range(size)
+        )
+        number += size
+        head = struct.pack(">BHHBBB", 0, 0xB000 | (len(entries) + 9), 1, 0xC1 | version % 32 << 1, 0, 0)
+        section = b"\0" + head + entries + struct.pack(">I", _mpeg_crc(head + entries))
+        for place in range(0, len(section), 184):
+            start = 0x40 if place == 0 else 0
+            out.append(bytes([0x47, start, 0, 0x10]) + section[place : place + 184].ljust(184, b"\xff"))
+    return b"".join(out)
+
+
+def _mpeg_crc(data: bytes) -> int:
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte << 24
+        for _ in range(8):
+            crc = (crc << 1 ^ (0x04C11DB7 if crc >> 31 else 0)) & 0xFFFFFFFF
+    return crc
+
+
 def with_more_streams(frames: Frames, other: Frames) -> bytes:
     """An MP4 with sound, then `frames`, then `other` as a second video stream."""
     file = io.BytesIO()

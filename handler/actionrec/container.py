@@ -7,7 +7,7 @@ the formats listed here is probed, and no protocol is allowed, so a file can ref
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from itertools import islice
 from typing import BinaryIO
@@ -20,35 +20,40 @@ from av.video.stream import VideoStream
 
 from .errors import ClipError
 from .limits import DEFAULT_LIMITS, Limits
-from .recognise import FFMPEG_LINE, no_video, unreadable
+from .problems import problem, unreadable
+from .transport_stream import is_transport_stream, programs
 
 MAX_REORDER = 16
 """FFmpeg reorders by at most 16 frames (H.264 and HEVC), so this many packets past a window's end close it."""
 
-# How far before a window the first search for its key frame starts, in seconds; doubled until one is found.
-_SEEK_MARGIN_SECONDS = 1.0
-
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,gif,ivf,h264,hevc,m4v,mpegvideo"
 """FFmpeg's demuxer names."""
+
+Clock = Callable[["Packet[VideoStream]"], "int | None"]
+"""Tells when a packet is decoded, in ticks."""
 
 _BARE_STREAMS = frozenset({"h264", "hevc", "mpegvideo", "m4v"})
 
 CODECS = frozenset(
     {"h264", "hevc", "av1", "libdav1d", "vp8", "libvpx", "vp9", "libvpx-vp9", "mpeg4", "mpeg2video"}
-    | {"mpeg1video", "mjpeg", "h263", "flv", "theora", "wmv1", "wmv2", "wmv3", "vc1"}
-    | {"msmpeg4v1", "msmpeg4v2", "msmpeg4", "prores", "dnxhd", "gif"}
+    | {"mpeg1video", "mjpeg", "h263", "flv", "theora", "wmv1", "wmv2", "msmpeg4v2", "msmpeg4", "prores"}
+    | {"dnxhd", "gif"}
 )
-"""FFmpeg's decoder names."""
+"""FFmpeg's decoder names: those that are fuzzed. For wmv3, vc1 and msmpeg4v1 there is no file to start from."""
 
 
-def open_container(file: BinaryIO) -> InputContainer:
+def open_container(file: BinaryIO, formats: str = CONTAINERS) -> InputContainer:
     """Open a file in the way that no content can use to reach another file or address. Nothing is decoded.
+
+    Args:
+        file: a video.
+        formats: those of `CONTAINERS` that it may be in.
 
     Raises:
         av.FFmpegError, ValueError, OSError, MemoryError: it is no container that is let in, or not whole.
     """
     options = {
-        "format_whitelist": CONTAINERS,
+        "format_whitelist": formats,
         "protocol_whitelist": "none",
         # Opening probes the stream by decoding its first frames, and throws them away.
         # Headers say all that is needed here, so the probe's decoder is told to skip every frame.
@@ -61,6 +66,11 @@ def first_video(container: InputContainer) -> VideoStream | None:
     """The video stream that counts: the first that is not a cover picture."""
     streams = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
     return next(streams, None)
+
+
+def stamp_of(packet: Packet[VideoStream]) -> int | None:
+    """A packet's timestamp, in ticks: of presentation, or where it has none, of decoding."""
+    return packet.pts if packet.pts is not None else packet.dts
 
 
 class Source:
@@ -77,17 +87,30 @@ class Source:
     def __init__(self, data: bytes, limits: Limits = DEFAULT_LIMITS) -> None:
         self._data = data
         self.limits = limits
+        self._formats = CONTAINERS
+        if not is_transport_stream(data):
+            # What is not looked through below is not to be taken for one either.
+            self._formats = ",".join(name for name in CONTAINERS.split(",") if name != "mpegts")
+        elif programs(data, limits.streams) > limits.streams:
+            raise problem("too_many_streams", most=limits.streams)
         self._open()
         self.origin = self._find_origin()
         """The stream's first timestamp, in ticks."""
 
     def _open(self) -> None:
         try:
-            self.container = open_container(io.BytesIO(self._data))
+            self.container = open_container(io.BytesIO(self._data), self._formats)
         except (av.FFmpegError, ValueError, OSError, MemoryError) as error:
             raise unreadable(self._data, error) from error
         try:
             self.stream = _video_stream(self.container, self.limits)
+            name = self.container.format.name
+            self.chunked = name == "avi" and bool(self.stream.codec_context.has_b_frames)
+            """Whether a packet's decoding time is the number of a chunk. An AVI has no other, so what FFmpeg
+            guesses of reordered frames puts them in a wrong order."""
+            # Asked once: a decoder may find out on the way that it reorders.
+            self.counted = self.chunked or name in _BARE_STREAMS
+            """Whether time is told by counting frames: the format has a rate but no presentation times."""
             self._sized = bool(self.stream.codec_context.width)
         except ClipError:
             self.container.close()
@@ -99,15 +122,6 @@ class Source:
         return self.stream.time_base or Fraction(1, 1000)
 
     @property
-    def counted(self) -> bool:
-        """Whether time is told by counting frames: the format has a rate but no presentation times.
-
-        AVI has none for reordered frames: what FFmpeg guesses puts them in a wrong order.
-        """
-        name = self.container.format.name
-        return name in _BARE_STREAMS or (name == "avi" and self.stream.codec_context.has_b_frames)
-
-    @property
     def ticks_per_frame(self) -> int:
         """The nominal frame time; of 25 frames a second where the stream states no rate."""
         # A bare stream's average rate is a default of the demuxer's; the guessed one is read from the codec.
@@ -117,49 +131,55 @@ class Source:
     def _find_origin(self) -> int:
         if self.counted:
             return 0
-        if self.stream.start_time is not None:
+        # An AVI starts at 0, though FFmpeg may guess that the first frame is shown later.
+        if self.stream.start_time is not None and self.container.format.name != "avi":
             return self.stream.start_time
         # Matroska with B-frames: the first frame shown is among the first packets, in any place.
-        first = islice(self.container.demux(self.stream), MAX_REORDER + 1)
+        first = islice(self._read(), MAX_REORDER + 1)
         stamps = [packet.pts for packet in first if packet.pts is not None]
         self.rewind()
         return min(stamps, default=0)
 
+    def arrival(self, number: int, clock: Clock) -> int | None:
+        """The time of decoding of one of the file's first packets, in ticks; None where none of these says."""
+        with Source(self._data, self.limits) as other:
+            for index, packet in enumerate(islice(other.demux(), MAX_REORDER + 1)):
+                if index >= number and (stamp := clock(packet)) is not None:
+                    # Matroska does not say of the very first.
+                    return stamp - (index - number) * self.ticks_per_frame
+        return None
+
     def seconds(self) -> float:
         """Length of the clip by its packets' timestamps; what its header says plays no part."""
         with Source(self._data, self.limits) as other:
-            packets = other.demux()
-            if other.counted:
-                return float(sum(1 for _ in packets) * other.ticks_per_frame * other.time_base)
-            ends = (stamp + (p.duration or 0) for p in packets if (stamp := _stamp(p)) is not None)
-            return float((max(ends, default=other.origin) - other.origin) * other.time_base)
+            return other.length(other.demux())
 
-    def packets(self, first: int, stop: int) -> list[Packet[VideoStream]]:
-        """The packets that decoding of [first, stop) takes, in decoding order: from the last key frame at or
-        before `first` on. Call it once only.
+    def length(self, packets: Iterable[Packet[VideoStream]]) -> float:
+        """How long a clip of these packets is, in seconds.
 
-        Args:
-            first, stop: in ticks.
+        Raises:
+            ClipError: so long that the timestamps must be wrong.
         """
-        margin = _SEEK_MARGIN_SECONDS
+        count, first, end = 0, None, self.origin
+        for packet in packets:
+            count += 1
+            stamp = packet.dts if self.counted else stamp_of(packet)
+            if stamp is not None:
+                first = stamp if first is None else first
+                end = max(end, stamp + (self.ticks_per_frame if self.counted else packet.duration or 0))
+        ticks = end - self.origin
         if self.counted:
-            return list(islice(self._until(stop), stop // self.ticks_per_frame + MAX_REORDER))
-        # A file that was just opened stands at its start already, and some formats cannot seek at all.
-        while (target := first - int(margin / self.time_base)) > self.origin and self._seek(target):
-            packets = list(self._until(stop))
-            key = next((p.pts for p in packets if p.is_keyframe and p.pts is not None), None)
-            if key is not None and key <= first:
-                return packets
-            margin *= 2
-        if margin > _SEEK_MARGIN_SECONDS:
-            self.rewind()
-        return list(self._until(stop))
+            chunks = end - first if self.chunked and first is not None else 0
+            ticks = max(count * self.ticks_per_frame, chunks)
+        if ticks * self.time_base > self.limits.seconds:
+            raise problem("bad_timestamps", most=self.limits.seconds)
+        return float(ticks * self.time_base)
 
-    def _seek(self, ticks: int) -> bool:
+    def seek(self, ticks: int) -> bool:
         """Go to the key frame before a timestamp. Says whether that worked; if not, all is as when opened."""
         try:
             self.container.seek(ticks, stream=self.stream)
-        except av.FFmpegError:
+        except (av.FFmpegError, OverflowError):
             self.rewind()
             return False
         return True
@@ -170,16 +190,19 @@ class Source:
         Raises:
             ClipError: they are too many.
         """
-        for count, packet in enumerate(self.container.demux(self.stream)):
+        for count, packet in enumerate(self._read()):
             if count > self.limits.frames:
-                raise ClipError(
-                    "TOO_MANY_FRAMES",
-                    413,
-                    f"The part of the video that was asked for has more than {self.limits.frames:,} frames.",
-                    "Ask for less of it (start_seconds, end_seconds), or send it in pieces.",
-                )
+                raise problem("too_many_frames", most=self.limits.frames)
             if packet.size:
                 yield packet
+
+    def _read(self) -> Iterator[Packet[VideoStream]]:
+        try:
+            yield from self.container.demux(self.stream)
+        except IndexError:
+            # Streams have appeared on the way, and PyAV 18 looks for them among those that it knew at the
+            # start. It does so at the end, when all packets were given.
+            return
 
     def check_refusal(self) -> None:
         """Call it when the decoder has failed: raises the ClipError where a frame's size was the reason."""
@@ -188,26 +211,12 @@ class Source:
         if context.width and context.height:
             self.limits.check_size(context.width, context.height)
         elif self._sized:
-            raise self.limits.too_large("A frame in it is")
+            raise problem("frame_too_large", most=self.limits.pixels)
 
     def rewind(self) -> None:
         """Open the file anew, with a new decoder, to read it from its start."""
         self.close()
         self._open()
-
-    def _until(self, stop: int) -> Iterator[Packet[VideoStream]]:
-        """Up to the last packet before `stop`. (Decoding times do not tell: Matroska's are guessed.)"""
-        beyond: list[Packet[VideoStream]] = []
-        for packet in self.demux():
-            stamp = _stamp(packet)
-            if stamp is not None and stamp >= stop and not self.counted:
-                beyond.append(packet)
-                if len(beyond) > MAX_REORDER:
-                    return
-            else:
-                yield from beyond
-                beyond.clear()
-                yield packet
 
     def close(self) -> None:
         """Free the decoder and the demuxer."""
@@ -223,24 +232,14 @@ class Source:
 def _video_stream(container: InputContainer, limits: Limits) -> VideoStream:
     """The first video stream that is not a cover picture, set up to decode on one thread."""
     if len(container.streams) > limits.streams:
-        raise ClipError(
-            "TOO_MANY_STREAMS",
-            422,
-            f"The file has more than {limits.streams} streams.",
-            f"Keep the one that is to be classified: {FFMPEG_LINE}",
-        )
+        raise problem("too_many_streams", most=limits.streams)
     stream = first_video(container)
     if stream is None:
         kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
-        raise no_video(f"The file ({container.format.name}) has no video stream; it has: {kinds}.")
+        raise problem("no_video_stream", container=container.format.name, kinds=kinds)
     codec = stream.codec_context.name if stream.codec_context is not None else "unknown"
     if codec not in CODECS:
-        raise ClipError(
-            "UNSUPPORTED_CODEC",
-            415,
-            f"The video is coded with {codec}, which this service does not decode.",
-            f"Convert it first: {FFMPEG_LINE}",
-        )
+        raise problem("unsupported_codec", codec=codec)
     context = stream.codec_context
     if context.width and context.height:
         limits.check_size(context.width, context.height)
@@ -250,7 +249,3 @@ def _video_stream(container: InputContainer, limits: Limits) -> VideoStream:
     # Clips are decoded side by side, so more threads in each would only contend.
     context.thread_count = 1
     return stream
-
-
-def _stamp(packet: Packet[VideoStream]) -> int | None:
-    return packet.pts if packet.pts is not None else packet.dts

@@ -12,19 +12,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice, pairwise
 from typing import Protocol, cast
 
 import av
 import numpy as np
-import numpy.typing as npt
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from .container import MAX_REORDER, Source
+from .container import MAX_REORDER, Source, stamp_of
+from .order import Ticks
 
-Ticks = npt.NDArray[np.int64]
 Numbered = Iterator[tuple[int, "Packet[VideoStream] | None"]]
 """Packets with their numbers in the order of the file; None for one where they go on at another key frame."""
+
+# How far before a window the first search for its key frame starts, in seconds; doubled until one is found.
+_SEEK_MARGIN_SECONDS = 1.0
 
 _NONE = np.iinfo(np.int64).min
 
@@ -44,12 +47,20 @@ class Track(Protocol):
 
     stamps: Ticks
     """Timestamps of the frames that the packets promise, sorted; empty where they cannot be relied on."""
+    reordered: bool
+    """Whether the timestamps go back on the way: then they are of presentation, and not of decoding."""
 
     def seconds(self) -> float:
         """Length of the clip by its packets' timestamps; what its header says plays no part."""
 
     def span(self, first: int, stop: int) -> Span:
         """The packets of the window [first, stop), in ticks."""
+
+    def widen(self) -> None:
+        """From now on give what decoding takes if the timestamps are wrong by as much as frames are reordered:
+        one key frame earlier, for frames coded after a key frame and shown before it are lost where decoding
+        begins, and a few packets more.
+        """
 
     def read(self, spans: Sequence[Span]) -> Numbered:
         """The packets of some windows, in the order of the file, each once."""
@@ -65,10 +76,14 @@ class NearTrack:
 
     def __init__(self, source: Source, first: int, stop: int) -> None:
         self._source = source
-        self._packets = source.packets(first, stop)
+        self._first, self._stop = first, stop
+        self._wide = False
+        self._packets = self._sought()
         trusted = not source.counted and all(packet.pts is not None for packet in self._packets)
-        stamps = {cast(int, p.pts) for p in self._packets if trusted and not p.is_discard}
-        self.stamps: Ticks = np.array(sorted(stamps), dtype=np.int64)
+        given = [cast(int, p.pts) for p in self._packets] if trusted else []
+        self.reordered = any(after < before for before, after in pairwise(given))
+        shown = {cast(int, p.pts) for p in self._packets if trusted and not p.is_discard}
+        self.stamps: Ticks = np.array(sorted(shown), dtype=np.int64)
 
     def seconds(self) -> float:
         return self._source.seconds()
@@ -76,8 +91,66 @@ class NearTrack:
     def span(self, first: int, stop: int) -> Span:  # noqa: ARG002  # there is but one window
         return Span(0, len(self._packets) - 1)
 
+    def widen(self) -> None:
+        self._wide = True
+        self._source.rewind()
+        self._packets = self._sought()
+
     def read(self, spans: Sequence[Span]) -> Numbered:  # noqa: ARG002  # the same
         yield from enumerate(self._packets)
+
+    def _sought(self) -> list[Packet[VideoStream]]:
+        """The packets that decoding of the window takes, in decoding order: from the last key frame before it
+        on. The file was just opened.
+        """
+        source, margin = self._source, _SEEK_MARGIN_SECONDS
+        if source.counted:
+            return list(islice(source.demux(), self._stop // source.ticks_per_frame + MAX_REORDER))
+        reached: tuple[int | None, int | None] | None = None
+        # A file that was just opened stands at its start already, and some formats cannot seek at all.
+        while (target := self._first - int(margin / source.time_base)) > source.origin and source.seek(target):
+            margin *= 2
+            following = self._until_stop()
+            head = next(following, None)
+            place = (None, None) if head is None else (head.dts, head.pos)
+            if place == reached:
+                continue  # where the last seek went already
+            reached = place
+            packets = _trustworthy(source, [*([] if head is None else [head]), *following])
+            keys = [p.pts for p in packets if p.is_keyframe and p.pts is not None and p.pts <= self._first]
+            if len(keys) > self._wide:
+                return packets
+        if reached is not None:
+            source.rewind()
+        return list(self._until_stop())
+
+    def _until_stop(self) -> Iterator[Packet[VideoStream]]:
+        """Up to the last packet before the window's end, or MAX_REORDER more. (Decoding times do not tell:
+        Matroska's are guessed.)
+        """
+        beyond: list[Packet[VideoStream]] = []
+        for packet in self._source.demux():
+            stamp = stamp_of(packet)
+            if stamp is not None and stamp >= self._stop:
+                beyond.append(packet)
+                if len(beyond) > MAX_REORDER:
+                    break
+            else:
+                yield from beyond
+                beyond.clear()
+                yield packet
+        if self._wide:
+            yield from beyond
+
+
+def _trustworthy(source: Source, packets: list[Packet[VideoStream]]) -> list[Packet[VideoStream]]:
+    """Packets after a seek, without those whose timestamps may be those of others."""
+    if source.container.format.name != "mpeg":
+        return packets
+    # A seek in MPEG-PS may end inside a frame. Its rest then takes the timestamp that belongs to the next one,
+    # and all are wrong up to the next packet with one of its own, which is one with a position.
+    own = [index for index, packet in enumerate(packets) if packet.pos is not None]
+    return packets[own[1] :] if len(own) > 1 else []
 
 
 class FarTrack:
@@ -89,19 +162,24 @@ class FarTrack:
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        stamps, ends, flags = [], [source.origin], []
-        for packet in self._demux():
-            stamps.append((_tick(packet.pts), _tick(packet.dts)))
-            flags.append((packet.is_keyframe, packet.is_discard))
-            stamp = packet.pts if packet.pts is not None else packet.dts
-            if stamp is not None:
-                ends.append(stamp + (packet.duration or 0))
+        stamps: list[tuple[int, int]] = []
+        flags: list[tuple[bool, bool]] = []
+        self._seconds = source.length(self._noted(stamps, flags))
         self._pts, self._dts = np.array(stamps, dtype=np.int64).reshape(-1, 2).T
         self._key, discard = np.array(flags, dtype=np.bool_).reshape(-1, 2).T
         self._trusted = not source.counted and bool((self._pts != _NONE).all())
         self.stamps: Ticks = np.unique(self._pts[~discard]) if self._trusted else np.empty(0, dtype=np.int64)
-        ticks = len(self._pts) * source.ticks_per_frame if source.counted else max(ends) - source.origin
-        self._seconds = float(ticks * source.time_base)
+        self.reordered = self._trusted and bool((self._pts[1:] < self._pts[:-1]).any())
+        self._wide = False
+
+    def _noted(
+        self, stamps: list[tuple[int, int]], flags: list[tuple[bool, bool]]
+    ) -> Iterator[Packet[VideoStream]]:
+        """All packets; what is needed of each is noted."""
+        for packet in self._demux():
+            stamps.append((_tick(packet.pts), _tick(packet.dts)))
+            flags.append((packet.is_keyframe, packet.is_discard))
+            yield packet
 
     def seconds(self) -> float:
         return self._seconds
@@ -110,11 +188,15 @@ class FarTrack:
         if self._source.counted:
             return Span(0, min(len(self._pts), stop // self._source.ticks_per_frame + MAX_REORDER) - 1)
         keys = np.flatnonzero(self._key & (self._pts <= first) & (self._pts != _NONE))
-        begin = int(keys[-1]) if keys.size and self._trusted else 0
+        begin = int(keys[-1 - self._wide]) if keys.size > self._wide and self._trusted else 0
         # As `Source.packets` does: up to the last one before `stop` that more than MAX_REORDER others follow.
         inside = np.flatnonzero(np.where(self._pts == _NONE, self._dts, self._pts)[begin:] < stop)
         ends = np.flatnonzero(np.diff(inside) > MAX_REORDER + 1)
-        return Span(begin, begin + int(inside[ends[0] if ends.size else -1]) if inside.size else begin)
+        last = begin + int(inside[ends[0] if ends.size else -1]) if inside.size else begin
+        return Span(begin, min(last + MAX_REORDER, len(self._pts) - 1) if self._wide else last)
+
+    def widen(self) -> None:
+        self._wide = True
 
     def read(self, spans: Sequence[Span]) -> Numbered:
         self._source.rewind()

@@ -14,12 +14,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from itertools import chain
 
-import av
 import numpy as np
-from av.video.codeccontext import VideoCodecContext
-from av.video.frame import VideoFrame
 
 from . import sampling
 from .container import MAX_REORDER, Source
@@ -27,13 +23,12 @@ from .conversion import Conversion
 from .cuts import cuts
 from .decoded import Decoded, gap, warnings_of
 from .errors import ClipError
-from .packets import Span, Ticks, Track
-from .recognise import REENCODE
+from .frames import Reader, Shown
+from .order import Ticks
+from .packets import Span, Track
+from .problems import problem
 from .resize import Pixels, Resizer
 from .spec import ClipSpec
-
-# Decoders that look at `skip_frame` anew for each packet; libdav1d reads it once, when it is opened.
-_SKIPS_PER_PACKET = frozenset({"h264", "hevc"})
 
 # Packets after a window's last one by which all its frames have come out of any decoder.
 _DECODER_DELAY = 2 * MAX_REORDER
@@ -92,8 +87,7 @@ class Pass:
         self.find_cuts = find_cuts
         self.resize = Resizer(spec, crops)
         self._conversion = Conversion(self.resize, thread)
-        self.damage: list[int] = []
-        """Numbers of the packets at which something was damaged."""
+        self._reader = Reader(source, track)
         self.problem: ClipError | None = None
         """Why the first of the windows that could not be decoded could not."""
         self._counted_damage: list[int] = []
@@ -115,9 +109,13 @@ class Pass:
                 window.promised = len(window.stamps)
             yield from self._run(waiting, skip=True)
         if waiting:
-            self._sample(waiting, self._count(waiting))
+            if not self.source.counted and (self._reader.contradicted or not self.track.stamps.size):
+                self.track.widen()
+                for window in waiting:
+                    window.span = self.track.span(window.first, window.stop)
+            self._sample(waiting, self._reader.count([window.span for window in waiting]))
             # Sampling may end before the damage.
-            self._counted_damage = self.damage
+            self._counted_damage = self._reader.damage
             yield from self._run(waiting, skip=False)
         for window in waiting:
             yield self._gap(window, self._nothing(window))
@@ -125,7 +123,7 @@ class Pass:
     def _sample(self, windows: Iterable[Window], stamps: Ticks) -> None:
         """Tell each window its frames, and which of them it samples, out of all timestamps of the track."""
         for window in windows:
-            window.stamps = stamps[slice(*np.searchsorted(stamps, (window.first, window.stop)))]
+            window.stamps = np.unique(stamps[(window.first <= stamps) & (stamps < window.stop)])
             window.positions = {}
             if not window.stamps.size:
                 continue
@@ -141,7 +139,8 @@ class Pass:
             skip: whether frames that nothing refers to and that are not sampled need no decoding.
         """
         last_use = {stamp: window.number for window in waiting for stamp in window.positions}
-        spans = [window.span for window in waiting if window.positions]
+        # Where frames were counted, they are those of all spans.
+        spans = [window.span for window in waiting if window.positions or not skip]
         frames = self._decoded(spans, frozenset(last_use) if skip else None)
         kept: dict[int, Pixels] = {}
         while waiting:
@@ -160,7 +159,7 @@ class Pass:
     def _fill(
         self,
         window: Window,
-        frames: Iterator[tuple[int, int, VideoFrame]],
+        frames: Iterator[Shown],
         kept: dict[int, Pixels],
         last_use: dict[int, int],
     ) -> Pixels | None:
@@ -193,53 +192,9 @@ class Pass:
             self._conversion.finish()
         return out
 
-    def _decoded(
-        self, spans: Sequence[Span], wanted: frozenset[int] | None
-    ) -> Iterator[tuple[int, int, VideoFrame]]:
-        """(number of the packet that brought it out, timestamp, frame) of every frame; damage is passed over.
-
-        Args:
-            spans: what to decode.
-            wanted: timestamps to decode; others are skipped where nothing refers to them. None: all.
-        """
-        self.damage = []
-        count = number = 0
-        context: VideoCodecContext | None = None
-        for place, packet in chain(self.track.read(spans), [(0, None)]):
-            if context is None:
-                # Only now: reading may open the file anew.
-                context = self.source.stream.codec_context
-                context.flush_buffers()
-                context.skip_frame = "DEFAULT"
-                if context.name not in _SKIPS_PER_PACKET:
-                    wanted = None
-            if packet is not None:
-                number = place
-                if wanted is not None:
-                    context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
-            try:
-                frames = context.decode(packet)
-            except av.FFmpegError:
-                self.source.check_refusal()
-                self.damage.append(number)
-                frames = []
-            for frame in frames:
-                self.source.limits.check_size(frame.width, frame.height)
-                if frame.is_corrupt:
-                    self.damage.append(number)
-                stamp = None if self.source.counted else frame.pts if frame.pts is not None else frame.dts
-                yield number, count * self.source.ticks_per_frame if stamp is None else stamp, frame
-                count += 1
-            if packet is None:
-                context.flush_buffers()
-
-    def _count(self, windows: Sequence[Window]) -> Ticks:
-        """Timestamps of the windows' frames as they come out of the decoder."""
-        first, stop = min(w.first for w in windows), max(w.stop for w in windows)
-        frames = self._decoded([window.span for window in windows], None)
-        return np.unique(
-            np.fromiter((stamp for _, stamp, _ in frames if first <= stamp < stop), dtype=np.int64)
-        )
+    def _decoded(self, spans: Sequence[Span], wanted: frozenset[int] | None) -> Iterator[Shown]:
+        """See `Reader.frames`."""
+        return self._reader.frames(spans, wanted)
 
     def _views(self, window: Window, frames: Pixels) -> Iterator[Decoded]:
         """The views of a window, or why its frames are too few.
@@ -250,11 +205,11 @@ class Pass:
         beyond = window.span.last + _DECODER_DELAY
         damaged = max(
             sum(window.span.first <= number <= beyond for number in found)
-            for found in (self.damage, self._counted_damage)
+            for found in (self._reader.damage, self._counted_damage)
         )
         if damaged and len(window.stamps) * 2 < window.promised:
-            message = f"Only {len(window.stamps)} of the {window.promised} frames asked for could be decoded."
-            yield self._gap(window, ClipError("CORRUPT_VIDEO", 422, message, REENCODE))
+            reason = problem("corrupt", decoded=len(window.stamps), promised=window.promised)
+            yield self._gap(window, reason)
             return
         seconds = self._seconds(window.stamps[[0, -1]])
         several = len(window.stamps) > 1
@@ -297,25 +252,13 @@ class Pass:
 
     def _gap(self, window: Window, reason: ClipError) -> Decoded:
         self.problem = self.problem or reason
-        return gap(self.spec, window.number, window.start_seconds, window.end_seconds, reason.message)
+        return gap(self.spec, window.number, window.start_seconds, window.end_seconds, reason)
 
     def _nothing(self, window: Window) -> ClipError:
         """Why a window has no frames."""
         length = self.track.seconds()
         if window.start_seconds < length:
-            return ClipError(
-                "NO_FRAMES",
-                422,
-                f"No frame could be decoded between {window.start_seconds:g} s and {window.end_seconds:g} s.",
-                REENCODE,
-            )
+            return problem("no_frames", start_seconds=window.start_seconds, end_seconds=window.end_seconds)
         if length == 0:
-            return ClipError(
-                "NO_FRAMES", 422, "The video stream has no frames.", "The file is cut short; send it again."
-            )
-        return ClipError(
-            "START_BEYOND_END",
-            400,
-            f"start_seconds is {window.start_seconds:g}, but the clip lasts {length:.3f} s.",
-            f"Choose a start_seconds from 0 up to {length:.3f}.",
-        )
+            return problem("empty_stream")
+        return problem("start_beyond_end", start_seconds=window.start_seconds, seconds=length)

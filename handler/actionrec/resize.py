@@ -8,6 +8,7 @@ What no crop reads is neither converted nor resized:
 
 from __future__ import annotations
 
+import errno
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from av.filter import Graph
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
+from .problems import problem
 from .sampling import crop_corners
 from .spec import STEPS_PER_LEVEL, ClipSpec
 
@@ -32,6 +34,22 @@ def rounded(pixels: Pixels) -> npt.NDArray[np.uint8]:
     """Pixels in whole levels, uint8 of the same shape: for people and files, not for the model."""
     return ((pixels + STEPS_PER_LEVEL // 2) // STEPS_PER_LEVEL).astype(np.uint8)
 
+
+_CONVERTIBLE = frozenset({0, 1, 2, 4, 5, 6, 7, 9})
+"""Color spaces, by their numbers in ITU-T H.273, that swscale turns into RGB."""
+_SPACES = {
+    3: "reserved",
+    8: "ycgco",
+    10: "bt2020c",
+    11: "smpte2085",
+    12: "chroma-derived-nc",
+    13: "chroma-derived-c",
+    14: "ictcp",
+    15: "ipt-c2",
+    16: "ycgco-re",
+    17: "ycgco-ro",
+}
+"""The others, in FFmpeg's names."""
 
 _SHIFT = STEPS_PER_LEVEL.bit_length() - 1
 
@@ -190,7 +208,13 @@ class _Band:
         if self._graph is not None:
             self._graph.push(frame)
             frame = cast(VideoFrame, self._graph.pull())
-        plane = self._reformatter.reformat(frame, format="rgb24", threads=1).planes[0]
+        try:
+            plane = self._reformatter.reformat(frame, format="rgb24", threads=1).planes[0]
+        except av.FFmpegError as error:
+            space = int(frame.colorspace)
+            if error.errno != errno.ENOTSUP or space in _CONVERTIBLE:
+                raise
+            raise problem("unsupported_color_space", space=_SPACES.get(space, "unknown")) from error
         lines = np.frombuffer(memoryview(plane), dtype=np.uint8).reshape(plane.height, plane.line_size)
         rgb = lines[:, : plane.width * 3].reshape(plane.height, plane.width, 3)
         np.left_shift(rgb[self._from], _SHIFT, out=self._wide[self._into], dtype=np.int16)
