@@ -41,7 +41,7 @@ _HANDLERS_ERROR = (
 )
 
 # Name -> (status, code, message, hint, more directives). Some statuses share one.
-_ERRORS = {
+ERRORS = {
     "400": (400, "BAD_REQUEST", "The request is not proper HTTP.", "Send HTTP/1.1 with proper headers.", ""),
     "401": (
         401,
@@ -162,7 +162,7 @@ def render(front: Front) -> str:
             f"\nssl_certificate {_absolute(front.cert)};\nssl_certificate_key {_absolute(front.key)};{_TLS}"
         )
     values = {
-        "errors": "\n".join(_error(name) for name in _ERRORS),  # first: there are values in it
+        "errors": "\n".join(_error(name) for name in ERRORS),  # first: there are values in it
         "hsts": _HSTS if tls else "",
         "user": f"user {front.user};" if front.user else "",
         "listen": listen,
@@ -221,7 +221,7 @@ def add_token(path: Path, name: str) -> str:
 
 
 def _error(name: str) -> str:
-    status, code, message, hint, more = _ERRORS[name]
+    status, code, message, hint, more = ERRORS[name]
     error = {"code": code, "status": status, "message": message, "hint": hint}
     body = json.dumps({"error": error, "request_id": "$request_id"}).replace("'", "\\'")
     handlers = _HANDLERS_ERROR.format(status=status) if status in _HANDLERS else ""

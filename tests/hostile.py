@@ -268,47 +268,77 @@ CASES = (
 
 @dataclass(frozen=True)
 class Refused:
-    """A request that TorchServe answers by itself."""
+    """A request that is broken as a request."""
 
     name: str
-    ask: Callable[[str], requests.Response]
-    """The server's address -> the reply."""
+    ask: Callable[[str, requests.Session], requests.Response]
+    """The server's address and how to speak to it -> the reply."""
     status: int
+    """From TorchServe."""
     says: str
     """Part of the reply's text."""
+    through_nginx: tuple[int, str]
+    """Status and code from the front, behind which TorchServe takes nothing apart."""
 
 
-def _post(content_type: str, body: bytes) -> Callable[[str], requests.Response]:
+Ask = Callable[[str, requests.Session], requests.Response]
+
+
+def _post(content_type: str, body: bytes) -> Ask:
     headers = {"Content-Type": content_type}
-    return lambda url: requests.post(f"{url}/predictions/motion", data=body, headers=headers, timeout=60)
+    return lambda url, to: to.post(f"{url}/predictions/motion", data=body, headers=headers, timeout=60)
 
 
-def _put(path: str, body: bytes) -> Callable[[str], requests.Response]:
-    return lambda url: requests.put(f"{url}/predictions/{path}", data=body, timeout=60)
+def _put(path: str, body: bytes) -> Ask:
+    return lambda url, to: to.put(f"{url}/predictions/{path}", data=body, timeout=60)
 
 
 FORM = "multipart/form-data; boundary=XX"
 PART = b'--XX\r\nContent-Disposition: form-data; name="video"; filename="a"\r\n\r\n'
+NO_NAME = b"--XX\r\n\r\nabc\r\n--XX--\r\n"
+NOT_A_VIDEO, BAD_FORM, NO_MODEL = (415, "NOT_A_VIDEO"), (400, "BAD_FORM"), (404, "MODEL_NOT_FOUND")
 
 REFUSED_BY_SERVER = (
-    Refused("a form that breaks off", _post(FORM, PART + b"abc"), 400, "NO_VIDEO"),
-    Refused("a form that is none", _post(FORM, b"abc"), 400, "NO_VIDEO"),
-    Refused("an empty form", _post(FORM, b""), 400, "NO_VIDEO"),
+    # These reach the handler, as a request without any field.
+    Refused("a form that breaks off", _post(FORM, PART + b"abc"), 400, "NO_VIDEO", BAD_FORM),
+    Refused("a form that is none", _post(FORM, b"abc"), 400, "NO_VIDEO", NOT_A_VIDEO),
+    Refused("an empty form", _post(FORM, b""), 400, "NO_VIDEO", (400, "EMPTY_BODY")),
     # Netty's decoder fails, and TorchServe 0.12 calls that its own fault; no worker has part in it.
     Refused(
-        "a form with an empty boundary", _post("multipart/form-data; boundary=", b"abc"), 500, "OutOfBounds"
+        "a form with an empty boundary",
+        _post("multipart/form-data; boundary=", b"abc"),
+        500,
+        "OutOfBounds",
+        NOT_A_VIDEO,
     ),
+    Refused("a form's part without a name", _post(FORM, NO_NAME), 500, "ErrorDataDecoder", BAD_FORM),
     Refused(
-        "a form's part without a name", _post(FORM, b"--XX\r\n\r\nabc\r\n--XX--\r\n"), 500, "ErrorDataDecoder"
+        "a form in an unknown character set",
+        _post(f"{FORM}; charset=nope", PART + b"abc\r\n--XX--\r\n"),
+        403,
+        "UnsupportedCharset",
+        NOT_A_VIDEO,
     ),
     Refused(
         "a video that calls itself urlencoded",
         _post("application/x-www-form-urlencoded", b"a=1\rb"),
         500,
         "ErrorDataDecoder",
+        NOT_A_VIDEO,
     ),
-    Refused("a model that is not there", _put("nobody", b"x"), 404, "ModelNotFoundException"),
-    Refused("a version that is not there", _put("motion/9.9", b"x"), 404, "ModelVersionNotFoundException"),
-    Refused("a body over the limit", _put("motion", bytes(104_857_601)), 413, ""),
+    Refused(
+        "a model that is not there",
+        _put("nobody", b"x"),
+        404,
+        "ModelNotFoundException",
+        NO_MODEL,
+    ),
+    Refused(
+        "a version that is not there",
+        _put("motion/9.9", b"x"),
+        404,
+        "ModelVersionNotFoundException",
+        NO_MODEL,
+    ),
+    Refused("a body over the limit", _put("motion", bytes(104_857_601)), 413, "", (413, "BODY_TOO_LARGE")),
 )
-"""Those that get NO_VIDEO do reach the handler, as a request without any field."""

@@ -155,7 +155,7 @@ def test_over_http(steady: RunningServer, lure: Lure, motion_archive: Path) -> N
 @pytest.mark.parametrize("case", REFUSED_BY_SERVER, ids=lambda case: case.name)
 def test_broken_requests(case: Refused, steady: RunningServer) -> None:
     """Requests that are broken as requests have the answers that the README lists."""
-    reply = case.ask(steady.inference_url)
+    reply = case.ask(steady.inference_url, requests.Session())
     assert reply.status_code == case.status, reply.text
     assert case.says in reply.text
 
