@@ -30,6 +30,8 @@ class Echo:
     def initialize(self, context): pass
     def handle(self, data, context):
         seen = {name.lower(): os.environ.get(name) for name in ("PYTHONPATH", "GOMP_SPINCOUNT")}
+        # In the form of a prediction, or the supervisor mends it.
+        seen["predictions"] = [{"label": "echo", "score": 1.0}]
         return [{"pid": os.getpid(), "python": sys.executable, **seen} for _ in data]
 """
 BROKEN = "import a_module_that_is_not_there\n\nclass Broken:\n    pass\n"
