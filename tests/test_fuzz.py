@@ -18,7 +18,7 @@ from actionrec.sandbox import Sandbox
 from rich.console import Console
 
 from tests.fuzz import case, mutations
-from tests.fuzz.apart import observe_apart
+from tests.fuzz.apart import limit_time, observe_apart
 from tests.fuzz.blind import LIMITS, REGRESSIONS, SPEC, broken, outcome
 from tests.fuzz.case import SELECTIONS, Case
 from tests.fuzz.feedback import Behaviour
@@ -138,6 +138,7 @@ def test_an_input_that_is_lost() -> None:
     """A process that dies, or goes on too long, is an outcome; neither ends the fuzzer."""
     assert observe_apart(b"", work=_die) == Behaviour("crash", error="SIGSEGV")
     assert observe_apart(b"", 0.5, work=_sleep).finding == "timeout"
+    assert observe_apart(b"", work=_spin).finding == "timeout"
     assert observe_apart(dict(seeds())["mp4-libx264"]).outcome == "200"
 
 
@@ -147,6 +148,12 @@ def _die(given: bytes, results: Connection) -> None:  # noqa: ARG001
 
 def _sleep(given: bytes, results: Connection) -> None:  # noqa: ARG001
     time.sleep(600)
+
+
+def _spin(given: bytes, results: Connection) -> None:  # noqa: ARG001
+    limit_time(1)
+    while True:
+        pass
 
 
 def test_what_is_a_finding() -> None:
@@ -186,7 +193,7 @@ def test_the_corpus_grows(tmp_path: Path) -> None:
         pytest.skip("atheris has no wheel for this system, and would have to be built with clang")
     store = Store(tmp_path)
     tried = 0
-    for inputs in (600, 1200):
+    for inputs in (400, 800):
         loop = Loop(store, Console(quiet=True), seed=5, shrink_seconds=1)
         assert loop.state.counts.tried == tried
         loop.run(None, inputs)

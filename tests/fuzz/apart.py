@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import resource
 import signal
 from collections.abc import Callable
 from functools import cache
@@ -10,6 +11,9 @@ from multiprocessing.connection import Connection
 
 from .case import LIMITS, Case
 from .feedback import Behaviour, limit_memory, observe
+
+_PATIENCE_SECONDS = 120.0
+"""For a process that waits; one that works is ended before, by its CPU time."""
 
 
 @cache
@@ -20,16 +24,22 @@ def _context() -> multiprocessing.context.ForkServerContext:
     return context
 
 
+def limit_time(seconds: int) -> None:
+    """End this process after so much CPU time: wall clock says little on a machine that is busy."""
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+
+
 def decode(given: bytes, results: Connection) -> None:
     """Send back what an input does."""
     limit_memory()
+    limit_time(int(LIMITS.decode_seconds))
     results.send(observe(Case.parse(given)))
 
 
 def observe_apart(
-    given: bytes, seconds: float = LIMITS.decode_seconds, work: Callable[[bytes, Connection], None] = decode
+    given: bytes, seconds: float = _PATIENCE_SECONDS, work: Callable[[bytes, Connection], None] = decode
 ) -> Behaviour:
-    """What an input does. Its process ends after `seconds`, with the outcome ``timeout``.
+    """What an input does. Where its process takes too long, the outcome is ``timeout``.
 
     Args:
         given: as `Case.dump` gives it.
@@ -49,6 +59,8 @@ def observe_apart(
     except EOFError:
         process.join()
         code = process.exitcode or 0
+        if code == -signal.SIGXCPU:
+            return Behaviour("timeout", cpu_seconds=LIMITS.decode_seconds)
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         return Behaviour("crash", error=how)
     finally:

@@ -120,8 +120,8 @@ def _noting() -> Iterator[_Opened]:
     """Notes what FFmpeg takes a file for: the sandbox's parent is not told."""
     real, found = container.open_container, _Opened()
 
-    def opening(file: BinaryIO) -> InputContainer:
-        opened = real(file)
+    def opening(file: BinaryIO, *formats: str) -> InputContainer:
+        opened = real(file, *formats)
         found.demuxer = opened.format.name.split(",")[0]
         stream = container.first_video(opened)
         if stream is not None and stream.codec_context is not None:

@@ -17,7 +17,7 @@ from typing import Any
 _COUNTERS = 1 << 14
 """For behaviours: thousands are seen, and two that share one would count as one."""
 _SAVE_SECONDS = 2.0
-_LOST_SECONDS = 15
+_LOST_SECONDS = 60
 """After which libFuzzer ends an input, and its process."""
 
 
