@@ -124,7 +124,9 @@ def check_parts() -> Path:
     return handler
 
 
-def write(manifest: Manifest, exported: Path, store: Path, directory: Path, *, sandbox: bool = True) -> Path:
+def write(
+    manifest: Manifest, exported: Path, store: Path, directory: Path, *, sandbox: bool | str = True
+) -> Path:
     """Pack an archive and put it into the store in one step, with its checksum beside it.
 
     Args:
@@ -132,7 +134,8 @@ def write(manifest: Manifest, exported: Path, store: Path, directory: Path, *, s
         exported: folder of the exported forms, on the store's file system; they are moved out of it.
         store: where the archive goes.
         directory: where to work, on the store's file system; see `workspace`.
-        sandbox: what ``handler.sandbox`` says: clips are decoded in child processes.
+        sandbox: what ``handler.sandbox`` says: clips are decoded in child processes; ``require``: with all
+            defences that matter, or not at all.
 
     Returns:
         The path of the archive; ``<name>.mar.sha256`` stands next to it.

@@ -40,8 +40,9 @@ class Order:
     runtime: str = AUTO
     fallback: bool = True
     """Put the portable form beside one that is compiled for this kind of host."""
-    sandbox: bool = True
-    """Decode clips in child processes; what is served to strangers must."""
+    sandbox: bool | str = True
+    """Decode clips in child processes; what is served to strangers must. ``require``: with all defences that
+    matter."""
     limits: str = ""
     """Those that are not the default: ``pixels=33177600 decode_seconds=20``."""
     precision: str = AUTO

@@ -64,7 +64,7 @@ def _parse(arguments: Sequence[str] | None) -> Order:
     add("--fallback", default="1", choices=("", "0", "1"), help="0: no portable form beside a compiled one")
     add("--precision", default=own.precision, help="auto, fp32, fp16 or bf16; auto: fp16 on CUDA")
     add("--device", default=own.device, help="auto, cpu or cuda")
-    add("--sandbox", default="1", choices=("", "0", "1"), help="0: decode in the worker itself")
+    add("--sandbox", default="1", choices=("", "0", "1", "require"), help="0: decode in the worker itself")
     add("--limits", default="", help="those that are not the default: 'pixels=33177600 decode_seconds=20'")
     add("--crop", default="", help="edge of the input, in pixels; default: the model's own")
     add("--version", default=own.version, help="of the archive")
@@ -83,7 +83,7 @@ def _parse(arguments: Sequence[str] | None) -> Order:
         labels=Path(given.labels) if given.labels else None,
         runtime=given.runtime or own.runtime,
         fallback=given.fallback != "0",
-        sandbox=given.sandbox != "0",
+        sandbox="require" if given.sandbox == "require" else given.sandbox != "0",
         limits=given.limits,
         precision=given.precision or own.precision,
         device=given.device or own.device,

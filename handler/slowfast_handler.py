@@ -32,6 +32,9 @@ _CLIENT_HEADER = "X-Actionrec-Client"
 """Who asks: set by the front, which knows its clients, and passed on by no front that does not."""
 _OWN_HEADER = "X-Actionrec"
 """Of each reply made here, so that a front can tell it from TorchServe's own."""
+_ERROR_HEADER = "X-Actionrec-Error"
+"""An error's reply once more: where a front takes the status for its own, as nginx does, the body is lost to
+it."""
 _MANAGEMENT_VARIABLE = "ACTIONREC_MANAGEMENT_URL"
 """Environment variable: where TorchServe says how many requests wait; without it nothing is known of them."""
 _LOOK_SECONDS = 0.25
@@ -51,6 +54,8 @@ class SlowFastHandler:
                 ``model-config.yaml``: ``handler.sandbox`` (true, false or ``require``), ``batchSize`` (more are
                 never decoded at once) and ``responseTimeout``.
         """
+        # Bodies are taken apart in `actionrec.body`, which bounds what that may cost.
+        os.environ["TS_DECODE_INPUT_REQUEST"] = "false"
         properties = context.system_properties
         gpu = properties.get("gpu_id")
         device = f"cuda:{gpu}" if gpu is not None and torch.cuda.is_available() else "cpu"
@@ -109,7 +114,9 @@ class SlowFastHandler:
         try:
             manifest = self.classifier.manifest
             request = parse_request(row, len(manifest.labels), manifest.limits)
-            return replace(request, client=context.get_request_header(index, _CLIENT_HEADER) or "")
+            client = context.get_request_header(index, _CLIENT_HEADER)
+            # TorchServe puts the types of form fields among the headers.
+            return replace(request, client=client if isinstance(client, str) else "")
         except ClipError as error:
             return error
         except Exception:
@@ -152,7 +159,9 @@ class SlowFastHandler:
         context.set_response_status(error.status, HTTPStatus(error.status).phrase, index)
         if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
             context.set_response_header(index, "Retry-After", _RETRY_SECONDS)
-        return _json({"error": error.to_dict(), "request_id": context.get_request_id(index)})
+        reply = {"error": error.to_dict(), "request_id": context.get_request_id(index)}
+        context.set_response_header(index, _ERROR_HEADER, json.dumps(reply))
+        return _json(reply)
 
 
 def _json(value: Mapping[str, Any]) -> bytes:

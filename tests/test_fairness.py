@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from actionrec import jobs, pipeline
+from actionrec import call, jobs
 from actionrec.allowance import Allowance
 from actionrec.decoded import Decoded
 from actionrec.errors import ClipError
@@ -263,7 +263,7 @@ def test_the_gate() -> None:
 
 def test_patience_follows_the_model(classifier: Classifier) -> None:
     """Where a clip takes milliseconds, a batch is not held for half a second before anything in it is late."""
-    classifier.patience_seconds = pipeline._PATIENCE_SECONDS[1]
+    classifier.patience_seconds = call.PATIENCE_SECONDS[1]
     for _ in range(60):
         classifier.classify([request(b"1")])
     assert classifier.patience_seconds < 0.1

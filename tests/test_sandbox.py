@@ -221,15 +221,15 @@ def test_a_child_for_each_request(sandbox: Sandbox) -> None:
     for _ in range(4):
         found = sandbox.windows(CLIP, SPEC, FIRST_WINDOW, LIMITS)
         next(found)
-        (busy,) = sandbox._busy
+        (busy,) = sandbox._keeper.busy
         assert busy.pid not in seen
         seen.add(busy.pid)
         found.close()  # type: ignore[attr-defined]
-        assert busy not in sandbox._busy
-        assert busy not in sandbox._idle
+        assert busy not in sandbox._keeper.busy
+        assert busy not in sandbox._keeper.idle
     until(lambda: not any(psutil.pid_exists(pid) for pid in seen))
-    until(lambda: not sandbox._dead)
-    slots = [*sandbox._slots, *(child.slot for child in sandbox._idle)]
+    until(lambda: not sandbox._keeper.dead)
+    slots = [*sandbox._keeper.slots, *(child.slot for child in sandbox._keeper.idle)]
     assert slots
     assert not any(slot.frames((32, 64, 64, 3)).any() for slot in slots)
 
@@ -271,7 +271,7 @@ def test_killed_after_it_has_answered_in_part(troubled: Sandbox) -> None:
     for _ in range(3):
         found = troubled.windows(b"MANY", SPEC, FIRST_WINDOW, MANY_WINDOWS)
         next(found)
-        (busy,) = troubled._busy
+        (busy,) = troubled._keeper.busy
         os.kill(busy.pid, signal.SIGKILL)
         with pytest.raises(ClipError) as caught:
             list(found)
@@ -282,11 +282,11 @@ def test_killed_after_it_has_answered_in_part(troubled: Sandbox) -> None:
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP])
 def test_the_zygote_is_gone_or_stopped(sandbox: Sandbox, blow: signal.Signals) -> None:
     """A new zygote takes the place of one that is killed or stopped, and no request fails."""
-    zygote = sandbox._zygote
+    zygote = sandbox._keeper.zygote
     assert zygote is not None
     os.kill(zygote.pid, blow)
     assert ask(sandbox, CLIP).shape == (32, 64, 64, 3)
-    until(lambda: sandbox._zygote not in (None, zygote) and len(sandbox.pids()) == 2)
+    until(lambda: sandbox._keeper.zygote not in (None, zygote) and len(sandbox.pids()) == 2)
     assert ask(sandbox, CLIP).shape == (32, 64, 64, 3)
 
 
@@ -296,9 +296,9 @@ def test_a_child_whose_end_is_not_seen(sandbox: Sandbox, monkeypatch: pytest.Mon
     monkeypatch.setattr(Zygote, "reap", lambda *_: None)
     for _ in range(6):
         assert ask(sandbox, CLIP).shape == (32, 64, 64, 3)
-    until(lambda: len(sandbox._dead) >= 6)
+    until(lambda: len(sandbox._keeper.dead) >= 6)
     monkeypatch.undo()
-    until(lambda: not sandbox._dead)
+    until(lambda: not sandbox._keeper.dead)
 
 
 def test_the_keeper_survives_everything(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,7 +313,7 @@ def test_the_keeper_survives_everything(sandbox: Sandbox, monkeypatch: pytest.Mo
     monkeypatch.setattr(Zygote, "fork", fail)
     for _ in range(4):
         assert ask(sandbox, CLIP).shape == (32, 64, 64, 3)
-    assert sandbox._keeper.is_alive()
+    assert sandbox._keeper.thread.is_alive()
 
 
 def test_no_proc(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:

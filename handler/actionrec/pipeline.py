@@ -16,22 +16,21 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Any
 
 import torch
 
 from .ahead import Ahead
 from .allowance import Allowance
+from .call import PATIENCE_SECONDS, Call
 from .decode import Decoded, Decoder, windows
 from .errors import ClipError
 from .gate import Gate
-from .jobs import Aside, Job, internal, still_working
+from .jobs import Aside, Job
 from .manifest import Manifest
 from .request import ClipRequest
 from .result import Prediction
@@ -39,14 +38,6 @@ from .runtime import Runtime
 from .sandbox import Sandbox
 
 logger = logging.getLogger(__name__)
-
-_STEP_SECONDS = 0.02
-"""Between two looks at whether others wait for too long."""
-_PATIENCE_SECONDS = (0.05, 0.5)
-"""At least and at most: that a batch may take before any of its requests is late. Between them, twice what a
-request of one view usually takes."""
-_TURNS_OF_OTHERS = 3
-"""Views of the requests at hand for one of those that were put aside."""
 
 
 class Classifier:
@@ -88,7 +79,7 @@ class Classifier:
         """Requests that were put aside."""
         self.allowance = Allowance()
         """Who may have others wait for it."""
-        self.patience_seconds = _PATIENCE_SECONDS[1]
+        self.patience_seconds = PATIENCE_SECONDS[1]
         """That a batch may take before any of its requests is late."""
         # A child for each open clip: one whose views wait for the model keeps its child.
         self.sandbox = (
@@ -156,7 +147,7 @@ class Classifier:
             requests: what to classify.
             others_wait: says whether requests beyond these wait for this call's end; asked now and then.
         """
-        call = _Call(self, requests, others_wait)
+        call = Call(self, requests, others_wait)
         try:
             return call.run()
         finally:
@@ -205,122 +196,3 @@ class Classifier:
             job.transform_ms += (packed - start) * 1e3
             job.inference_ms += (end - packed) * 1e3
         return []
-
-
-class _Call:
-    """One call of `Classifier.classify`."""
-
-    def __init__(
-        self, classifier: Classifier, requests: Sequence[ClipRequest], others_wait: Callable[[], bool]
-    ) -> None:
-        self._classifier = classifier
-        self._others_wait = others_wait
-        self._waiting = deque(enumerate(requests))
-        self._jobs: dict[int, Job] = {}
-        self._results: dict[int, Prediction | ClipError] = {}
-        self._news: SimpleQueue[None] = SimpleQueue()
-        self._views_given: Counter[str] = Counter()
-        self._turns = 0
-        self._began = time.monotonic()
-        seconds = classifier.answer_seconds
-        self._end = None if seconds is None else self._began + seconds
-
-    def run(self) -> list[Prediction | ClipError]:
-        classifier = self._classifier
-        while self._waiting or self._jobs:
-            while self._waiting and len(self._jobs) < classifier.open_clips:
-                index, request = self._waiting.popleft()
-                self._jobs[index] = classifier.aside.take(request) or classifier.start(request, self._news)
-            for index in [index for index, job in self._jobs.items() if job.done]:
-                self._answer(index)
-            if self._end is not None and time.monotonic() > self._end:
-                self._give_up()
-            looked = time.monotonic()
-            batch = self._next_batch()
-            if batch:
-                for job in classifier.infer(batch):
-                    job.fail(internal("The model failed on this batch."))
-            elif self._jobs and not any(job.done for job in self._jobs.values()):
-                with suppress(Empty):
-                    self._news.get(timeout=_STEP_SECONDS)
-            self._put_aside(time.monotonic() - looked)
-        return [self._results[index] for index in sorted(self._results)]
-
-    def close(self) -> None:
-        """Give up what an error has left over."""
-        for job in self._jobs.values():
-            job.views.close()
-
-    def _answer(self, index: int) -> None:
-        job = self._jobs.pop(index)
-        self._results[index] = job.result()
-        if job.taken == 1:
-            least, most = _PATIENCE_SECONDS
-            usual = 2 * (time.monotonic() - self._began)
-            classifier = self._classifier
-            classifier.patience_seconds += 0.1 * (min(max(usual, least), most) - classifier.patience_seconds)
-
-    def _next_batch(self) -> list[tuple[Job, Decoded]]:
-        """Views that are ready, with their jobs; those of whoever has had the fewest come first."""
-        batch: list[tuple[Job, Decoded]] = []
-        while len(batch) < self._classifier.runtime.max_batch:
-            for job in self._in_turn():
-                view = job.take()
-                if view is not None:
-                    batch.append((job, view))
-                    self._views_given[_owner(job)] += 1
-                    self._turns += 1
-                    break
-            else:
-                break
-        return batch
-
-    def _in_turn(self) -> list[Job]:
-        """All jobs, in the order in which the next view is taken from them."""
-        own = sorted(self._jobs.values(), key=lambda job: (self._views_given[_owner(job)], job.taken))
-        aside = self._classifier.aside.running()
-        return [*aside, *own] if self._turns % (_TURNS_OF_OTHERS + 1) == _TURNS_OF_OTHERS else [*own, *aside]
-
-    def _put_aside(self, seconds: float) -> None:
-        """Put late jobs aside where others have waited for them for too long.
-
-        Args:
-            seconds: that have gone by since the last look.
-        """
-        if time.monotonic() - self._began < self._classifier.patience_seconds:
-            return
-        late = {index: job for index, job in self._jobs.items() if job.late and not job.done}
-        if not late or len(late) < len(self._jobs) + len(self._waiting):
-            return  # the others are not done either
-        if not (self._results or self._others_wait()):
-            return
-        allowance = self._classifier.allowance
-        for index, job in late.items():
-            client = job.request.client
-            allowance.spend(client, seconds / len(late))
-            if not allowance.left(client):
-                del self._jobs[index]
-                self._classifier.aside.put(job)
-                self._results[index] = still_working()
-
-    def _give_up(self) -> None:
-        """Whatever is not done by now has taken too long."""
-        late = [*self._jobs, *(index for index, _ in self._waiting)]
-        self._results.update(dict.fromkeys(late, _too_long(self._classifier.answer_seconds or 0.0)))
-        self.close()
-        self._jobs.clear()
-        self._waiting.clear()
-
-
-def _owner(job: Job) -> str:
-    """Who a job's views are counted for: its client, or where that is not known itself."""
-    return job.request.client or f"job {id(job)}"
-
-
-def _too_long(seconds: float) -> ClipError:
-    return ClipError(
-        "OUT_OF_TIME",
-        503,
-        f"The answer was not ready after the {seconds:g} s that this server takes for one.",
-        "Ask for fewer windows (views, crops, end_seconds, a larger stride_seconds), or try again later.",
-    )

@@ -1,8 +1,9 @@
 """What can be wrong with a video: every error and warning of decoding, and the words for it.
 
-A problem is a key and values: numbers, and names out of closed sets. The words are made from them in the process
-that answers. So a decoding child, which may have been taken over by the video that it decodes, says key and values
-(`to_wire`), and only what an honest child can say is believed (`error_from_wire`, `warning_from_wire`).
+A problem is a key and values: numbers, and names out of closed sets. The words are made from them in the
+process that answers. So a decoding child, which may have been taken over by the video that it decodes, says
+key and values (`to_wire`), and only what an honest child can say is believed (`error_from_wire`,
+`warning_from_wire`).
 """
 
 from __future__ import annotations
@@ -70,6 +71,13 @@ _PROBLEMS = {
         "The part of the video that was asked for has more than {most:,} frames.",
         "Ask for less of it (start_seconds, end_seconds), or send it in pieces.",
         {"most": _count},
+    ),
+    "too_many_samples": _Problem(
+        "TOO_MANY_FRAMES",
+        413,
+        "The file promises more frames than it has bytes.",
+        REENCODE,
+        {},
     ),
     "too_many_streams": _Problem(
         "TOO_MANY_STREAMS",

@@ -22,7 +22,7 @@ from deploy import server
 from deploy.management import get_models
 from export.archive import write_checksum
 
-from . import outages
+from . import attackers, outages
 from .harness import (
     BUSY,
     PROJECT,
@@ -357,6 +357,7 @@ FAULTS: dict[str, tuple[Callable[[Path, float, int], Verdict], float]] = {
     "poison": (poison, 120.0),
     "new-version": (new_version, 60.0),
     "stopped": (stopped, 120.0),
+    "attackers": (attackers.attackers, 60.0),
     "outages": (outages.outages, 300.0),
     "false-alarms": (outages.false_alarms, 300.0),
 }

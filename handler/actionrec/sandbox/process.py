@@ -1,12 +1,9 @@
-"""The zygote and its children as their worker sees them: processes, sockets, and the memory that both can
-see."""
+"""The zygote and its children as their worker sees them: processes and sockets."""
 
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import json
-import mmap
 import os
 import signal
 import socket
@@ -19,51 +16,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..limits import Limits
-from ..resize import Pixels
+from .slot import Slot
 from .wire import BrokenPeerError, Channel
 from .words import Words
 
 ZYGOTE_MODULE = "actionrec.sandbox.zygote"
 
-# Seals: the memory's size stays what it is, or a child could take it away under the worker's hands.
-_F_ADD_SEALS, _SEAL_SEAL, _SEAL_SHRINK, _SEAL_GROW = 1033, 1, 2, 4
 _CONTROL_SECONDS = 10.0
 """Until the zygote must have answered: milliseconds on an idle machine."""
 _LOOK_SECONDS = 0.2
 """The same, where its answer is not worth more time."""
 _libc = ctypes.CDLL(None, use_errno=True)
-
-
-class Slot:
-    """Memory for the frames of one window, seen by the worker and by one child. Made once, used by child after
-    child."""
-
-    def __init__(self, size: int) -> None:
-        self.descriptor = os.memfd_create("frames", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(self.descriptor, size)
-        fcntl.fcntl(self.descriptor, _F_ADD_SEALS, _SEAL_SHRINK | _SEAL_GROW | _SEAL_SEAL)
-        self._memory = mmap.mmap(self.descriptor, size)
-
-    def frames(self, shape: tuple[int, ...]) -> Pixels:
-        """A copy of what lies in it.
-
-        Args:
-            shape: [T, H, W, 3]
-        """
-        count = int(np.prod(shape))
-        return np.frombuffer(self._memory, dtype=np.int16, count=count).reshape(shape).copy()
-
-    def clear(self) -> None:
-        """Take everything out of it: the next child decodes for somebody else."""
-        np.frombuffer(self._memory, dtype=np.uint8)[:] = 0
-
-    def close(self) -> None:
-        """Free the memory."""
-        self._memory.close()
-        os.close(self.descriptor)
 
 
 class Zygote:

@@ -1,0 +1,254 @@
+"""The keeper of decoding children: a thread that has fresh ones ready, and sees to the end of those that are
+done.
+
+    idle    fresh children, which nobody has asked anything
+    busy    each with one request
+    dead    killed, or ended; their memory is cleared and used again once their end has been seen
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from ..limits import Limits
+from .confine import REQUIRED
+from .process import Child, Zygote
+from .slot import Slot
+
+logger = logging.getLogger(__name__)
+
+_CHECK_SECONDS = 1.0
+"""How often idle children and the zygote are looked at."""
+_START_SECONDS = 120.0
+"""Until the zygote must be ready: a third of a second on an idle machine."""
+_FORK_SECONDS = 20.0
+"""Until a child must be ready: milliseconds on an idle machine."""
+_RETRY_SECONDS = 1.0
+"""Until the keeper tries again after children that could not be started."""
+_UNREAPED_SECONDS = 60.0
+"""Until a killed child whose end nobody can see, since something holds it, is given up."""
+_DYING_SECONDS = 0.002
+"""Between two looks at children that were just killed."""
+
+
+class Keeper:
+    """Keeps a number of fresh children ready. Thread-safe.
+
+    Args:
+        size: of them.
+        module: what the zygote runs.
+        window_bytes: of shared memory for each child.
+        limits: what a child may use.
+        require: start no child where one of `confine.REQUIRED` cannot be had.
+
+    Raises:
+        RuntimeError: no child can be started, or not with the defences that are required.
+    """
+
+    def __init__(self, size: int, module: str, window_bytes: int, limits: Limits, *, require: bool) -> None:
+        self._size = size
+        self._module = module
+        self._window_bytes = window_bytes
+        self._limits = limits
+        self._require = require
+        self._changed = threading.Condition()
+        self.idle: list[Child] = []
+        self.busy: set[Child] = set()
+        self.dead: list[tuple[Child, float]] = []
+        """With the moment at which each was killed."""
+        self.slots: list[Slot] = []
+        """Memory that is cleared, and nobody's."""
+        self.zygote: Zygote | None = None
+        self.closed = False
+        self._problem = ""
+        self.defences: dict[str, str] = {}
+        """Defence -> ``on``, or why it could not be had."""
+        self.lost = 0
+        """Children that were lost, or killed before they had answered, so far."""
+        # The kernel ends the zygote with the *thread* that started it, and its children with it: this one,
+        # which therefore lives as long as the keeper.
+        self.thread = threading.Thread(target=self._keep, name="sandbox", daemon=True)
+        self.thread.start()
+        with self._changed:
+            self._changed.wait_for(lambda: len(self.idle) >= size or self._problem, _START_SECONDS)
+            if len(self.idle) >= size:
+                return
+            problem = self._problem or f"they are not ready after {_START_SECONDS:g} s"
+        self.close()
+        raise RuntimeError(f"Decoding children cannot be started: {problem}")
+
+    def take(self, seconds: float) -> Child | None:
+        """A fresh child; None where there is none within so many seconds."""
+        deadline = time.monotonic() + seconds
+        with self._changed:
+            while not self.closed and time.monotonic() < deadline:
+                while self.idle:
+                    # The oldest: it is ready for sure.
+                    child = self.idle.pop(0)
+                    self._changed.notify_all()
+                    if child.well():
+                        self.busy.add(child)
+                        return child
+                    self._bury(child, lost=True)
+                self._changed.wait(_CHECK_SECONDS)
+        return None
+
+    def end(self, child: Child, *, lost: bool) -> None:
+        """Take a child back, whose request is over and with it its life.
+
+        Args:
+            child: from `take`.
+            lost: whether it was lost, or is killed before it has answered.
+        """
+        with self._changed:
+            self.busy.discard(child)
+            self._bury(child, lost=lost)
+
+    def pids(self) -> list[int]:
+        """Process ids of the living children."""
+        with self._changed:
+            return [child.pid for child in (*self.idle, *self.busy)]
+
+    def close(self) -> None:
+        """End all children."""
+        with self._changed:
+            self.closed = True
+            for child in (*self.idle, *self.busy):
+                child.kill()
+            self._changed.notify_all()
+        self.thread.join(_START_SECONDS)
+
+    def _bury(self, child: Child, *, lost: bool) -> None:
+        """Kill a child; the thread sees to its end. Call it with the lock held."""
+        child.kill()
+        self.lost += lost
+        self.dead.append((child, time.monotonic()))
+        self._changed.notify_all()
+
+    def _keep(self) -> None:
+        """Look after the zygote, have it fork children, look after idle ones, see to the end of killed ones."""
+        while not self.closed:
+            try:
+                problem = self._look()
+            except Exception:  # this thread has to live: see the constructor
+                logger.exception("The keeper of decoding children failed, and goes on")
+                problem = "the keeper failed; the log says how"
+            with self._changed:
+                self._problem = problem
+                self._changed.notify_all()
+                self._changed.wait_for(self._has_work, _RETRY_SECONDS if problem else _CHECK_SECONDS)
+        left = [*self.idle, *self.busy, *(child for child, _ in self.dead)]
+        for child in left:
+            child.kill()
+        for child in left:
+            child.how_it_ended()
+            child.hang_up()
+        if self.zygote is not None:
+            self.zygote.close()
+            self.zygote.how_it_ended()
+
+    def _has_work(self) -> bool:
+        return self.closed or (bool(self.dead or len(self.idle) < self._size) and not self._problem)
+
+    def _look(self) -> str:
+        """One round of the keeper; what is wrong, or nothing."""
+        with self._changed:
+            for child in [child for child in self.idle if not child.well()]:
+                logger.warning("Idle decoding child %d is gone or stopped; it is replaced", child.pid)
+                self.idle.remove(child)
+                self._bury(child, lost=True)
+            dead, self.dead = self.dead, []
+        unreaped = [(child, since) for child, since in dead if not self._laid_to_rest(child, since)]
+        with self._changed:
+            self.dead += unreaped
+            missing = self._size - len(self.idle)
+        try:
+            zygote = self._living_zygote()
+            for _ in range(missing):
+                self._start(zygote)
+        except (OSError, RuntimeError) as error:
+            logger.error("Decoding children cannot be started: %s", error)
+            return str(error)
+        if unreaped:
+            time.sleep(_DYING_SECONDS)
+        return ""
+
+    def _laid_to_rest(self, child: Child, since: float) -> bool:
+        """See to the end of a killed child; whether that is over."""
+        gone = child.zygote.reaped() or child.ended()
+        if not gone and time.monotonic() - since < _UNREAPED_SECONDS:
+            return False
+        child.hang_up()
+        if gone:
+            child.slot.clear()
+            self.slots.append(child.slot)
+        else:
+            logger.error("Decoding child %d does not end; something holds it", child.pid)
+            child.slot.close()
+        return True
+
+    def _living_zygote(self) -> Zygote:
+        """The zygote; a new one where that is gone, stopped, or not answering."""
+        if self.zygote is not None:
+            if self.zygote.well():
+                return self.zygote
+            logger.warning("The zygote of decoding children %s; it is replaced", self.zygote.how_it_ended())
+            self._give_up_zygote()
+        zygote = Zygote(self._module, self._window_bytes, self._limits)
+        try:
+            self._note(zygote.wait_until_ready(time.monotonic() + _START_SECONDS))
+        except (TimeoutError, ConnectionError) as error:
+            how = zygote.how_it_ended()
+            said = "; it said: " + " | ".join(lines) if (lines := zygote.words.said()) else ""
+            zygote.close()
+            raise RuntimeError(f"the zygote {how} at its start{said}") from error
+        self.zygote = zygote
+        return zygote
+
+    def _give_up_zygote(self) -> None:
+        """Its children end with it."""
+        assert self.zygote is not None
+        for line in self.zygote.words.said():
+            logger.warning("The zygote of decoding children: %s", line)
+        self.zygote.close()
+        self.zygote = None
+
+    def _start(self, zygote: Zygote) -> None:
+        """Have one more child.
+
+        Raises:
+            OSError, RuntimeError: it cannot be had.
+        """
+        slot = self.slots.pop() if self.slots else Slot(self._window_bytes)
+        try:
+            child = zygote.fork(slot)
+        except (TimeoutError, ConnectionError):
+            self.slots.append(slot)
+            self._give_up_zygote()
+            raise
+        except BaseException:
+            self.slots.append(slot)
+            raise
+        try:
+            self._note(child.wait_until_ready(time.monotonic() + _FORK_SECONDS))
+        except (TimeoutError, ConnectionError) as error:
+            said = " | ".join(child.words.said())
+            with self._changed:
+                self._bury(child, lost=True)
+            raise RuntimeError(f"a child ended at its start: {said or error}") from error
+        with self._changed:
+            self.idle.append(child)
+            self._changed.notify_all()
+
+    def _note(self, defences: dict[str, str]) -> None:
+        """Note the defences that hold.
+
+        Raises:
+            RuntimeError: one that is required does not.
+        """
+        self.defences = self.defences | defences
+        lacking = {name: why for name, why in defences.items() if why != "on" and name in REQUIRED}
+        if self._require and lacking:
+            raise RuntimeError(f"the sandbox is required, and is without {lacking}")

@@ -1,0 +1,43 @@
+"""Shared memory for the frames of one window."""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+
+import numpy as np
+
+from ..resize import Pixels
+
+# Seals: the memory's size stays what it is, or a child could take it away under the worker's hands.
+_F_ADD_SEALS, _SEAL_SEAL, _SEAL_SHRINK, _SEAL_GROW = 1033, 1, 2, 4
+
+
+class Slot:
+    """Memory for the frames of one window, seen by the worker and by one child. Made once, used by child after
+    child."""
+
+    def __init__(self, size: int) -> None:
+        self.descriptor = os.memfd_create("frames", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(self.descriptor, size)
+        fcntl.fcntl(self.descriptor, _F_ADD_SEALS, _SEAL_SHRINK | _SEAL_GROW | _SEAL_SEAL)
+        self._memory = mmap.mmap(self.descriptor, size)
+
+    def frames(self, shape: tuple[int, ...]) -> Pixels:
+        """A copy of what lies in it.
+
+        Args:
+            shape: [T, H, W, 3]
+        """
+        count = int(np.prod(shape))
+        return np.frombuffer(self._memory, dtype=np.int16, count=count).reshape(shape).copy()
+
+    def clear(self) -> None:
+        """Take everything out of it: the next child decodes for somebody else."""
+        np.frombuffer(self._memory, dtype=np.uint8)[:] = 0
+
+    def close(self) -> None:
+        """Free the memory."""
+        self._memory.close()
+        os.close(self.descriptor)
