@@ -17,7 +17,7 @@ import av
 import numpy as np
 import requests
 
-from tests.media import Frames, encode, textured_frames, with_bad_metadata
+from tests.media import Frames, encode, program_tables, textured_frames, with_bad_metadata
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,52 @@ def lying() -> bytes:
     mp4 = edit(good(), "moov/mvhd", lambda b: b[:16] + ten_days + b[20:])
     mp4 = edit(mp4, "moov/trak/tkhd", lambda b: b[:20] + ten_days + b[24:])
     return edit(mp4, "moov/trak/mdia/mdhd", lambda b: b[:16] + ten_days + b[20:])
+
+
+@cache
+def fragmented() -> bytes:
+    """An MP4 of 70 frames, each a fragment with a time of its own in 64 bits."""
+    file = io.BytesIO()
+    options = {"movflags": "frag_every_frame+empty_moov+default_base_moof"}
+    with av.open(file, "w", format="mp4", options=options) as output:
+        stream = output.add_stream("libx264", rate=30, options={"g": "10", "bf": "0"})
+        stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
+        for pixels in frames():
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        output.mux(stream.encode(None))
+    return file.getvalue()
+
+
+def with_run(count: int, times: int = 1) -> bytes:
+    """A fragmented MP4, its first fragment `times` over, with a run of `count` samples in 16 bytes."""
+    mp4 = fragmented()
+    start = mp4.index(b"moof") - 4
+    size = int.from_bytes(mp4[start : start + 4], "big")
+    run = struct.pack(">I4sII", 16, b"trun", 0, count)
+    fragment = edit(mp4[start : start + size], "moof/traf/trun/", lambda _: run)
+    return mp4[:start] + fragment * times + mp4[start + size :]
+
+
+def stamped(stamps: Callable[[int], int], ticks: int = 15_360) -> bytes:
+    """A clip of 70 frames that have any 64-bit timestamps.
+
+    Args:
+        stamps: number of a frame -> its timestamp.
+        ticks: of a second.
+    """
+    data = bytearray(fragmented())
+    place = data.index(b"mdhd") + 4
+    struct.pack_into(">I", data, place + 12, ticks)
+    for number in range(len(frames())):
+        place = data.index(b"tfdt", place) + 4
+        assert data[place] == 1, "a version with 64 bits"
+        struct.pack_into(">q", data, place + 4, stamps(number))
+    return bytes(data)
+
+
+def leaping() -> bytes:
+    """A clip whose last frames are millions of years later."""
+    return stamped(lambda number: 512 * number if number < 60 else 2**62 + 512 * number)
 
 
 def many_streams(count: int) -> bytes:
@@ -249,6 +295,15 @@ CASES = (
     ),
     Case("150,000 frames at once", lambda _: samples(150_000, 0), 413, "TOO_MANY_FRAMES"),
     Case("says that it lasts ten days", lambda _: lying(), 200, ""),
+    Case("ten million frames in 16 bytes", lambda _: with_run(10_000_000), 413, "TOO_MANY_FRAMES"),
+    Case("timestamps from end to end", lambda _: leaping(), 422, "BAD_TIMESTAMPS", {"views": "2"}),
+    Case("205 tables of 40 programs", lambda _: program_tables([40] * 205), 422, "TOO_MANY_STREAMS"),
+    Case(
+        "colors in YCgCo",
+        lambda _: encode(frames(10), options={"x264-params": "colormatrix=YCgCo"}),
+        422,
+        "UNSUPPORTED_COLOR_SPACE",
+    ),
     Case("1,000 streams", lambda _: many_streams(1000), 422, "TOO_MANY_STREAMS"),
     Case("a title that is not UTF-8", lambda _: with_bad_metadata(good()), 200, ""),
     Case("an unknown option", lambda _: good(), 400, "UNKNOWN_OPTION", {"topk": "3"}),

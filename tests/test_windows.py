@@ -241,7 +241,7 @@ def test_too_many_windows_says_how_to_ask_for_fewer() -> None:
         list(windows(video, SPEC, Selection(stride_seconds=1, crops=3), limits))
     error = caught.value
     assert (error.code, error.status) == ("TOO_MANY_WINDOWS", 400)
-    assert "6 windows of 3 crops" in error.message
+    assert "6 windows (crops of each: 3)" in error.message
     assert "end_seconds" in error.hint
     assert "3.133 s at a time" in error.hint
     assert len(list(windows(video, SPEC, Selection(0, 3.134, stride_seconds=1, crops=3), limits))) == 6

@@ -21,6 +21,7 @@ from av.video.stream import VideoStream
 from .errors import ClipError
 from .limits import DEFAULT_LIMITS, Limits
 from .problems import problem, unreadable
+from .sample_tables import too_many_samples
 from .transport_stream import is_transport_stream, programs
 
 MAX_REORDER = 16
@@ -93,6 +94,8 @@ class Source:
             self._formats = ",".join(name for name in CONTAINERS.split(",") if name != "mpegts")
         elif programs(data, limits.streams) > limits.streams:
             raise problem("too_many_streams", most=limits.streams)
+        if too_many_samples(data):
+            raise problem("too_many_samples")
         self._open()
         self.origin = self._find_origin()
         """The stream's first timestamp, in ticks."""
