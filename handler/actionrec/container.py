@@ -59,6 +59,8 @@ def open_container(file: BinaryIO, formats: str = CONTAINERS) -> InputContainer:
         # Opening probes the stream by decoding its first frames, and throws them away.
         # Headers say all that is needed here, so the probe's decoder is told to skip every frame.
         "skip_frame": "all",
+        # Even so it opens decoders; no other than those that are let in.
+        "codec_whitelist": ",".join(sorted(CODECS)),
     }
     return av.open(file, mode="r", metadata_errors="replace", options=options)
 

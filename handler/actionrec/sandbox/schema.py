@@ -23,7 +23,7 @@ from .words import safe_lines
 
 _WARNINGS = 8
 """Of one window; an honest one has three at most."""
-_FPS = 1e9
+_FPS = 2.0**32
 _SIDE = 65_535
 _NAMES = {field.name for field in fields(Decoded)} - {"frames"}
 
