@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from actionrec.container import Source
 from actionrec.decode import decode
+from actionrec.packets import NearTrack
 from actionrec.sampling import uniform_indices, window_ticks
 from actionrec.spec import ClipSpec
 
@@ -34,7 +35,8 @@ def bare(data: bytes, start_seconds: float) -> int:
     with Source(data) as source:
         first, stop = window_ticks(start_seconds, end_seconds, source.time_base, source.origin)
         context = source.stream.codec_context
-        return sum(len(context.decode(packet)) for packet in [*source.packets(first, stop), None])
+        packets = [packet for _, packet in NearTrack(source, first, stop).read(())]
+        return sum(len(context.decode(packet)) for packet in [*packets, None])
 
 
 def naive(data: bytes, start_seconds: float) -> torch.Tensor:

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from actionrec.decode import Decoded, windows
 from actionrec.limits import Limits
+from actionrec.passes import Room
 from actionrec.sampling import Selection
 from actionrec.sandbox import child as sandbox_child
 from actionrec.sandbox import zygote
@@ -86,6 +87,7 @@ def troubled_windows(
     limits: Limits,
     thread: Executor,
     opened: Callable[[], object],
+    room: Room,
 ) -> Iterator[Decoded]:
     """In the place of `decode.windows`."""
     if data.startswith(b"BREAK "):
@@ -114,7 +116,7 @@ def troubled_windows(
             time.sleep(0.01)
             yield _window(spec, number)
     else:
-        yield from windows(data, spec, selection, limits, thread, opened)
+        yield from windows(data, spec, selection, limits, thread, opened, room)
 
 
 class _Connection(sandbox_child.Connection):

@@ -27,7 +27,7 @@ from .container import Source
 from .decoded import Decoded
 from .limits import DEFAULT_LIMITS, Limits
 from .packets import FarTrack, NearTrack, Track
-from .passes import Pass
+from .passes import Pass, Room, new_room
 from .problems import problem, unreadable
 from .sampling import Selection
 from .spec import ClipSpec
@@ -45,6 +45,7 @@ def windows(
     limits: Limits,
     thread: Executor | None = None,
     opened: Callable[[], object] = bool,
+    room: Room = new_room,
 ) -> Iterator[Decoded]:
     """Decode the windows of a video that a request asks for, in one pass.
 
@@ -55,6 +56,7 @@ def windows(
         limits: what it may cost.
         thread: for the conversion of frames, with one thread; default: one of its own.
         opened: called when the file is open and its streams are known.
+        room: where the frames of a window go; asked when those of the window before were taken.
 
     Yields:
         For each window, in order, one `Decoded` a crop, or one that is `missing` where the window's part of the
@@ -81,7 +83,7 @@ def windows(
                 ((start, end),) = chosen
                 track = NearTrack(source, *sampling.window_ticks(start, end, source.time_base, source.origin))
             timeline = selection.stride_seconds is not None
-            run = Pass(source, track, spec, chosen, thread, selection.crops, find_cuts=timeline)
+            run = Pass(source, track, spec, chosen, thread, selection.crops, find_cuts=timeline, room=room)
             answered = False
             for decoded in run.decode():
                 answered = answered or not decoded.missing

@@ -11,7 +11,7 @@ count what is really there. Memory holds a window and what the next ones share w
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
@@ -32,6 +32,16 @@ from .spec import ClipSpec
 
 # Packets after a window's last one by which all its frames have come out of any decoder.
 _DECODER_DELAY = 2 * MAX_REORDER
+
+
+Room = Callable[[tuple[int, ...]], Pixels]
+"""Takes the shape of a window's frames, int16 [crops, T, H, W, 3], and gives room for them; what it gave for
+the window before may be used again."""
+
+
+def new_room(shape: tuple[int, ...]) -> Pixels:
+    """Room that was never used before."""
+    return np.empty(shape, dtype=np.int16)
 
 
 @dataclass(slots=True)
@@ -67,6 +77,7 @@ class Pass:
         thread: for the conversion of frames; runs one thing at a time.
         crops: views of each window.
         find_cuts: whether to look for cuts in each window.
+        room: where a window's frames go.
     """
 
     def __init__(
@@ -79,12 +90,14 @@ class Pass:
         crops: int = 1,
         *,
         find_cuts: bool = False,
+        room: Room = new_room,
     ) -> None:
         self.source = source
         self.track = track
         self.spec = spec
         self.crops = crops
         self.find_cuts = find_cuts
+        self._room = room
         self.resize = Resizer(spec, crops)
         self._conversion = Conversion(self.resize, thread)
         self._reader = Reader(source, track)
@@ -171,7 +184,7 @@ class Pass:
             last_use: timestamp of a sampled frame -> number of the last window that samples it.
         """
         side = self.spec.crop
-        out = np.empty((self.crops, self.spec.num_frames, side, side, 3), dtype=np.int16)
+        out = self._room((self.crops, self.spec.num_frames, side, side, 3))
         missing = set(window.positions)
         for stamp in missing & kept.keys():
             out[:, window.positions[stamp]] = kept[stamp][:, None]

@@ -31,7 +31,9 @@ import numpy as np
 from ..decode import Decoded
 from ..errors import ClipError
 from ..limits import Limits
+from ..passes import new_room
 from ..problems import to_wire
+from ..resize import Pixels
 from ..sampling import Selection
 from ..spec import ClipSpec
 from . import wire
@@ -107,6 +109,7 @@ def live(
             Limits.from_dict(request["limits"]),
             thread=thread,
             opened=partial(connection.send, {"opened": True}),
+            room=partial(_room, shared),
         )
         if not _answer(connection, shared, found):
             return
@@ -120,11 +123,20 @@ def live(
     connection.send(message)
 
 
+def _room(memory: mmap.mmap, shape: tuple[int, ...]) -> Pixels:
+    """Room for a window's frames: in the shared memory, where it has one crop, so that they need not be
+    copied."""
+    if shape[0] > 1:
+        return new_room(shape)
+    return np.frombuffer(memory, dtype=np.int16, count=int(np.prod(shape))).reshape(shape)
+
+
 def _answer(connection: Connection, memory: mmap.mmap, found: Iterator[Decoded]) -> bool:
     """Send windows for as long as they are wanted; says whether all were."""
     for clip in found:
-        slot = np.frombuffer(memory, dtype=np.int16, count=clip.frames.size)
-        np.copyto(slot.reshape(clip.frames.shape), clip.frames)
+        slot = np.frombuffer(memory, dtype=np.int16, count=clip.frames.size).reshape(clip.frames.shape)
+        if not np.may_share_memory(slot, clip.frames):
+            np.copyto(slot, clip.frames)
         connection.send({"window": described(clip)})
         if not connection.receive()["next"]:
             return False
