@@ -63,7 +63,7 @@ def test_hevc_too() -> None:
 def test_every_other_space_is_converted(space: str, full: str) -> None:
     """The pixels are those of FFmpeg's own conversion of the whole frame."""
     video = clip(space, full)
-    with av.open(io.BytesIO(video)) as container:
+    with av.open(io.BytesIO(video), "r") as container:
         frame = next(container.decode(video=0))
     assert int(frame.colorspace) == CONVERTED[space]
     # An MP4 says so where a stream leaves it open.

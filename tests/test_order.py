@@ -28,8 +28,8 @@ def mpeg4(container: str, gop: int = 12, b_frames: int = 2) -> bytes:
     return encode(FRAMES, FPS, codec="mpeg4", container=container, options=options)
 
 
-def h264(container: str, b_frames: int = 2, **options: str) -> bytes:
-    return encode(FRAMES, FPS, container=container, options={"bf": str(b_frames), "g": "30", **options})
+def h264(container: str, b_frames: int = 2, options: dict[str, str] | None = None) -> bytes:
+    return encode(FRAMES, FPS, container=container, options={"bf": str(b_frames), "g": "30", **(options or {})})
 
 
 def mpeg12(codec: str, container: str) -> bytes:
@@ -46,20 +46,20 @@ CLIPS: dict[str, Callable[[], bytes]] = {
     "AVI, MPEG-2": lambda: mpeg12("mpeg2video", "avi"),
     "AVI, MPEG-1": lambda: mpeg12("mpeg1video", "avi"),
     "AVI, H.264": lambda: h264("avi"),
-    "AVI, H.264, B-pyramid": lambda: h264("avi", 5, g="250", preset="slow"),
+    "AVI, H.264, B-pyramid": lambda: h264("avi", 5, {"g": "250", "preset": "slow"}),
     "AVI, H.264, silent on reordering": lambda: without_reorder_count(h264("avi")),
     "AVI, H.264, silent, no B-frames": lambda: without_reorder_count(h264("avi", 0)),
     "Matroska, MPEG-4": lambda: mpeg4("matroska"),
     "Matroska, VFW, MPEG-4": lambda: in_vfw(mpeg4("avi"), b"XVID"),
     "Matroska, VFW, H.264": lambda: in_vfw(h264("avi"), b"H264"),
-    "Matroska, H.264, open GOP": lambda: h264("matroska", **OPEN_GOP),
+    "Matroska, H.264, open GOP": lambda: h264("matroska", options=OPEN_GOP),
     "Matroska, H.264, silent on reordering": lambda: without_reorder_count(h264("matroska")),
     "Matroska, H.264 copied from AVI": lambda: copied(h264("avi"), "matroska"),
     "MP4, MPEG-4": lambda: mpeg4("mp4"),
     "MP4, H.264 copied from AVI": lambda: copied(h264("avi"), "mp4"),
     "ASF, MPEG-4": lambda: mpeg4("asf"),
     "ASF, H.264": lambda: h264("asf"),
-    "ASF, H.264, open GOP": lambda: h264("asf", **OPEN_GOP),
+    "ASF, H.264, open GOP": lambda: h264("asf", options=OPEN_GOP),
     "FLV, H.264": lambda: h264("flv"),
     "MPEG-TS, MPEG-4": lambda: mpeg4("mpegts"),
     "MPEG-TS, H.264": lambda: h264("mpegts"),

@@ -103,6 +103,6 @@ def test_edit_lists_of_any_time() -> None:
 def test_the_files_are_what_they_say() -> None:
     """The timestamps reach the demuxer as they were written."""
     for name in ("from the smallest", "negative", "from end to end", "a leap to the end", "far apart"):
-        with av.open(io.BytesIO(stamped(ODD[name]))) as container:
+        with av.open(io.BytesIO(stamped(ODD[name])), "r") as container:
             stamps = [packet.pts for packet in container.demux(video=0) if packet.size]
         assert stamps == [ODD[name](number) for number in range(COUNT)]
