@@ -51,8 +51,9 @@ class Pulse:
             self.worked = now
         if status not in _STOPPED:
             self.stopped_since, self.continued = None, False
-        elif self.stopped_since is None:
-            self.stopped_since = now
+            return
+        self.stopped_since = self.stopped_since or now
+        self.worked = now  # it cannot work: a fault of its own, with a remedy of its own
 
     def forgive(self) -> None:
         """Time went by in which this process, or the whole machine, stood still: nothing follows from it."""

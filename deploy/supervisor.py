@@ -249,7 +249,7 @@ class Supervisor:
             self._restarts.tried(time.monotonic())
             self._heard, self._silent_looks = time.monotonic(), 0
             for watched in self._models.values():
-                watched.short = False
+                watched.short, watched.remedies = False, 0
                 watched.begin_anew()
         logger.warning("The server is up again, pid %d", new.process.pid)
 
