@@ -178,12 +178,11 @@ def test_many_windows_take_turns_with_others(classifier: Classifier, videos: Vid
 def test_what_was_put_aside_gets_on_among_others(classifier: Classifier) -> None:
     """While others are answered, work that was put aside has every fourth turn at the model: it does not
     starve."""
-    long = request(b"L", views=64)
-    classifier.classify([long, request(b"1")])
     model = classifier.runtime
     assert isinstance(model, Model)
-    model.seen.clear()
     model.seconds = 0.01
+    classifier.classify([request(b"L", views=64), request(b"1")])
+    model.seen.clear()
     for _ in range(10):
         classifier.classify([request(bytes([number])) for number in range(1, 5)])
     assert model.seen.count(ord("L")) >= 8

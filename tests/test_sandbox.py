@@ -19,7 +19,7 @@ from actionrec.decode import windows
 from actionrec.errors import ClipError
 from actionrec.limits import Limits
 from actionrec.sampling import FIRST_WINDOW, Selection
-from actionrec.sandbox import Sandbox
+from actionrec.sandbox import Sandbox, keeper, pool
 from actionrec.sandbox.failures import FailureRecord
 from actionrec.sandbox.process import Zygote
 from actionrec.spec import ClipSpec
@@ -118,6 +118,7 @@ def test_all_defences_hold_here(sandbox: Sandbox) -> None:
 
 def test_what_a_child_is(sandbox: Sandbox) -> None:
     """A child has two threads, no torch, no network but its own, no capability, and few descriptors."""
+    until(lambda: len(sandbox.pids()) == 2)
     child = psutil.Process(sandbox.pids()[0])
     threads = [Path(f"/proc/{child.pid}/task/{thread.id}/status").read_text() for thread in child.threads()]
     assert len(threads) == 2
@@ -232,6 +233,53 @@ def test_a_child_for_each_request(sandbox: Sandbox) -> None:
     slots = [*sandbox._keeper.slots, *(child.slot for child in sandbox._keeper.idle)]
     assert slots
     assert not any(slot.frames((32, 64, 64, 3)).any() for slot in slots)
+
+
+def served_by(sandbox: Sandbox, client: str, data: bytes = CLIP) -> int:
+    """The process id of the child that a request is given to."""
+    found = sandbox.windows(data, SPEC, FIRST_WINDOW, LIMITS, client=client)
+    next(found)
+    (busy,) = sandbox._keeper.busy
+    found.close()  # type: ignore[attr-defined]
+    return busy.pid
+
+
+def test_a_child_for_each_client(sandbox: Sandbox) -> None:
+    """A client with a name has its own child again, which is never another's, nor one without a name."""
+    first = served_by(sandbox, "first")
+    second = served_by(sandbox, "second")
+    nobody = served_by(sandbox, "")
+    assert len({first, second, nobody}) == 3
+    assert served_by(sandbox, "first") == first
+    assert served_by(sandbox, "second") == second
+    assert served_by(sandbox, "") not in (first, second, nobody)
+    with pytest.raises(ClipError, match="NOT_A_VIDEO"):
+        list(sandbox.windows(b"no video", SPEC, FIRST_WINDOW, LIMITS, client="first"))
+    assert served_by(sandbox, "first") == first
+    # As many are kept as are ready: whoever was away for longest begins with a fresh one.
+    third = served_by(sandbox, "third")
+    assert third not in (first, second)
+    assert served_by(sandbox, "first") == first
+    assert served_by(sandbox, "second") != second
+
+
+def test_whose_child_is_not_kept(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child with much memory, or that had to step back, or without a request for long, is not kept."""
+    first = served_by(sandbox, "x")
+    monkeypatch.setattr(keeper, "_KEPT_BYTES", 1000)
+    assert served_by(sandbox, "x") == first
+    monkeypatch.undo()
+    second = served_by(sandbox, "x")
+    assert second != first
+    monkeypatch.setattr(pool, "_SLOW_WINDOW_SECONDS", 0.0)
+    large = encode(np.repeat(textured_frames(1920, 1080, 1), 64, axis=0), options={"preset": "ultrafast"})
+    assert served_by(sandbox, "x", large) == second
+    monkeypatch.undo()
+    third = served_by(sandbox, "x")
+    assert third != second
+    monkeypatch.setattr(keeper, "_KEPT_SECONDS", 0.0)
+    until(lambda: not sandbox._keeper.kept)
+    until(lambda: not psutil.pid_exists(third))
 
 
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP])

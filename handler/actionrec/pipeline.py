@@ -165,7 +165,7 @@ class Classifier:
             spec, limits = self.manifest.spec, self.manifest.limits
             if self.sandbox is None:
                 return self._decoder(request.video, spec, request.selection, limits)
-            return self.sandbox.windows(request.video, spec, request.selection, limits, wanted)
+            return self.sandbox.windows(request.video, spec, request.selection, limits, wanted, request.client)
 
         def submit(step: Callable[[], None]) -> None:
             self._pool.submit(self._step, step, request.client)

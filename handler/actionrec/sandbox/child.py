@@ -1,4 +1,4 @@
-"""One decoding child: it gives up what it does not need, decodes one video, and ends.
+"""One decoding child: it gives up what it does not need, then decodes for one client, video after video.
 
 The frames of a window go into shared memory, everything else over the socket:
 
@@ -20,7 +20,7 @@ import mmap
 import os
 import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import fields
 from functools import partial
@@ -73,20 +73,23 @@ def described(clip: Decoded) -> dict[str, Any]:
 
 
 def live(
-    socket: int,
-    memory: int,
     memory_bytes: int,
     give_up: Callable[[Callable[[], object]], dict[str, str]],
+    warm_up: Callable[[Executor], object],
     decoder: Callable[..., Iterator[Decoded]],
+    socket: int,
+    memory: int,
 ) -> None:
-    """A child's life.
+    """A child's life: one request after the other, until the worker hangs up or kills it.
 
     Args:
-        socket, memory: descriptors: of the socket, and of the shared memory.
         memory_bytes: of the shared memory.
         give_up: gives up what is not needed. It is given what starts the threads that are, and calls that
             before no thread can be started any more; it returns which defences hold.
+        warm_up: decodes something. What a process does for the first time takes it twice as long: this is done
+            before anybody waits.
         decoder: `decode.windows`, or what a test puts in its place.
+        socket, memory: descriptors: of the socket, and of the shared memory.
 
     Raises:
         EOFError, BrokenPipeError, ConnectionResetError: the worker has hung up.
@@ -97,7 +100,17 @@ def live(
         shared.madvise(_MADV_POPULATE_WRITE)
     connection = Connection(socket)
     thread = ThreadPoolExecutor(1)
-    connection.send({"ready": give_up(lambda: thread.submit(bool).result())})
+    defences = give_up(lambda: thread.submit(bool).result())
+    warm_up(thread)
+    connection.send({"ready": defences})
+    while True:
+        _serve(connection, shared, thread, decoder)
+
+
+def _serve(
+    connection: Connection, memory: mmap.mmap, thread: Executor, decoder: Callable[..., Iterator[Decoded]]
+) -> None:
+    """One request."""
     request = connection.receive()
     data = connection.read(request["bytes"])
     connection.send({"started": True})
@@ -109,9 +122,9 @@ def live(
             Limits.from_dict(request["limits"]),
             thread=thread,
             opened=partial(connection.send, {"opened": True}),
-            room=partial(_room, shared),
+            room=partial(_room, memory),
         )
-        if not _answer(connection, shared, found):
+        if not _answer(connection, memory, found):
             return
         message: dict[str, Any] = {"end": True}
     except ClipError as error:

@@ -36,7 +36,6 @@ class Patience:
         self._child = child
         self._left = seconds
         self._wanted = wanted
-        self._nice = 0
 
     def receive(self, seconds: float, slow_seconds: float, nice: int) -> dict[str, Any]:
         """The next message.
@@ -59,6 +58,8 @@ class Patience:
 
         try:
             while True:
+                if self._left <= 0:
+                    raise TimeoutError("all steps together took too long")
                 with suppress(TimeoutError):
                     return self._child.receive(time.monotonic() + _STEP_SECONDS)
                 if not self._wanted():
@@ -67,8 +68,7 @@ class Patience:
                     raise TimeoutError(f"a step took more than {seconds:g} s")
                 if spent() >= self._left:
                     raise TimeoutError("all steps together took too long")
-                if spent() >= slow_seconds and nice > self._nice:
-                    self._nice = nice
+                if spent() >= slow_seconds and nice > self._child.nice:
                     self._child.step_back(nice)
         finally:
             self._left -= spent()

@@ -1,9 +1,9 @@
 """`decode.windows` in child processes: a hostile clip costs its sender an answer, and nobody else anything.
 
-    windows(...) -> takes a fresh child -> sends the bytes -> copies window after window -> the child ends
+    windows(...) -> takes a child -> sends the bytes -> copies window after window -> gives the child back
                     keeper: has the zygote fork the next ones, so that none is waited for
 
-A child decodes for one request and never for another, so it has nothing of anybody else to give away. One that
+A child decodes for one client and never for another, so it has nothing of anybody else to give away. One that
 crashes, hangs or overruns its limits is killed and costs that request. What a child may do beyond decoding,
 which is nothing, stands in `confine`; how it is spoken to in `wire`; what of its words is believed in
 `schema`.
@@ -97,12 +97,14 @@ class Sandbox:
         selection: Selection,
         limits: Limits,
         wanted: Callable[[], bool] = lambda: True,
+        client: str = "",
     ) -> Iterator[Decoded]:
         """As `decode.windows`, in a child.
 
         Args:
             data, spec, selection, limits: as for `decode.windows`.
             wanted: whether anybody still waits for more; where not, it ends within a moment.
+            client: whose video it is: one with a name may have a child that has decoded for it before.
 
         Raises:
             ClipError: as `decode.windows`; DECODER_CRASHED, DECODE_TIMEOUT (422); DECODER_UNAVAILABLE (503).
@@ -112,7 +114,7 @@ class Sandbox:
         for _ in range(_TRIES):
             given = False
             try:
-                for window in self._decoded(data, spec, selection, limits, wanted):
+                for window in self._decoded(data, spec, selection, limits, wanted, client):
                     given = True
                     yield window
                 return
@@ -147,6 +149,7 @@ class Sandbox:
         selection: Selection,
         limits: Limits,
         wanted: Callable[[], bool],
+        client: str,
     ) -> Iterator[Decoded]:
         """The windows from one child.
 
@@ -154,10 +157,10 @@ class Sandbox:
             ClipError, RuntimeError: as `windows`.
             _LostError: the child is gone, and the video is not to blame.
         """
-        child = self._keeper.take(_TAKE_SECONDS)
+        child = self._keeper.take(client, _TAKE_SECONDS)
         if child is None:
             raise _unavailable()
-        well = False
+        well = asked = False
         try:
             self._begin(child, data, spec, selection, limits)
             answers = Answers(spec, selection, limits)
@@ -167,17 +170,17 @@ class Sandbox:
                 message = patience.receive(limits.decode_seconds, _SLOW_WINDOW_SECONDS, _SLOW_WINDOW_NICE)
             while "window" in message:
                 window = answers.window(message["window"], child.slot.frames)
-                well = True  # whoever has seen enough may leave here
+                asked = True  # whoever has seen enough may leave here
                 yield window
-                well = False
+                asked = False
                 child.send({"next": True}, deadline=time.monotonic() + _TAKE_SECONDS)
                 message = patience.receive(limits.decode_seconds, _SLOW_WINDOW_SECONDS, _SLOW_WINDOW_NICE)
-            well = "end" in message
-            if not well:
+            if "end" not in message:
                 error = answers.failure(message)
                 well = True
                 raise error
             answers.check_end()
+            well = True
         except NotWantedError:
             return
         except TimeoutError as error:
@@ -187,7 +190,18 @@ class Sandbox:
         except ConnectionError as error:
             raise self._crashed(child, data, error) from error
         finally:
-            self._keeper.end(child, lost=not well)
+            if asked:
+                well = self._dismiss(child)
+            self._keeper.end(child, client, lost=not well)
+
+    @staticmethod
+    def _dismiss(child: Child) -> bool:
+        """Tell a child that waits for an answer that nobody wants more windows; whether it has heard."""
+        try:
+            child.send({"next": False}, deadline=time.monotonic() + _TAKE_SECONDS)
+        except (TimeoutError, ConnectionError):
+            return False
+        return True
 
     def _begin(self, child: Child, data: bytes, spec: ClipSpec, selection: Selection, limits: Limits) -> None:
         """Have a child begin. One that is lost before cannot have been lost by these bytes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -58,8 +59,9 @@ class Zygote:
                     *("--memory-bytes", str(window_bytes)),
                     *("--parent", str(os.getpid())),
                     *("--address-space", str(limits.memory_bytes)),
-                    # Two threads, for as long as a request may take; by the clock it is stopped before that.
-                    *("--cpu-seconds", str(int(2 * limits.request_seconds) + 10)),
+                    # Two threads, for as long as a request may take, after those that it was kept for. By the
+                    # clock it is stopped before that.
+                    *("--cpu-seconds", str(int(2 * limits.request_seconds) + 60)),
                 ],
                 env=_environment(),
                 pass_fds=(its.fileno(),),
@@ -187,7 +189,7 @@ class Zygote:
 
 
 class Child:
-    """A child that a zygote has forked; it decodes one video.
+    """A child that a zygote has forked.
 
     Args:
         pid: its process id, which no other process gets before `Zygote.reap` has said that it ended.
@@ -202,6 +204,8 @@ class Child:
         self.zygote = zygote
         self.slot = slot
         self.words = words
+        self.nice = 0
+        """How far it has stepped back, for the rest of its life."""
         self._channel = channel
         self._status: int | None = None
         clock = ctypes.c_int()
@@ -227,12 +231,20 @@ class Child:
             return time.clock_gettime(self._clock) if self._clock is not None else 0.0
         return 0.0
 
+    def memory_bytes(self) -> int:
+        """That it has in memory; 0 where that cannot be known."""
+        with suppress(OSError, ValueError, IndexError):
+            pages = Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[1]
+            return int(pages) * resource.getpagesize()
+        return 0
+
     def step_back(self, nice: int) -> None:
         """Let others go first from now on.
 
         Args:
             nice: from 0 to 19, as of the command.
         """
+        self.nice = nice
         # Linux keeps it for each thread.
         with suppress(OSError):
             for task in Path(f"/proc/{self.pid}/task").iterdir():

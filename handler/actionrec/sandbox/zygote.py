@@ -24,10 +24,13 @@ import signal
 import socket
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from functools import partial
+from typing import cast
 
 import av
 import cv2
+from av.video.stream import VideoStream
 
 from ..decode import Decoded, windows
 from ..errors import ClipError
@@ -41,29 +44,37 @@ _FD_COUNT = 3
 """Given with each fork: the child's socket, its shared memory, its standard error."""
 
 
+_WARM_UP_SPEC = ClipSpec(short_side=32, crop=32)
+
+
+def _tiny(codec: str, container: str) -> bytes:
+    """A video of three black frames."""
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as output:
+        stream = cast(VideoStream, output.add_stream(codec, rate=30))
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(3):
+            output.mux(stream.encode(av.VideoFrame(64, 48, "yuv420p")))
+        output.mux(stream.encode(None))
+    return file.getvalue()
+
+
 def rehearse() -> None:
     """Load what would be loaded at first use, while files can still be read: by importing it, and by use."""
     # PyAV imports the modules of a kind of stream when it meets the first one.
     for module in pkgutil.walk_packages(av.__path__, "av."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-    file = io.BytesIO()
-    with av.open(file, "w", format="avi") as output:
-        stream = output.add_stream("mpeg4", rate=30)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for _ in range(3):
-            output.mux(stream.encode(av.VideoFrame(64, 48, "yuv420p")))
-        output.mux(stream.encode(None))
-    spec = ClipSpec(short_side=32, crop=32)
+    video = _tiny("mpeg4", "avi")
     importlib.import_module("numpy.ma")  # np.unique's, at its first use
     for data, selection in (
-        (file.getvalue(), Selection()),
-        (file.getvalue(), Selection(stride_seconds=0.1)),
-        (file.getvalue()[:200], Selection()),
+        (video, Selection()),
+        (video, Selection(stride_seconds=0.1)),
+        (video[:200], Selection()),
         (b"no video", Selection()),
     ):
         try:
-            for clip in windows(data, spec, selection, Limits()):
+            for clip in windows(data, _WARM_UP_SPEC, selection, Limits()):
                 wire.frame(described(clip))
         except ClipError as error:
             wire.frame({"error": error.to_dict()})
@@ -71,6 +82,11 @@ def rehearse() -> None:
         raise ValueError("rehearsed")
     except ValueError:
         traceback.format_exc()
+
+
+def _decode(video: bytes, thread: Executor) -> None:
+    for _ in windows(video, _WARM_UP_SPEC, Selection(), Limits(), thread):
+        pass
 
 
 def main(decoder: Callable[..., Iterator[Decoded]] = windows) -> None:
@@ -89,6 +105,7 @@ def main(decoder: Callable[..., Iterator[Decoded]] = windows) -> None:
     faulthandler.enable()
     cv2.setNumThreads(1)
     rehearse()
+    warm_up = partial(_decode, _tiny("libx264" if "libx264" in av.codecs_available else "mpeg4", "mp4"))
     control = socket.socket(fileno=given.socket)
     # Read while files can still be read.
     address_space = given.address_space + confine.address_space()
@@ -114,33 +131,21 @@ def main(decoder: Callable[..., Iterator[Decoded]] = windows) -> None:
             pid, answer = -1, str(error.strerror)
         if pid == 0:
             control.close()
-            _live(zygote, descriptors, given.memory_bytes, address_space, given.cpu_seconds, decoder)
+            give_up = partial(confine.confine_child, zygote, address_space, given.cpu_seconds)
+            _live(descriptors, partial(live, given.memory_bytes, give_up, warm_up, decoder))
         for descriptor in descriptors:
             os.close(descriptor)
         control.send(json.dumps({"id": order["id"], "answer": answer}).encode())
 
 
-def _live(
-    zygote: int,
-    descriptors: list[int],
-    memory_bytes: int,
-    address_space: int,
-    cpu_seconds: int,
-    decoder: Callable[..., Iterator[Decoded]],
-) -> None:
+def _live(descriptors: list[int], life: Callable[[int, int], None]) -> None:
     """A child's whole life; does not return."""
     status = 1
     try:
         end, memory, errors = descriptors
         os.dup2(errors, 2)
         os.close(errors)
-        live(
-            end,
-            memory,
-            memory_bytes,
-            partial(confine.confine_child, zygote, address_space, cpu_seconds),
-            decoder,
-        )
+        life(end, memory)
         status = 0
     except (EOFError, BrokenPipeError, ConnectionResetError):
         status = 0  # the worker has hung up
