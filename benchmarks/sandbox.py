@@ -18,7 +18,7 @@ import psutil
 from actionrec.decode import Decoded, windows
 from actionrec.limits import Limits
 from actionrec.sampling import FIRST_WINDOW
-from actionrec.sandbox import Sandbox
+from actionrec.sandbox import Caller, Sandbox
 from actionrec.spec import ClipSpec
 
 from benchmarks.measure import interleaved_ms, report
@@ -47,10 +47,8 @@ def cpu_ms(run: Callable[[], object]) -> float:
 
     def seconds() -> float:
         time.sleep(_END_SECONDS)
-        zygotes = [zygote.cpu_times() for zygote in psutil.Process().children()]
-        return time.process_time() + sum(
-            t.user + t.system + t.children_user + t.children_system for t in zygotes
-        )
+        below = [process.cpu_times() for process in psutil.Process().children(recursive=True)]
+        return time.process_time() + sum(sum(times[:4]) for times in below)  # those that have ended, too
 
     before = seconds()
     for _ in range(CPU_RUNS):
@@ -67,7 +65,7 @@ def main() -> None:
             ways: dict[str, Callable[[], object]] = {
                 "in-process": partial(first, windows, data),
                 "a request": partial(first, sandbox.windows, data),
-                "a client": partial(first, partial(sandbox.windows, client="benchmark"), data),
+                "a client": partial(first, partial(sandbox.windows, caller=Caller("benchmark")), data),
             }
             taken = interleaved_ms(ways, ROUNDS)
             cpu = {name: cpu_ms(way) for name, way in ways.items()}

@@ -19,7 +19,7 @@ from actionrec.decode import windows
 from actionrec.errors import ClipError
 from actionrec.limits import Limits
 from actionrec.sampling import FIRST_WINDOW, Selection
-from actionrec.sandbox import Sandbox, keeper, pool
+from actionrec.sandbox import Caller, Sandbox, keeper, pool
 from actionrec.sandbox.failures import FailureRecord
 from actionrec.sandbox.process import Zygote
 from actionrec.spec import ClipSpec
@@ -209,8 +209,7 @@ def test_leaving_early(troubled: Sandbox) -> None:
 def test_nobody_waits_any_more(troubled: Sandbox) -> None:
     """A request that nobody waits for any more leaves its child within a moment, in the middle of its work."""
     wanted = [True]
-    found = troubled.windows(b"BREAK hang", SPEC, FIRST_WINDOW, LIMITS, lambda: wanted[0])
-    threading.Timer(0.3, wanted.clear).start()
+    found = troubled.windows(b"BREAK hang", SPEC, FIRST_WINDOW, LIMITS, Caller(wanted=lambda: wanted[0]))
     threading.Timer(0.2, lambda: wanted.__setitem__(0, False)).start()
     assert list(found) == []
 
@@ -237,7 +236,7 @@ def test_a_child_for_each_request(sandbox: Sandbox) -> None:
 
 def served_by(sandbox: Sandbox, client: str, data: bytes = CLIP) -> int:
     """The process id of the child that a request is given to."""
-    found = sandbox.windows(data, SPEC, FIRST_WINDOW, LIMITS, client=client)
+    found = sandbox.windows(data, SPEC, FIRST_WINDOW, LIMITS, Caller(client))
     next(found)
     (busy,) = sandbox._keeper.busy
     found.close()  # type: ignore[attr-defined]
@@ -254,7 +253,7 @@ def test_a_child_for_each_client(sandbox: Sandbox) -> None:
     assert served_by(sandbox, "second") == second
     assert served_by(sandbox, "") not in (first, second, nobody)
     with pytest.raises(ClipError, match="NOT_A_VIDEO"):
-        list(sandbox.windows(b"no video", SPEC, FIRST_WINDOW, LIMITS, client="first"))
+        list(sandbox.windows(b"no video", SPEC, FIRST_WINDOW, LIMITS, Caller("first")))
     assert served_by(sandbox, "first") == first
     # As many are kept as are ready: whoever was away for longest begins with a fresh one.
     third = served_by(sandbox, "third")

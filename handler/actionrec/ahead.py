@@ -17,7 +17,8 @@ class Ahead:
 
     Args:
         decode: gives what decodes, `decode.windows` for one; closed when it ends, fails or is no longer
-            wanted. It is given what says whether somebody still waits, which a long step may ask.
+            wanted. It is given this object: a long step may ask it whether its result is `wanted`, and tell it
+            that it is `slow`.
         submit: has a step run in another thread, soon.
         depth: views to have ready, at least 1.
         tell: called after each step, in its thread.
@@ -25,13 +26,16 @@ class Ahead:
 
     def __init__(
         self,
-        decode: Callable[[Callable[[], bool]], Iterator[Decoded]],
+        decode: Callable[[Ahead], Iterator[Decoded]],
         submit: Callable[[Callable[[], None]], object],
         depth: int,
         tell: Callable[[], None],
     ) -> None:
         self._closed = False
-        self._views = decode(lambda: self.wanted)
+        self.slow = False
+        """Whether a step has taken much more than an ordinary clip does."""
+        self._step_began: float | None = None
+        self._views = decode(self)
         self._submit = submit
         self._depth = depth
         self._tell = tell
@@ -50,6 +54,11 @@ class Ahead:
         """Whether a view is there for the model."""
         with self._lock:
             return bool(self._ready)
+
+    def step_seconds(self) -> float:
+        """How long the step under way has taken so far; 0 where none is, or it waits for a place."""
+        began = self._step_began
+        return 0.0 if began is None else time.monotonic() - began
 
     @property
     def wanted(self) -> bool:
@@ -83,11 +92,13 @@ class Ahead:
 
     def _step(self) -> None:
         started = time.perf_counter()
+        self._step_began = time.monotonic()
         view = None
         try:
             view = next(self._views, None)
         except Exception as error:
             self.error = error
+        self._step_began = None
         with self._lock:
             self.decode_ms += (time.perf_counter() - started) * 1e3
             if view is not None and not self._closed:

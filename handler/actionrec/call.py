@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 _STEP_SECONDS = 0.02
 """Between two looks at whether others wait for too long."""
-PATIENCE_SECONDS = (0.05, 0.5)
-"""At least and at most: that a batch may take before any of its requests is late. Between them, twice what a
-request of one view usually takes."""
 _TURNS_OF_OTHERS = 3
 """Views of the requests at hand for one of those that were put aside."""
 
@@ -42,9 +39,8 @@ class Call:
         self._news: SimpleQueue[None] = SimpleQueue()
         self._views_given: Counter[str] = Counter()
         self._turns = 0
-        self._began = time.monotonic()
         seconds = classifier.answer_seconds
-        self._end = None if seconds is None else self._began + seconds
+        self._end = None if seconds is None else time.monotonic() + seconds
 
     def run(self) -> list[Prediction | ClipError]:
         classifier = self._classifier
@@ -53,7 +49,7 @@ class Call:
                 index, request = self._waiting.popleft()
                 self._jobs[index] = classifier.aside.take(request) or classifier.start(request, self._news)
             for index in [index for index, job in self._jobs.items() if job.done]:
-                self._answer(index)
+                self._results[index] = self._jobs.pop(index).result()
             if self._end is not None and time.monotonic() > self._end:
                 self._give_up()
             looked = time.monotonic()
@@ -71,15 +67,6 @@ class Call:
         """Give up what an error has left over."""
         for job in self._jobs.values():
             job.views.close()
-
-    def _answer(self, index: int) -> None:
-        job = self._jobs.pop(index)
-        self._results[index] = job.result()
-        if job.taken == 1:
-            least, most = PATIENCE_SECONDS
-            usual = 2 * (time.monotonic() - self._began)
-            classifier = self._classifier
-            classifier.patience_seconds += 0.1 * (min(max(usual, least), most) - classifier.patience_seconds)
 
     def _next_batch(self) -> list[tuple[Job, Decoded]]:
         """Views that are ready, with their jobs; those of whoever has had the fewest come first."""
@@ -108,8 +95,6 @@ class Call:
         Args:
             seconds: that have gone by since the last look.
         """
-        if time.monotonic() - self._began < self._classifier.patience_seconds:
-            return
         late = {index: job for index, job in self._jobs.items() if job.late and not job.done}
         if not late or len(late) < len(self._jobs) + len(self._waiting):
             return  # the others are not done either

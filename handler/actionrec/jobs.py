@@ -20,7 +20,10 @@ from .runtime import Scores
 
 logger = logging.getLogger(__name__)
 
-_KEPT_SECONDS = 30.0
+LATE_SECONDS = 1.0
+"""By the clock, that decoding a window may take on a machine that has other work, before the request is
+late."""
+_KEPT_SECONDS = 15.0
 """That the work on a request goes on after it was put aside, if it does not come again."""
 
 
@@ -64,8 +67,9 @@ class Job:
 
     @property
     def late(self) -> bool:
-        """Whether it has had its turn at the model, or is not ready for it."""
-        return self.taken > 0 or not self.views.ready
+        """Whether it wants another turn at the model, or takes longer to decode than an ordinary clip does."""
+        again = self.taken > 0 and self.views.ready
+        return again or self.views.slow or self.views.step_seconds() > LATE_SECONDS
 
     def result(self) -> Prediction | ClipError:
         """When all is done: the answer, or why there is none."""

@@ -18,6 +18,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -26,7 +27,7 @@ import torch
 
 from .ahead import Ahead
 from .allowance import Allowance
-from .call import PATIENCE_SECONDS, Call
+from .call import Call
 from .decode import Decoded, Decoder, windows
 from .errors import ClipError
 from .gate import Gate
@@ -35,7 +36,7 @@ from .manifest import Manifest
 from .request import ClipRequest
 from .result import Prediction
 from .runtime import Runtime
-from .sandbox import Sandbox
+from .sandbox import Caller, Sandbox
 
 logger = logging.getLogger(__name__)
 
@@ -79,8 +80,6 @@ class Classifier:
         """Requests that were put aside."""
         self.allowance = Allowance()
         """Who may have others wait for it."""
-        self.patience_seconds = PATIENCE_SECONDS[1]
-        """That a batch may take before any of its requests is late."""
         # A child for each open clip: one whose views wait for the model keeps its child.
         self.sandbox = (
             Sandbox(manifest.spec, manifest.limits, self.open_clips, require=sandbox == "require")
@@ -161,11 +160,12 @@ class Classifier:
             news: is told when there is a view more.
         """
 
-        def decode(wanted: Callable[[], bool]) -> Iterator[Decoded]:
+        def decode(ahead: Ahead) -> Iterator[Decoded]:
             spec, limits = self.manifest.spec, self.manifest.limits
             if self.sandbox is None:
                 return self._decoder(request.video, spec, request.selection, limits)
-            return self.sandbox.windows(request.video, spec, request.selection, limits, wanted, request.client)
+            caller = Caller(request.client, lambda: ahead.wanted, partial(setattr, ahead, "slow", True))
+            return self.sandbox.windows(request.video, spec, request.selection, limits, caller)
 
         def submit(step: Callable[[], None]) -> None:
             self._pool.submit(self._step, step, request.client)

@@ -132,7 +132,7 @@ class Keeper:
         fit = child.memory_bytes() < _KEPT_BYTES and child.cpu_seconds() < _KEPT_CPU_SECONDS
         with self._changed:
             self.busy.discard(child)
-            if lost or not client or not fit or child.nice or self.closed:
+            if lost or not client or not fit or child.stepped_back or self.closed:
                 self._bury(child, lost=lost)
                 return
             self.kept[child] = (client, time.monotonic())

@@ -13,10 +13,12 @@ from typing import Any
 
 from .process import Child
 
-_STEP_SECONDS = 0.05
+_STEP_SECONDS = 0.02
 """Between two looks at the child's CPU time."""
 _IDLE_SHARE = 4
-"""Seconds by the clock that count as one where the child uses no CPU time."""
+"""Seconds by the clock that count as one where the child uses no CPU time..."""
+_LAST_SHARE = 20
+"""... and where it has to let everybody else go first."""
 
 
 class NotWantedError(Exception):
@@ -30,20 +32,24 @@ class Patience:
         child: that is at work.
         seconds: that all waits together may take.
         wanted: whether anybody still waits.
+        slow: called when the child has to let others go first.
     """
 
-    def __init__(self, child: Child, seconds: float, wanted: Callable[[], bool]) -> None:
+    def __init__(
+        self, child: Child, seconds: float, wanted: Callable[[], bool], slow: Callable[[], object]
+    ) -> None:
         self._child = child
         self._left = seconds
         self._wanted = wanted
+        self._slow = slow
 
-    def receive(self, seconds: float, slow_seconds: float, nice: int) -> dict[str, Any]:
+    def receive(self, seconds: float, slow_seconds: float) -> dict[str, Any]:
         """The next message.
 
         Args:
             seconds: that this wait may take.
-            slow_seconds: then the child has to let others go first, for the rest of its life...
-            nice: ... by so much, as `Child.step_back` has it.
+            slow_seconds: of CPU time; then the child has to let everybody else go first, for the rest of its
+                life.
 
         Raises:
             TimeoutError: none came in time; `str` of it says which time was up.
@@ -52,9 +58,12 @@ class Patience:
         """
         began, cpu_began = time.monotonic(), self._child.cpu_seconds()
 
+        def used() -> float:
+            return self._child.cpu_seconds() - cpu_began
+
         def spent() -> float:
             clock = time.monotonic() - began
-            return min(clock, max(self._child.cpu_seconds() - cpu_began, clock / _IDLE_SHARE))
+            return min(clock, max(used(), clock / (_LAST_SHARE if self._child.stepped_back else _IDLE_SHARE)))
 
         try:
             while True:
@@ -68,7 +77,8 @@ class Patience:
                     raise TimeoutError(f"a step took more than {seconds:g} s")
                 if spent() >= self._left:
                     raise TimeoutError("all steps together took too long")
-                if spent() >= slow_seconds and nice > self._child.nice:
-                    self._child.step_back(nice)
+                if used() >= slow_seconds and not self._child.stepped_back:
+                    self._child.step_back()
+                    self._slow()
         finally:
             self._left -= spent()

@@ -16,7 +16,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -39,10 +39,25 @@ _TAKE_SECONDS = 5.0
 """Until a child must be free, and until it must have taken a request's bytes."""
 _TRIES = 3
 """Children that a request is given to, where they are lost without its fault."""
-_SLOW_OPEN_SECONDS, _SLOW_OPEN_NICE = 0.25, 19
+_SLOW_OPEN_SECONDS = 0.1
 """Opening takes milliseconds: what takes this long lets everybody else go first."""
-_SLOW_WINDOW_SECONDS, _SLOW_WINDOW_NICE = 1.0, 10
-"""A window of 4K takes this long: smaller clips go first."""
+_SLOW_WINDOW_SECONDS = 0.15
+"""The same of decoding. A window of 1080p takes longer: smaller clips go first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who has a video decoded."""
+
+    client: str = ""
+    """Whose video it is: one with a name may have a child that has decoded for it before."""
+    wanted: Callable[[], bool] = lambda: True
+    """Whether anybody still waits for more; where not, decoding ends within a moment."""
+    slow: Callable[[], object] = bool
+    """Called when decoding takes much longer than an ordinary clip's, and lets others go first from then on."""
+
+
+NOBODY = Caller()
 
 
 class _LostError(Exception):
@@ -96,15 +111,13 @@ class Sandbox:
         spec: ClipSpec,
         selection: Selection,
         limits: Limits,
-        wanted: Callable[[], bool] = lambda: True,
-        client: str = "",
+        caller: Caller = NOBODY,
     ) -> Iterator[Decoded]:
         """As `decode.windows`, in a child.
 
         Args:
             data, spec, selection, limits: as for `decode.windows`.
-            wanted: whether anybody still waits for more; where not, it ends within a moment.
-            client: whose video it is: one with a name may have a child that has decoded for it before.
+            caller: who asks, and what it wants to know.
 
         Raises:
             ClipError: as `decode.windows`; DECODER_CRASHED, DECODE_TIMEOUT (422); DECODER_UNAVAILABLE (503).
@@ -114,7 +127,7 @@ class Sandbox:
         for _ in range(_TRIES):
             given = False
             try:
-                for window in self._decoded(data, spec, selection, limits, wanted, client):
+                for window in self._decoded(data, spec, selection, limits, caller):
                     given = True
                     yield window
                 return
@@ -148,8 +161,7 @@ class Sandbox:
         spec: ClipSpec,
         selection: Selection,
         limits: Limits,
-        wanted: Callable[[], bool],
-        client: str,
+        caller: Caller,
     ) -> Iterator[Decoded]:
         """The windows from one child.
 
@@ -157,24 +169,24 @@ class Sandbox:
             ClipError, RuntimeError: as `windows`.
             _LostError: the child is gone, and the video is not to blame.
         """
-        child = self._keeper.take(client, _TAKE_SECONDS)
+        child = self._keeper.take(caller.client, _TAKE_SECONDS)
         if child is None:
             raise _unavailable()
         well = asked = False
         try:
             self._begin(child, data, spec, selection, limits)
             answers = Answers(spec, selection, limits)
-            patience = Patience(child, limits.request_seconds, wanted)
-            message = patience.receive(limits.open_seconds, _SLOW_OPEN_SECONDS, _SLOW_OPEN_NICE)
+            patience = Patience(child, limits.request_seconds, caller.wanted, caller.slow)
+            message = patience.receive(limits.open_seconds, _SLOW_OPEN_SECONDS)
             if "opened" in message:
-                message = patience.receive(limits.decode_seconds, _SLOW_WINDOW_SECONDS, _SLOW_WINDOW_NICE)
+                message = patience.receive(limits.decode_seconds, _SLOW_WINDOW_SECONDS)
             while "window" in message:
                 window = answers.window(message["window"], child.slot.frames)
                 asked = True  # whoever has seen enough may leave here
                 yield window
                 asked = False
                 child.send({"next": True}, deadline=time.monotonic() + _TAKE_SECONDS)
-                message = patience.receive(limits.decode_seconds, _SLOW_WINDOW_SECONDS, _SLOW_WINDOW_NICE)
+                message = patience.receive(limits.decode_seconds, _SLOW_WINDOW_SECONDS)
             if "end" not in message:
                 error = answers.failure(message)
                 well = True
@@ -192,7 +204,7 @@ class Sandbox:
         finally:
             if asked:
                 well = self._dismiss(child)
-            self._keeper.end(child, client, lost=not well)
+            self._keeper.end(child, caller.client, lost=not well)
 
     @staticmethod
     def _dismiss(child: Child) -> bool:

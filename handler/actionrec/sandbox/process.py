@@ -204,8 +204,8 @@ class Child:
         self.zygote = zygote
         self.slot = slot
         self.words = words
-        self.nice = 0
-        """How far it has stepped back, for the rest of its life."""
+        self.stepped_back = False
+        """Whether it has only what nobody else wants."""
         self._channel = channel
         self._status: int | None = None
         clock = ctypes.c_int()
@@ -238,17 +238,17 @@ class Child:
             return int(pages) * resource.getpagesize()
         return 0
 
-    def step_back(self, nice: int) -> None:
-        """Let others go first from now on.
+    def step_back(self) -> None:
+        """From now on have only the time of the processors that nobody else wants, for the rest of its life.
 
-        Args:
-            nice: from 0 to 19, as of the command.
+        A lower priority would not do: a model's threads wait for each other all the time, and each of them
+        would wait for the end of a slow child's turn on its core.
         """
-        self.nice = nice
+        self.stepped_back = True
         # Linux keeps it for each thread.
         with suppress(OSError):
             for task in Path(f"/proc/{self.pid}/task").iterdir():
-                os.setpriority(os.PRIO_PROCESS, int(task.name), nice)
+                os.sched_setscheduler(int(task.name), os.SCHED_IDLE, os.sched_param(0))
 
     def kill(self) -> None:
         """End it at once; also where it is stopped."""
