@@ -94,6 +94,13 @@ def request(name: bytes, client: str = "", views: int = 1) -> ClipRequest:
     return ClipRequest(name, 1, Selection(views=views), client)
 
 
+def classify(
+    classifier: Classifier, requests: Sequence[ClipRequest], others_wait: Callable[[], bool] = lambda: False
+) -> list[Prediction | ClipError]:
+    """As a server does it, whose queue is empty unless a test says something else."""
+    return classifier.classify(requests, others_wait)
+
+
 def codes(answers: Sequence[Prediction | ClipError]) -> list[str]:
     """The code of each error; ``""`` for an answer."""
     return [answer.code if isinstance(answer, ClipError) else "" for answer in answers]
@@ -102,7 +109,7 @@ def codes(answers: Sequence[Prediction | ClipError]) -> list[str]:
 def test_a_late_row_does_not_hold_its_batch(classifier: Classifier, videos: Videos) -> None:
     """Three quick requests have their answers while the slow one among them is put aside."""
     slow = videos.slow(b"slow")
-    answers = classifier.classify([request(b"1"), request(b"slow"), request(b"2"), request(b"3")])
+    answers = classify(classifier, [request(b"1"), request(b"slow"), request(b"2"), request(b"3")])
     assert codes(answers) == ["", "STILL_WORKING", "", ""]
     assert not slow.is_set()
     (answer,) = [a for a in answers if isinstance(a, ClipError)]
@@ -113,25 +120,32 @@ def test_a_late_row_does_not_hold_its_batch(classifier: Classifier, videos: Vide
 def test_the_same_request_goes_on_with_its_work(classifier: Classifier, videos: Videos) -> None:
     """A request that was put aside and is sent again has its answer, and its video is decoded once."""
     slow = videos.slow(b"slow")
-    classifier.classify([request(b"1"), request(b"slow")])
+    classify(classifier, [request(b"1"), request(b"slow")])
     slow.set()
-    (answer,) = classifier.classify([request(b"slow")])
+    (answer,) = classify(classifier, [request(b"slow")])
     assert isinstance(answer, Prediction)
     assert videos.begun.count(b"slow") == 1
+
+
+def test_a_program_waits_for_all(classifier: Classifier, videos: Videos) -> None:
+    """Without a server, where nobody else waits for anything, no request is put aside."""
+    slow = videos.slow(b"slow")
+    threading.Timer(0.3, slow.set).start()
+    assert codes(classifier.classify([request(b"1"), request(b"slow"), request(b"L", views=9)])) == ["", "", ""]
 
 
 def test_alone_it_is_waited_for(classifier: Classifier, videos: Videos) -> None:
     """Where nobody waits a slow request is not put aside, and has its answer at the first try."""
     slow = videos.slow(b"slow")
     threading.Timer(0.3, slow.set).start()
-    assert codes(classifier.classify([request(b"slow")])) == [""]
+    assert codes(classify(classifier, [request(b"slow")])) == [""]
 
 
 def test_those_in_the_queue_count(classifier: Classifier, videos: Videos) -> None:
     """A slow request that is alone in its batch makes way for those that wait in the server's queue."""
     videos.slow(b"slow")
     waiting = iter([False] * 5)
-    answers = classifier.classify([request(b"slow")], lambda: next(waiting, True))
+    answers = classify(classifier, [request(b"slow")], lambda: next(waiting, True))
     assert codes(answers) == ["STILL_WORKING"]
 
 
@@ -140,7 +154,7 @@ def test_an_occasional_one_is_waited_for(classifier: Classifier, videos: Videos)
     classifier.allowance = Allowance()
     slow = videos.slow(b"slow")
     threading.Timer(0.3, slow.set).start()
-    assert codes(classifier.classify([request(b"1"), request(b"slow")])) == ["", ""]
+    assert codes(classify(classifier, [request(b"1"), request(b"slow")])) == ["", ""]
 
 
 def test_an_allowance_is_used_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,11 +176,11 @@ def test_many_windows_take_turns_with_others(classifier: Classifier, videos: Vid
     """A request of 64 windows does not hold up the one beside it, is put aside, and is answered in the end."""
     classifier.runtime.seconds = 0.01  # type: ignore[attr-defined]
     long = request(b"L", views=64)
-    answers = classifier.classify([long, request(b"1")])
+    answers = classify(classifier, [long, request(b"1")])
     assert codes(answers) == ["STILL_WORKING", ""]
     tries = 0
     while codes(answers) != [""]:
-        answers = classifier.classify([long], lambda: True)
+        answers = classify(classifier, [long], lambda: True)
         tries += 1
         assert tries < 100
     assert videos.begun.count(b"L") == 1
@@ -181,10 +195,10 @@ def test_what_was_put_aside_gets_on_among_others(classifier: Classifier) -> None
     model = classifier.runtime
     assert isinstance(model, Model)
     model.seconds = 0.01
-    classifier.classify([request(b"L", views=64), request(b"1")])
+    classify(classifier, [request(b"L", views=64), request(b"1")])
     model.seen.clear()
     for _ in range(10):
-        classifier.classify([request(bytes([number])) for number in range(1, 5)])
+        classify(classifier, [request(bytes([number])) for number in range(1, 5)])
     assert model.seen.count(ord("L")) >= 8
     assert len(model.seen) - model.seen.count(ord("L")) == 40
 
@@ -193,7 +207,7 @@ def test_shares_by_client(classifier: Classifier) -> None:
     """Of two clients, one with three requests and one with one, each has every second turn at the model."""
     greedy = [request(name, "greedy", 8) for name in (b"x", b"y", b"z")]
     classifier.allowance = Allowance()
-    classifier.classify([*greedy, request(b"p", "patient", 8)])
+    classify(classifier, [*greedy, request(b"p", "patient", 8)])
     model = classifier.runtime
     assert isinstance(model, Model)
     last = max(number for number, view in enumerate(model.seen) if view == ord("p"))
@@ -205,11 +219,11 @@ def test_put_aside_is_bounded(classifier: Classifier, videos: Videos, monkeypatc
     given up."""
     for number in range(5):
         videos.slow(f"slow {number}".encode())
-        classifier.classify([request(b"1"), request(f"slow {number}".encode())])
+        classify(classifier, [request(b"1"), request(f"slow {number}".encode())])
     assert len(classifier.aside.running()) == 4
     for number in range(5, 8):
         videos.slow(f"slow {number}".encode())
-        classifier.classify([request(b"1"), request(f"slow {number}".encode(), "greedy")])
+        classify(classifier, [request(b"1"), request(f"slow {number}".encode(), "greedy")])
     assert sum(job.request.client == "greedy" for job in classifier.aside.running()) == 2
     monkeypatch.setattr(jobs, "_KEPT_SECONDS", 0.0)
     assert classifier.aside.running() == []
@@ -218,9 +232,9 @@ def test_put_aside_is_bounded(classifier: Classifier, videos: Videos, monkeypatc
 def test_another_client_does_not_have_it(classifier: Classifier, videos: Videos) -> None:
     """The same bytes and options of another client are another request: nothing tells one of the other's."""
     slow = videos.slow(b"slow")
-    classifier.classify([request(b"1"), request(b"slow", "one")])
+    classify(classifier, [request(b"1"), request(b"slow", "one")])
     slow.set()
-    classifier.classify([request(b"slow", "two")])
+    classify(classifier, [request(b"slow", "two")])
     assert videos.begun.count(b"slow") == 2
 
 
@@ -228,7 +242,7 @@ def test_slow_decoding_takes_no_place(classifier: Classifier, videos: Videos) ->
     """As many slow videos as there are decoding places keep no other from being decoded."""
     for name in (b"slow 1", b"slow 2"):
         videos.slow(name)
-    answers = classifier.classify([request(b"slow 1"), request(b"slow 2"), request(b"1"), request(b"2")])
+    answers = classify(classifier, [request(b"slow 1"), request(b"slow 2"), request(b"1"), request(b"2")])
     assert codes(answers) == ["STILL_WORKING", "STILL_WORKING", "", ""]
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import threading
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from actionrec.call import Call
 from actionrec.decode import Decoded, windows
 from actionrec.errors import ClipError
+from actionrec.jobs import Job
 from actionrec.limits import DEFAULT_LIMITS, Limits
 from actionrec.manifest import Manifest
 from actionrec.pipeline import Classifier
@@ -144,35 +147,40 @@ def test_a_long_request_does_not_starve_the_short_ones(parts: tuple[Manifest, Ru
     decoder = Watched()
     classifier = Classifier(manifest, runtime, 2, open_clips=4, decoder=decoder)
     order: list[int] = []
-    infer = classifier._infer
-
-    def watching(batch: list[tuple[int, Decoded]], jobs: dict[int, object]) -> set[int]:
-        order.extend(index for index, _ in batch)
-        return infer(batch, jobs)  # type: ignore[arg-type]
-
-    classifier._infer = watching  # type: ignore[method-assign, assignment]
+    infer = classifier.infer
     short = ClipRequest(SHORT)
-    answers = classifier.classify([ClipRequest(LONG, selection=TIMELINE), short, short, short])
+    requests = [ClipRequest(LONG, selection=TIMELINE), *(replace(short, client=name) for name in "abc")]
+
+    number = {id(request): index for index, request in enumerate(requests)}
+
+    def watching(batch: Sequence[tuple[Job, Decoded]]) -> list[Job]:
+        order.extend(number[id(job.request)] for job, _ in batch)
+        return infer(batch)
+
+    classifier.infer = watching  # type: ignore[method-assign]
+    answers = classifier.classify(requests)
     assert all(isinstance(answer, Prediction) for answer in answers)
     assert len(order) == 16 + 3
     assert max(order.index(index) for index in (1, 2, 3)) <= 10
     decoder.settle()
 
 
-def test_memory_holds_a_few_views_at_most(parts: tuple[Manifest, Runtime]) -> None:
+def test_memory_holds_a_few_views_at_most(
+    parts: tuple[Manifest, Runtime], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """However slow the model and quick the decoder, no more than a batch is decoded ahead, and one view."""
     manifest, runtime = parts
     decoder = Watched()
     classifier = Classifier(manifest, runtime, 2, decoder=decoder)
-    next_batch = classifier._next_batch
+    next_batch = Call._next_batch
 
-    def counting(jobs: dict[int, object]) -> list[tuple[int, Decoded]]:
-        batch = next_batch(jobs)  # type: ignore[arg-type]
+    def counting(call: Call) -> list[tuple[Job, Decoded]]:
+        batch = next_batch(call)
         decoder.taken += len(batch)
         time.sleep(0.05)
         return batch
 
-    classifier._next_batch = counting  # type: ignore[method-assign, assignment]
+    monkeypatch.setattr(Call, "_next_batch", counting)
     (answer,) = classifier.classify([ClipRequest(LONG, selection=TIMELINE)])
     assert isinstance(answer, Prediction)
     assert decoder.given == 16

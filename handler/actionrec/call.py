@@ -29,7 +29,10 @@ class Call:
     """One call of `Classifier.classify`."""
 
     def __init__(
-        self, classifier: Classifier, requests: Sequence[ClipRequest], others_wait: Callable[[], bool]
+        self,
+        classifier: Classifier,
+        requests: Sequence[ClipRequest],
+        others_wait: Callable[[], bool] | None,
     ) -> None:
         self._classifier = classifier
         self._others_wait = others_wait
@@ -95,6 +98,8 @@ class Call:
         Args:
             seconds: that have gone by since the last look.
         """
+        if self._others_wait is None:
+            return
         late = {index: job for index, job in self._jobs.items() if job.late and not job.done}
         if not late or len(late) < len(self._jobs) + len(self._waiting):
             return  # the others are not done either

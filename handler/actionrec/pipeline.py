@@ -138,13 +138,15 @@ class Classifier:
         }
 
     def classify(
-        self, requests: Sequence[ClipRequest], others_wait: Callable[[], bool] = lambda: False
+        self, requests: Sequence[ClipRequest], others_wait: Callable[[], bool] | None = None
     ) -> list[Prediction | ClipError]:
         """One result or error a request, in order. A bad clip costs no other clip its answer, nor its time.
 
         Args:
             requests: what to classify.
-            others_wait: says whether requests beyond these wait for this call's end; asked now and then.
+            others_wait: for servers: says whether requests beyond these wait for this call's end; asked now and
+                then. With it, a late request is put aside where the answers of others wait for it, or requests
+                do. None: all are waited for.
         """
         call = Call(self, requests, others_wait)
         try:
