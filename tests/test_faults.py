@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from tests.conftest import pack
-from tests.faults import faults
+from tests.faults import attackers, faults
 from tests.faults.harness import Verdict, serving
 from tests.faults.soak import COUNT, MEMORY_MB, Sample, growing, growth, watch
 
@@ -64,6 +64,16 @@ def test_fault(fault: Callable[[Path, float, int], Verdict], seconds: float, mot
     """Under overload, among poison, during a change of versions and at a stop no request is lost."""
     verdict = fault(motion_archive, seconds, SEED)
     assert not verdict.broken, verdict
+
+
+def test_attackers(motion_archive: Path) -> None:
+    """Beside files that are slow to open or have very many frames every honest clip has its right answer, and
+    most of them in their time: before there were budgets, a tenth was left."""
+    names = ("programs", "frames")
+    verdict = attackers.attackers(motion_archive, 6, SEED, names)
+    assert not [promise for promise in verdict.broken if "right answer" in promise], verdict
+    for name in names:
+        assert float(verdict.figures[f"{name}: of these, attacked"]) > 0.3, verdict
 
 
 @pytest.mark.slow
