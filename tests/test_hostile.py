@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -139,7 +140,10 @@ def test_over_http(steady: RunningServer, lure: Lure, motion_archive: Path) -> N
             good_ones = [pool.submit(steady.predict, clips[0], top_k=8)]
             bad = pool.submit(steady.predict, data, **case.options)
             good_ones.append(pool.submit(steady.predict, clips[1], top_k=8))
-        for reply in (bad.result(), steady.predict(data, **case.options)):
+        first = bad.result()
+        if "STILL_WORKING" in first.text:  # others were waiting
+            first = patiently(steady, data, **case.options)
+        for reply in (first, patiently(steady, data, **case.options)):
             assert reply.status_code == case.status, f"{case.name}: {reply.text}"
             body = reply.json()
             if case.status == 200:
@@ -192,33 +196,45 @@ def test_describe_cannot_be_smuggled_into_a_batch(steady: RunningServer) -> None
     assert [reply.status_code for reply in others] == [200] * 3
 
 
-def slow_request(server: RunningServer) -> tuple["Future[requests.Response]", psutil.Process]:
+def patiently(server: RunningServer, data: bytes, **options: str) -> requests.Response:
+    """The reply, asked for again while the work on it goes on."""
+    for _ in range(60):
+        reply = server.predict(data, **options)
+        if "STILL_WORKING" not in reply.text:
+            return reply
+        time.sleep(0.5)
+    return reply
+
+
+def slow_request(server: RunningServer, data: bytes) -> tuple["Future[requests.Response]", psutil.Process]:
     """A clip that takes about a second to refuse, and the child that is at it."""
     (worker,) = worker_pids(server)
-    data = samples(99_000, 0) + os.urandom(8)  # not the same twice, or it would be poison
     reply: Future[requests.Response] = Future()
-    before = {child.pid: child.cpu_times().user for child in psutil.Process(worker).children()}
-    threading.Thread(target=lambda: reply.set_result(server.predict(data))).start()
+    before = {each.pid: each.cpu_times().user for each in psutil.Process(worker).children(recursive=True)}
+    threading.Thread(target=lambda: reply.set_result(patiently(server, data))).start()
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        for child in psutil.Process(worker).children():
-            if child.cpu_times().user - before.get(child.pid, 99) > 0.05:
-                return reply, child
+        for child in psutil.Process(worker).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                if child.cpu_times().user - before.get(child.pid, 0.05) > 0.05:
+                    return reply, child
         time.sleep(0.01)
     pytest.fail("no child has begun to work")
 
 
-@pytest.mark.parametrize(
-    ("blow", "code"), [(signal.SIGKILL, "DECODER_CRASHED"), (signal.SIGSTOP, "DECODE_TIMEOUT")]
-)
-def test_a_lost_child_costs_one_request(steady: RunningServer, blow: signal.Signals, code: str) -> None:
-    """A decoder that crashes or hangs in the middle: 422 for its clip, labels for the others meanwhile."""
-    reply, child = slow_request(steady)
+@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_lost_child_costs_nobody_anything(steady: RunningServer, blow: signal.Signals) -> None:
+    """A decoder that is killed or stopped from outside: another one does its work, and others are served
+    meanwhile."""
+    data = samples(99_000, 0) + os.urandom(8)
+    undisturbed = patiently(steady, data + b"x")
+    reply, child = slow_request(steady, data)
     child.send_signal(blow)
     clip = random_clip(73, "moving up").data
-    assert [steady.predict(clip).status_code for _ in range(3)] == [200] * 3
-    lost = reply.result(60)
-    assert (lost.status_code, lost.json()["error"]["code"]) == (422, code)
+    assert [patiently(steady, clip).status_code for _ in range(3)] == [200] * 3
+    answer = reply.result(60)
+    assert answer.status_code == undisturbed.status_code
+    assert answer.json()["error"]["code"] == undisturbed.json()["error"]["code"]
     psutil.wait_procs([child], 30)
     assert not child.is_running()
 

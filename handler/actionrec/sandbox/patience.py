@@ -15,6 +15,8 @@ from .process import Child
 
 _STEP_SECONDS = 0.02
 """Between two looks at the child's CPU time."""
+_LOOK_SECONDS = 1.0
+"""Between two looks at whether it was stopped."""
 _IDLE_SHARE = 4
 """Seconds by the clock that count as one where the child uses no CPU time..."""
 _LAST_SHARE = 20
@@ -65,6 +67,7 @@ class Patience:
             clock = time.monotonic() - began
             return min(clock, max(used(), clock / (_LAST_SHARE if self._child.stepped_back else _IDLE_SHARE)))
 
+        look = began + _LOOK_SECONDS
         try:
             while True:
                 if self._left <= 0:
@@ -73,6 +76,10 @@ class Patience:
                     return self._child.receive(time.monotonic() + _STEP_SECONDS)
                 if not self._wanted():
                     raise NotWantedError
+                if time.monotonic() > look:
+                    look = time.monotonic() + _LOOK_SECONDS
+                    if not self._child.well():
+                        self._child.kill()  # somebody has stopped it: it counts as killed from outside
                 if spent() >= seconds:
                     raise TimeoutError(f"a step took more than {seconds:g} s")
                 if spent() >= self._left:
