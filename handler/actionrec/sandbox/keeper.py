@@ -6,10 +6,9 @@ done.
     kept    of one client each, for its next request
     dead    killed, or ended; their memory is cleared and used again once their end has been seen
 
-What a fresh process does for the first time costs it about as much as the decoding of a small clip: 12 ms by
-the clock and 20 ms of CPU time for a clip of 340x256, on two AVX-512 cores. A warm-up before anybody waits
-takes the first; only another request takes the second. So a client that has a name keeps a child, which is
-never another's. A request without a client's name has a child of its own.
+What a fresh process does for the first time costs it about as much as the decoding of a small clip: a child for
+each request costs 29 ms of CPU time at 340x256, one that is kept 4 ms (benchmarks/sandbox.py). So a client that
+has a name keeps a child, which is never another's. A request without a client's name has a child of its own.
 """
 
 from __future__ import annotations
