@@ -16,6 +16,7 @@ STEPS = (
     "sandbox",
     "serve",
     "jvm",
+    "upload",
     "batching",
     "process",
     "start",

@@ -53,6 +53,16 @@ def test_it_tries_again(before: list[Answer]) -> None:
     assert all(FILE in body and b"top_k" in body for body in server.bodies)
 
 
+def test_a_form_goes_as_bytes() -> None:
+    """A form with a video does not say that it is one: TorchServe would take it apart, slowly."""
+    with misbehaving([OK]) as server:
+        client(server.url).classify(FILE, top_k=3)
+        client(server.url).classify(FILE)
+    assert server.headers[0]["Content-Type"] == "application/octet-stream"
+    assert server.bodies[0].startswith(b"--")
+    assert server.bodies[1] == FILE
+
+
 @pytest.mark.parametrize(
     ("answer", "kind", "code", "status"),
     [

@@ -19,21 +19,24 @@ class Ahead:
         decode: gives what decodes, `decode.windows` for one; closed when it ends, fails or is no longer
             wanted. It is given this object: a long step may ask it whether its result is `wanted`, and tell it
             that it is `slow`.
-        submit: has a step run in another thread, soon.
+        submit: has a step of this object run in another thread, soon.
         depth: views to have ready, at least 1.
         tell: called after each step, in its thread.
+        slow: it is taken for slow from its beginning.
     """
 
     def __init__(
         self,
         decode: Callable[[Ahead], Iterator[Decoded]],
-        submit: Callable[[Callable[[], None]], object],
+        submit: Callable[[Ahead, Callable[[], None]], object],
         depth: int,
         tell: Callable[[], None],
+        *,
+        slow: bool = False,
     ) -> None:
         self._closed = False
-        self.slow = False
-        """Whether a step has taken much more than an ordinary clip does."""
+        self.slow = slow
+        """Whether it has taken much more than an ordinary clip does, and lets others go first."""
         self._step_began: float | None = None
         self._views = decode(self)
         self._submit = submit
@@ -47,7 +50,7 @@ class Ahead:
         """Why there are no more views, where that is a failure; set before `done` is."""
         self.decode_ms = 0.0
         """Time spent decoding so far."""
-        submit(self._step)
+        submit(self, self._step)
 
     @property
     def ready(self) -> bool:
@@ -79,7 +82,7 @@ class Ahead:
             view = self._ready.popleft()
             if not (self._stepping or self._ended):
                 self._stepping = True
-                self._submit(self._step)
+                self._submit(self, self._step)
             return view
 
     def close(self) -> None:
@@ -105,7 +108,7 @@ class Ahead:
                 self._ready.append(view)
                 self._stepping = len(self._ready) < self._depth
                 if self._stepping:
-                    self._submit(self._step)
+                    self._submit(self, self._step)
             else:
                 self._stepping = False
                 self._end()

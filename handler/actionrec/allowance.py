@@ -6,9 +6,9 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 
-_SHARE, _MOST_SECONDS = 0.05, 0.5
+_SHARE, _MOST_SECONDS = 0.05, 0.25
 """Of the time that goes by, and at most so much together: for one client..."""
-_SHARE_OF_ALL, _MOST_SECONDS_OF_ALL = 0.1, 1.0
+_SHARE_OF_ALL, _MOST_SECONDS_OF_ALL = 0.1, 0.5
 """... and for all clients."""
 _CLIENTS = 1_000
 """Remembered; the others have all of their allowance."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _STEP_SECONDS = 0.02
 """Between two looks at whether others wait for too long."""
-_TURNS_OF_OTHERS = 3
+_TURNS_OF_OTHERS = 7
 """Views of the requests at hand for one of those that were put aside."""
 
 
@@ -50,7 +50,7 @@ class Call:
         while self._waiting or self._jobs:
             while self._waiting and len(self._jobs) < classifier.open_clips:
                 index, request = self._waiting.popleft()
-                self._jobs[index] = classifier.aside.take(request) or classifier.start(request, self._news)
+                self._jobs[index] = classifier.aside.take(request) or self._start(request)
             for index in [index for index, job in self._jobs.items() if job.done]:
                 self._results[index] = self._jobs.pop(index).result()
             if self._end is not None and time.monotonic() > self._end:
@@ -65,6 +65,12 @@ class Call:
                     self._news.get(timeout=_STEP_SECONDS)
             self._put_aside(time.monotonic() - looked)
         return [self._results[index] for index in sorted(self._results)]
+
+    def _start(self, request: ClipRequest) -> Job:
+        """Whoever has had others wait for long enough lets them go first from now on."""
+        client = request.client
+        last = bool(client) and self._others_wait is not None and not self._classifier.allowance.left(client)
+        return self._classifier.start(request, self._news, last=last)
 
     def close(self) -> None:
         """Give up what an error has left over."""

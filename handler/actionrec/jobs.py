@@ -23,8 +23,10 @@ logger = logging.getLogger(__name__)
 LATE_SECONDS = 1.0
 """By the clock, that decoding a window may take on a machine that has other work, before the request is
 late."""
+_GOES_ON_SECONDS = 3.0
+"""That the work on a request goes on after it was put aside, if it does not come again..."""
 _KEPT_SECONDS = 15.0
-"""That the work on a request goes on after it was put aside, if it does not come again."""
+"""... and that what was done so far is kept."""
 
 
 @dataclass(slots=True)
@@ -106,9 +108,10 @@ class Aside:
 
     def put(self, job: Job) -> None:
         """Put a job aside."""
+        key = _key(job.request)
         with self._lock:
-            same, _ = self._jobs.pop(_key(job.request), (None, 0.0))
-            self._jobs[_key(job.request)] = (job, time.monotonic())
+            same, _ = self._jobs.pop(key, (None, 0.0))
+            self._jobs[key] = (job, time.monotonic())
         if same is not None:
             same.views.close()
         self._clear_up()
@@ -118,14 +121,17 @@ class Aside:
         with self._lock:
             if not self._jobs:  # nearly always: then there is nothing to compute a hash for
                 return None
-            job, _ = self._jobs.pop(_key(request), (None, 0.0))
+        key = _key(request)
+        with self._lock:
+            job, _ = self._jobs.pop(key, (None, 0.0))
             return job
 
     def running(self) -> list[Job]:
-        """The jobs whose views are still to come, the oldest first."""
+        """The jobs whose work goes on, the oldest first."""
         self._clear_up()
+        begun = time.monotonic() - _GOES_ON_SECONDS
         with self._lock:
-            return [job for job, _ in self._jobs.values() if not job.done]
+            return [job for job, since in self._jobs.values() if since > begun and not job.done]
 
     def close(self) -> None:
         """Give up all."""

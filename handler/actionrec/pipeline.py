@@ -154,30 +154,31 @@ class Classifier:
         finally:
             call.close()
 
-    def start(self, request: ClipRequest, news: SimpleQueue[None]) -> Job:
+    def start(self, request: ClipRequest, news: SimpleQueue[None], *, last: bool = False) -> Job:
         """Have the decoding of a request begin.
 
         Args:
             request: that was not put aside.
             news: is told when there is a view more.
+            last: it lets all others go first.
         """
 
         def decode(ahead: Ahead) -> Iterator[Decoded]:
             spec, limits = self.manifest.spec, self.manifest.limits
             if self.sandbox is None:
                 return self._decoder(request.video, spec, request.selection, limits)
-            caller = Caller(request.client, lambda: ahead.wanted, partial(setattr, ahead, "slow", True))
+            caller = Caller(request.client, lambda: ahead.wanted, partial(setattr, ahead, "slow", True), last)
             return self.sandbox.windows(request.video, spec, request.selection, limits, caller)
 
-        def submit(step: Callable[[], None]) -> None:
-            self._pool.submit(self._step, step, request.client)
+        def submit(ahead: Ahead, step: Callable[[], None]) -> None:
+            self._pool.submit(self._step, ahead, step, request.client)
 
         # One batch of them is enough to fill the next one while this one runs.
-        ahead = Ahead(decode, submit, self.runtime.max_batch, lambda: news.put(None))
+        ahead = Ahead(decode, submit, self.runtime.max_batch, lambda: news.put(None), slow=last)
         return Job(request, ahead)
 
-    def _step(self, step: Callable[[], None], client: str) -> None:
-        with self._gate.place(client):
+    def _step(self, ahead: Ahead, step: Callable[[], None], client: str) -> None:
+        with self._gate.place(client, slow=ahead.slow):
             step()
 
     def infer(self, batch: Sequence[tuple[Job, Decoded]]) -> list[Job]:

@@ -27,6 +27,7 @@ ATTEMPT_SECONDS = 120.0  # longer than a full queue takes, also on a machine tha
 _SAME_SCORE = 1e-4
 _LOST = 0  # the status of a request that got no answer at all
 BUSY = 503
+CLIENT_HEADER = "X-Actionrec-Client"
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,41 @@ def with_retries(url: str, clip: Clip, limit_seconds: float = 120.0) -> Answer:
     except ServerError as error:
         return Answer(error.status, time.monotonic() - began)
     return _answer(reply, clip, time.monotonic() - began)
+
+
+def send(url: str, video: bytes, options: Mapping[str, str], name: str = "") -> requests.Response:
+    """A form, once.
+
+    Args:
+        url: of the model.
+        video, options: its fields.
+        name: of the client; with one the form comes as nginx hands it on: named, and not as a form.
+    """
+    form = requests.Request("POST", url, data=options, files={"video": video}).prepare()
+    if name:
+        form.headers.update({CLIENT_HEADER: name, "Content-Type": "application/octet-stream"})
+    with requests.Session() as session:
+        return session.send(form, timeout=ATTEMPT_SECONDS)
+
+
+def as_client(url: str, clip: Clip, name: str, limit_seconds: float = 120.0) -> Answer:
+    """One clip of a client that a front has named, as nginx does; it asks again where it is told to.
+
+    Args:
+        url: of the model.
+        clip: to classify.
+        name: of the client; empty: none is given.
+        limit_seconds: for all attempts.
+    """
+    began = time.monotonic()
+    while True:
+        reply = send(url, clip.data, {}, name)
+        seconds = time.monotonic() - began
+        if reply.status_code == 200:
+            return _answer(reply.json(), clip, seconds)
+        if reply.status_code != BUSY or seconds > limit_seconds:
+            return Answer(reply.status_code, seconds)
+        time.sleep(float(reply.headers.get("Retry-After", 0.1)))
 
 
 def closed_loop(

@@ -39,9 +39,9 @@ _TAKE_SECONDS = 5.0
 """Until a child must be free, and until it must have taken a request's bytes."""
 _TRIES = 3
 """Children that a request is given to, where they are lost without its fault."""
-_SLOW_OPEN_SECONDS = 0.1
+_SLOW_OPEN_SECONDS = 0.05
 """Opening takes milliseconds: what takes this long lets everybody else go first."""
-_SLOW_WINDOW_SECONDS = 0.15
+_SLOW_WINDOW_SECONDS = 0.1
 """The same of decoding. A window of 1080p takes longer: smaller clips go first."""
 
 
@@ -55,6 +55,8 @@ class Caller:
     """Whether anybody still waits for more; where not, decoding ends within a moment."""
     slow: Callable[[], object] = bool
     """Called when decoding takes much longer than an ordinary clip's, and lets others go first from then on."""
+    last: bool = False
+    """Whether it lets others go first from its beginning."""
 
 
 NOBODY = Caller()
@@ -174,6 +176,8 @@ class Sandbox:
             raise _unavailable()
         well = asked = False
         try:
+            if caller.last:
+                child.step_back()
             self._begin(child, data, spec, selection, limits)
             answers = Answers(spec, selection, limits)
             patience = Patience(child, limits.request_seconds, caller.wanted, caller.slow)
