@@ -169,7 +169,8 @@ def _encoded(body: Body) -> tuple[bytes | Mapping[str, str] | None, dict[str, st
         return body.form, {}
     if not body.form:
         return body.video, {}
-    fields = {**body.form, "video": ("clip", body.video, "application/octet-stream")}
+    video = ("clip", body.video, "application/octet-stream")
+    fields: dict[str, str | tuple[str, bytes, str]] = {**body.form, "video": video}
     form, _ = urllib3.encode_multipart_formdata(fields)
     return form, {"Content-Type": "application/octet-stream"}
 
