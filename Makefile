@@ -24,7 +24,7 @@ MINUTES ?= 60
 VENV ?= .venv
 STAMP := $(VENV)/.installed
 PYTHON := $(VENV)/bin/python
-SOURCES := handler export client deploy benchmarks tests
+SOURCES := handler actionrec_client export motion deploy testing benchmarks tests
 DEMO := build/demo
 DEMO_ARCHIVE := $(DEMO)/model_store/motion.mar
 
@@ -59,10 +59,10 @@ trap 'exit 130' INT TERM; trap '$(PYTHON) -m deploy stop --run-dir $(DEMO)/run' 
 endef
 
 demo: $(DEMO_ARCHIVE)  ## build, serve and try the small model that comes with the project
-	@$(call with_motion_server,export.motion.demo)
+	@$(call with_motion_server,motion.demo)
 
 # A store of its own: the user's model_store stays as it is.
-$(DEMO_ARCHIVE): $(STAMP) $(shell find handler export -type f -not -name '*.pyc' 2>/dev/null)
+$(DEMO_ARCHIVE): $(STAMP) $(shell find handler export motion -type f -not -name '*.pyc' 2>/dev/null)
 	@$(PYTHON) -m export --model motion --runtime torchscript --store $(@D)
 	@touch $@
 
@@ -100,10 +100,11 @@ stream-soak: $(STAMP)  ## watch memory and lag of a live stream for MINUTES=10
 	@scripts/setup-tests
 	@MINUTES='$(or $(MINUTES),10)' $(PYTHON) -m pytest -q -s -m slow tests/test_stream_rtsp.py
 
-lint: $(STAMP)  ## ruff and mypy
+lint: $(STAMP)  ## ruff, mypy, and which room may know which
 	@$(PYTHON) -m ruff check -q $(SOURCES)
 	@$(PYTHON) -m ruff format --check $(SOURCES)
 	@$(PYTHON) -m mypy $(SOURCES)
+	@$(VENV)/bin/lint-imports --no-cache > $(VENV)/imports.log || { cat $(VENV)/imports.log; exit 1; }
 
 fuzz: $(VENV)/.installed-fuzz  ## MINUTES=60 or N= broken files, led by what is new; findings are shrunk and kept in build/fuzz
 	@$(PYTHON) -m tests.fuzz $(if $(N),--count '$(N)',--minutes '$(MINUTES)') $(if $(SEED),--seed '$(SEED)')
@@ -154,10 +155,10 @@ audit: $(SUPPLY)/.installed  ## known vulnerabilities of what is pinned; needs t
 		{ echo 'error: a vulnerability is known, or the advisories could not be reached; what it says is above' >&2; exit 1; }
 
 train-motion: $(STAMP)  ## train the small model anew (hours)
-	@$(PYTHON) -m export.motion train
+	@$(PYTHON) -m motion train
 
 evaluate-motion: $(DEMO_ARCHIVE)  ## how often the small model is right on 800 new clips, through a server
-	@$(call with_motion_server,export.motion evaluate)
+	@$(call with_motion_server,motion evaluate)
 
 clean:  ## remove what can be made again, but neither .venv nor model_store
 	@[ ! -e run/server.json ] || $(PYTHON) -m deploy stop

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from actionrec.host import has_fast
+from actionrec.model.host import has_fast
 
 from benchmarks.engines import torch_compile
 from benchmarks.measure import interleaved_ms, report

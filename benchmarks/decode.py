@@ -15,15 +15,15 @@ import av
 import cv2
 import numpy as np
 import torch
-from actionrec.container import Source
-from actionrec.decode import decode
-from actionrec.packets import NearTrack
 from actionrec.sampling import uniform_indices, window_ticks
 from actionrec.spec import ClipSpec
+from actionrec.video.container import Source
+from actionrec.video.decode import decode
+from actionrec.video.packets import NearTrack
 
 from benchmarks.measure import console, interleaved_ms, report
 from benchmarks.videos import FPS, kinds, video
-from tests.reference import reference_pathways
+from testing.reference import reference_pathways
 
 ROUNDS = 7
 SPEC = ClipSpec()

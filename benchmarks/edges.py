@@ -1,7 +1,7 @@
 """How near a timeline's edges are to the cuts: videos spliced from the eight motions at known frames.
 
 The same scores with the edges where the evidence turns, and moved to cuts (`actionrec.segments`); and how many
-of the cuts were found (`actionrec.cuts`).
+of the cuts were found (`actionrec.video.shot_boundaries`).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from actionrec.segments import segments
 
 from benchmarks.archives import archive, unpacked
 from benchmarks.measure import console, report
-from export.motion.scene import LABELS
-from tests.test_timeline import STRIDE_SECONDS, spliced
+from motion.scene import LABELS
+from testing.splice import STRIDE_SECONDS, spliced
 
 SEED = 100
 NEAR_SECONDS = 0.1
@@ -41,12 +41,12 @@ def main() -> None:
             (answer,) = classifier.classify([request])
             if isinstance(answer, Exception):
                 raise answer
-            apart = np.abs(np.subtract.outer(answer.cuts, times[1:-1]))
+            apart = np.abs(np.subtract.outer(answer.shot_boundaries, times[1:-1]))
             seen += int((apart.min(axis=0, initial=np.inf) <= NEAR_SECONDS).sum())
             false += int((apart.min(axis=1) > NEAR_SECONDS).sum())
-            windows = [(w.clip.start_seconds, w.clip.end_seconds) for w in answer.windows]
+            windows = [(w.start_seconds, w.end_seconds) for w in answer.windows]
             scores = np.array([w.scores for w in answer.windows])
-            for used, found in zip(((), answer.cuts), errors.values(), strict=True):
+            for used, found in zip(((), answer.shot_boundaries), errors.values(), strict=True):
                 spans = segments(windows, scores, used)
                 if [LABELS[span.class_index] for span in spans] == labels:
                     pairs = zip(spans[:-1], times[1:-1], strict=True)

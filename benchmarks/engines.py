@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from actionrec.host import has_fast
+from actionrec.model.host import has_fast
 from torch._inductor import config as inductor_config
 
 BF16 = ", bf16"

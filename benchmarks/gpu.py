@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from actionrec.manifest import Manifest
-from actionrec.runtime import Runtime
+from actionrec.model.runtime import Runtime
 
 from benchmarks.measure import console, interleaved_ms, report
 from benchmarks.model import GFLOP, random_r50

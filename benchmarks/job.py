@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from actionrec.host import has_fast, keep_freed_memory
+from actionrec.model.host import has_fast, keep_freed_memory
 from actionrec.pipeline import Classifier
 from actionrec.request import ClipRequest
 
@@ -27,7 +27,7 @@ from benchmarks.measure import report
 from benchmarks.model import random_r50
 from benchmarks.videos import SIZES, video
 from deploy.server import BRIEF_SPIN
-from tests.reference import reference_pathways
+from testing.reference import reference_pathways
 
 LAUNCHES = 3
 CLIPS = 4

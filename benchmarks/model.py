@@ -1,8 +1,8 @@
 """One clip through a full-size SlowFast R50 (random weights), in every form, against the eager model.
 
 Each form has a process of its own. Those "as served" are set up as a worker is: it keeps the memory that it
-frees, its threads spin briefly, and pathways lie in memory as `actionrec.transform.pack` has them. OpenVINO
-and ONNX Runtime keep memory by themselves.
+frees, its threads spin briefly, and pathways lie in memory as `actionrec.model.transform.pack` has them.
+OpenVINO and ONNX Runtime keep memory by themselves.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from actionrec.host import keep_freed_memory
-from actionrec.manifest import Form, Manifest
-from actionrec.runtime import Runtime
+from actionrec.manifest import Artifact, Manifest
+from actionrec.model.host import keep_freed_memory
+from actionrec.model.runtime import Runtime
+from actionrec.model.transform import layout
 from actionrec.spec import ClipSpec
-from actionrec.transform import layout
 
 from benchmarks.apart import answer, apart
 from benchmarks.engines import BF16, ENGINES, Pathways, Run, installed
@@ -150,7 +150,7 @@ def random_r50() -> tuple[ClipSpec, torch.nn.Module]:
 def _runtime(net: torch.nn.Module, runtime: str, folder: Path, precision: str = "fp32") -> Runtime:
     """A form as the server loads it, warmed up."""
     spec = zoo.get("slowfast_r50").spec
-    form: Form = artifacts.export(net, spec, artifacts.Target(runtime, precision, "cpu"), folder)
+    form: Artifact = artifacts.export(net, spec, artifacts.Target(runtime, precision, "cpu"), folder)
     labels = tuple(str(i) for i in range(400))
     loaded = Runtime(folder, Manifest("r50", "1.0", spec, "random", (form,), labels), "cpu")
     loaded.warm_up()

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from actionrec.decode import decode
+from actionrec.model.transform import pack
 from actionrec.spec import STEPS_PER_LEVEL
-from actionrec.transform import pack
+from actionrec.video.decode import decode
 
 from benchmarks.measure import report
 from export import calibrate, zoo
 from export.samples import calibration_clips
-from tests.reference import reference_pathways
+from testing.reference import reference_pathways
 
 
 @torch.inference_mode()

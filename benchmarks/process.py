@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from actionrec.host import keep_freed_memory
 from actionrec.manifest import Manifest
-from actionrec.runtime import Runtime
+from actionrec.model.host import keep_freed_memory
+from actionrec.model.runtime import Runtime
 
 from benchmarks.apart import Apart, answer, apart
 from benchmarks.archives import R50, archive, unpacked

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 import psutil
-from actionrec.decode import Decoded, windows
 from actionrec.limits import Limits
 from actionrec.sampling import FIRST_WINDOW
 from actionrec.sandbox import Caller, Sandbox
 from actionrec.spec import ClipSpec
+from actionrec.video.decode import Decoded, windows
 
 from benchmarks.measure import interleaved_ms, report
 from benchmarks.videos import SIZES, video

@@ -28,24 +28,14 @@ from pathlib import Path
 from typing import IO, Any
 
 import requests
-from actionrec.decode import decode
-from actionrec.host import keep_freed_memory
+from actionrec.model.host import keep_freed_memory
 from actionrec.pipeline import Classifier
 from actionrec.request import ClipRequest
+from actionrec.video.decode import decode
 
 from benchmarks.apart import PROJECT, answer, apart
 from benchmarks.archives import R50, archive, null_archive, unpacked
-from benchmarks.load import (
-    DEADLINE_SECONDS,
-    Classify,
-    Subject,
-    Tally,
-    check,
-    load,
-    process,
-    raw,
-    torchserve,
-)
+from benchmarks.load import DEADLINE_SECONDS, Classify, Subject, Tally, check, load, process, raw, torchserve
 from benchmarks.measure import console, report
 from benchmarks.peers import NULL
 from benchmarks.videos import video

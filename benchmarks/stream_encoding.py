@@ -17,20 +17,20 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from actionrec.decode import decode
 from actionrec.pipeline import Classifier
+from actionrec.reply import Prediction
 from actionrec.request import ClipRequest
-from actionrec.resize import rounded
-from actionrec.result import Prediction
 from actionrec.spec import STEPS_PER_LEVEL, ClipSpec
+from actionrec.video.decode import decode
+from actionrec.video.resize import rounded
 from rich.console import Console
 
+from actionrec_client.live.clip import EXACT, SMALL, Coding, encode
 from benchmarks.measure import report
 from benchmarks.videos import video
-from client.live.clip import EXACT, SMALL, Coding, encode
 from export.build import Order, build
-from export.motion.clips import random_clip
-from export.motion.scene import LABELS
+from motion.clips import random_clip
+from motion.scene import LABELS
 
 CANDIDATES = {
     "H.264 RGB lossless": EXACT,

@@ -7,14 +7,14 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from actionrec.container import Source
-from actionrec.decode import decode, windows
 from actionrec.limits import DEFAULT_LIMITS
 from actionrec.sampling import Selection
 from actionrec.spec import ClipSpec
+from actionrec.video.container import Source
+from actionrec.video.decode import decode, windows
 
 from benchmarks.measure import interleaved_ms, report
-from tests.media import encode, textured_frames
+from testing.media import encode, textured_frames
 
 ROUNDS = 3
 SPEC = ClipSpec()

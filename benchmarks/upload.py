@@ -15,11 +15,11 @@ from pathlib import Path
 import psutil
 import requests
 
+from actionrec_client.transport import Body, Transport
 from benchmarks.archives import null_archive
 from benchmarks.load import ROUNDS, check, torchserve
 from benchmarks.measure import report
 from benchmarks.peers import NULL
-from client.transport import Body, Transport
 
 SIZES = (500_000, 2_000_000, 19_000_000)
 """Bytes: a clip of seconds, one of 1080p, one of 4K."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from itertools import product
 
-from tests.media import encode, textured_frames
+from testing.media import encode, textured_frames
 
 SIZES = ((340, 256), (1280, 720), (1920, 1080))
 """Width and height in pixels."""

@@ -2,8 +2,9 @@
 
 <name>.mar
   slowfast_handler.py    the one class that TorchServe calls
-  actionrec/             the library under it
-  model.pt, model.pt2    the exported model, a file for each of its forms
+  torchserve_queue.py    what it knows of TorchServe's queue
+  actionrec/             the core under it
+  model.pt, model.pt2    the exported model, a file for each of its artifacts
   model-config.yaml      TorchServe's settings, and what the model is (actionrec.manifest)
   labels.txt
   MAR-INF/MANIFEST.json  torch-model-archiver's
@@ -33,7 +34,6 @@ from .errors import ArchiveError, ExportError
 
 HANDLER_DIRECTORY = Path(__file__).resolve().parent.parent / "handler"
 HANDLER_FILE = "slowfast_handler.py"
-LIBRARY = "actionrec"
 
 SERVING: dict[str, Any] = {
     # One worker: a single clip already fills a CPU's cores, and a GPU. `make scale` adds more.
@@ -110,6 +110,16 @@ def workspace(store: Path) -> Iterator[Path]:
         ) from error
 
 
+def check_store(store: Path) -> None:
+    """Make sure that an archive can be built there.
+
+    Raises:
+        ArchiveError: it cannot be written to, or is full.
+    """
+    with workspace(store):
+        pass
+
+
 def check_parts() -> Path:
     """The handler's file.
 
@@ -124,16 +134,13 @@ def check_parts() -> Path:
     return handler
 
 
-def write(
-    manifest: Manifest, exported: Path, store: Path, directory: Path, *, sandbox: bool | str = True
-) -> Path:
+def write(manifest: Manifest, directory: Path, store: Path, *, sandbox: bool | str = True) -> Path:
     """Pack an archive and put it into the store in one step, with its checksum beside it.
 
     Args:
         manifest: what the archive says about itself; it has `built_with`'s time.
-        exported: folder of the exported forms, on the store's file system; they are moved out of it.
+        directory: the exported artifacts' (they are moved out of it), to work in; see `workspace`.
         store: where the archive goes.
-        directory: where to work, on the store's file system; see `workspace`.
         sandbox: what ``handler.sandbox`` says: clips are decoded in child processes; ``require``: with all
             defences that matter, or not at all.
 
@@ -145,13 +152,14 @@ def write(
     """
     handler = check_parts()
     extra = directory / "extra"
-    library = HANDLER_DIRECTORY / LIBRARY
-    for source in sorted(library.rglob("*.py")):
-        copy = extra / LIBRARY / source.relative_to(library)
+    for source in sorted(HANDLER_DIRECTORY.rglob("*.py")):
+        if source == handler:
+            continue
+        copy = extra / source.relative_to(HANDLER_DIRECTORY)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, copy)
-    for form in manifest.forms:
-        (exported / form.artifact).rename(extra / form.artifact)
+    for artifact in manifest.artifacts:
+        (directory / artifact.file).rename(extra / artifact.file)
     # The labels go to the archive's root with it; the configuration is also named for TorchServe to read.
     config = manifest.write(extra, {**SERVING, "handler": {"sandbox": sandbox}})
     _run_archiver(manifest, handler, extra, config, directory)

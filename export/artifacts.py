@@ -1,8 +1,9 @@
-"""The forms in which a model is exported: files that run without pytorchvideo.
+"""The artifacts in which a model is exported: files that run without pytorchvideo.
 
-Every form is called as ``loaded([slow, fast])`` with [B, 3, T / alpha, H, W] and [B, 3, T, H, W] of its own
+Every artifact is called as ``loaded([slow, fast])`` with [B, 3, T / alpha, H, W] and [B, 3, T, H, W] of its own
 floating type, for any B, and gives logits [B, classes]. It takes a new list for every call: pytorchvideo's
-layers overwrite the one they are given. `actionrec.runtime` has the other half: a loader for each form.
+layers overwrite the one they are given. `actionrec.model.runtime` has the other half: a loader for each
+artifact.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from actionrec.host import fingerprint, has_fast
-from actionrec.manifest import Form
-from actionrec.runtime import DTYPES
+from actionrec.manifest import Artifact
+from actionrec.model.host import fingerprint, has_fast
+from actionrec.model.runtime import DTYPES
+from actionrec.model.transform import pack
 from actionrec.spec import ClipSpec
-from actionrec.transform import pack
 from torch import nn
 
 from .errors import ExportError
@@ -27,7 +28,7 @@ from .rewrite import rewrite
 
 TRACE_BATCH = 2
 MOST_BATCH = 64
-"""Clips of a batch that a form for a GPU takes."""
+"""Clips of a batch that an artifact for a GPU takes."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,10 @@ def choose_targets(runtime: str, precision: str, device: str, *, fallback: bool)
     """Settle what was left to ``auto``, and refuse what cannot work here.
 
     Args:
-        runtime: a key of `EXPORTERS`, or ``auto``: the fastest form that this host can build.
+        runtime: a key of `EXPORTERS`, or ``auto``: the fastest artifact that this host can build.
         precision: ``auto`` (fp32 on a CPU, fp16 on CUDA), ``fp32``, ``fp16`` or ``bf16``.
         device: ``auto`` (CUDA where there is one), ``cpu`` or ``cuda``.
-        fallback: put the portable form into the archive too, for hosts that are not like this one.
+        fallback: put the portable artifact into the archive too, for hosts that are not like this one.
 
     Returns:
         Best first.
@@ -88,25 +89,25 @@ def choose_targets(runtime: str, precision: str, device: str, *, fallback: bool)
     if best.runtime == PORTABLE and best != portable:
         raise ExportError(
             f"PRECISION={precision} with RUNTIME=torchscript is not possible on a CPU",
-            "Use RUNTIME=aoti, which has an fp32 form for other hosts beside it, or PRECISION=fp32.",
+            "Use RUNTIME=aoti, which has an fp32 artifact for other hosts beside it, or PRECISION=fp32.",
         )
     return tuple(dict.fromkeys((best, portable) if fallback or runtime == AUTO else (best,)))
 
 
-def export(model: nn.Module, spec: ClipSpec, target: Target, directory: Path) -> Form:
-    """Write the exported form of a model.
+def export(model: nn.Module, spec: ClipSpec, target: Target, directory: Path) -> Artifact:
+    """Write the exported artifact of a model.
 
     Args:
         model: float32, on the CPU, in evaluation mode; left as it is.
         spec: what it eats.
-        target: form, precision and device.
+        target: artifact, precision and device.
         directory: where to.
 
     Returns:
         What was written, for the manifest; its parity is not known yet.
 
     Raises:
-        ExportError: this host cannot build that form.
+        ExportError: this host cannot build that artifact.
     """
     return EXPORTERS[target.runtime](
         copy.deepcopy(model).to(target.device, target.dtype), spec, target, directory
@@ -114,7 +115,7 @@ def export(model: nn.Module, spec: ClipSpec, target: Target, directory: Path) ->
 
 
 @torch.no_grad()
-def _torchscript(model: nn.Module, spec: ClipSpec, target: Target, directory: Path) -> Form:
+def _torchscript(model: nn.Module, spec: ClipSpec, target: Target, directory: Path) -> Artifact:
     # A tuple around the list: traced with the bare list, the model would be called as f(slow, fast).
     # No check_trace: the parity check that follows is the better one.
     example = _example(spec, target, TRACE_BATCH)
@@ -123,11 +124,11 @@ def _torchscript(model: nn.Module, spec: ClipSpec, target: Target, directory: Pa
     torch.jit.save(torch.jit.freeze(traced), buffer)
     path = directory / "model.pt"
     path.write_bytes(without_paths(buffer))  # a full disk is an OSError here, and a RuntimeError from torch
-    return Form(target.runtime, target.precision, target.device, path.name)
+    return Artifact(target.runtime, target.precision, target.device, path.name)
 
 
 @torch.no_grad()
-def _aoti(model: nn.Module, spec: ClipSpec, target: Target, directory: Path) -> Form:
+def _aoti(model: nn.Module, spec: ClipSpec, target: Target, directory: Path) -> Artifact:
     program, batch = _program(model, spec, target)
     path = directory / "model.pt2"
     try:
@@ -144,11 +145,11 @@ def _aoti(model: nn.Module, spec: ClipSpec, target: Target, directory: Path) -> 
             "It needs a C++ compiler (apt-get install g++), or use RUNTIME=torchscript.",
         ) from error
     built_on = fingerprint(target.device)
-    return Form(target.runtime, target.precision, target.device, path.name, batch, built_on)
+    return Artifact(target.runtime, target.precision, target.device, path.name, batch, built_on)
 
 
 @torch.no_grad()
-def _compile(model: nn.Module, spec: ClipSpec, target: Target, directory: Path) -> Form:
+def _compile(model: nn.Module, spec: ClipSpec, target: Target, directory: Path) -> Artifact:
     program, batch = _program(model, spec, target)
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # where on this disk its code stands
@@ -156,7 +157,7 @@ def _compile(model: nn.Module, spec: ClipSpec, target: Target, directory: Path) 
     torch.export.save(program, buffer)
     path = directory / "model.program.pt2"
     path.write_bytes(buffer.getbuffer())
-    return Form(target.runtime, target.precision, target.device, path.name, batch)
+    return Artifact(target.runtime, target.precision, target.device, path.name, batch)
 
 
 def _program(
@@ -178,7 +179,7 @@ def _example(spec: ClipSpec, target: Target, batch: int) -> list[torch.Tensor]:
     return pack(frames, spec, target.device, target.dtype)
 
 
-Exporter = Callable[[nn.Module, ClipSpec, Target, Path], Form]
+Exporter = Callable[[nn.Module, ClipSpec, Target, Path], Artifact]
 """Writes a model that is on the target's device, of its type and in evaluation mode into a folder."""
 
 AUTO, AOTI, COMPILE, PORTABLE = "auto", "aoti", "compile", "torchscript"

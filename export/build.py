@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from actionrec.host import has_fast
 from actionrec.limits import Limits
-from actionrec.manifest import Manifest, read_labels
-from actionrec.runtime import Runtime
+from actionrec.manifest import Artifact, Manifest, read_labels
+from actionrec.model.host import has_fast
+from actionrec.model.runtime import Runtime
 from rich.console import Console
 from torch import nn
 
@@ -39,7 +40,7 @@ class Order:
     """A text file; None: the model's own labels."""
     runtime: str = AUTO
     fallback: bool = True
-    """Put the portable form beside one that is compiled for this kind of host."""
+    """Put the portable artifact beside one that is compiled for this kind of host."""
     sandbox: bool | str = True
     """Decode clips in child processes; what is served to strangers must. ``require``: with all defences that
     matter."""
@@ -93,8 +94,7 @@ def build(order: Order, console: Console) -> Built:
 
     archive.check_parts()
     built_with = archive.built_with()
-    with archive.workspace(order.store):
-        pass
+    archive.check_store(order.store)
 
     model, found, notice = _choose(order, sha256, console)
     name = _name(order, model)
@@ -111,27 +111,17 @@ def build(order: Order, console: Console) -> Built:
             version=order.version,
             spec=model.spec,
             weights=f"sha256:{found.sha256}" if found else RANDOM,
-            forms=(),
+            artifacts=(),
             labels=labels,
             built_with=built_with,
             limits=limits,
         )
-        clips = sample_clips(model.spec, parity.CLIPS, parity.SEED)
-        forms = []
-        for target in targets:
-            console.print(f"exporting {target.runtime}, then comparing it with the eager model on clips")
-            try:
-                form = artifacts.export(net, model.spec, target, directory)
-                runtime = _loaded(directory, replace(manifest, forms=(form,)), target.device)
-                report = parity.check(net, runtime, target.precision, clips)
-            except ExportError as error:
-                if order.runtime != artifacts.AUTO or target is targets[-1]:
-                    raise
-                notice += f"\nThe archive has no {target.runtime} form: {error.message}. {error.hint}"
-                continue
-            forms.append(replace(form, parity=report))
-        manifest = replace(manifest, forms=tuple(forms))
-        path = archive.write(manifest, directory, order.store, directory, sandbox=order.sandbox)
+        exported, lacking = _exported(
+            net, manifest, targets, directory, console, strict=order.runtime != artifacts.AUTO
+        )
+        notice += lacking
+        manifest = replace(manifest, artifacts=exported)
+        path = archive.write(manifest, directory, order.store, sandbox=order.sandbox)
     return Built(
         path=path,
         size_bytes=path.stat().st_size,
@@ -142,8 +132,41 @@ def build(order: Order, console: Console) -> Built:
     )
 
 
+def _exported(
+    net: nn.Module,
+    manifest: Manifest,
+    targets: Sequence[artifacts.Target],
+    directory: Path,
+    console: Console,
+    *,
+    strict: bool,
+) -> tuple[tuple[Artifact, ...], str]:
+    """The model as files in `directory`, each compared with the eager one, and a notice for those that there
+    are not.
+
+    Raises:
+        ExportError: the last one cannot be had, or, where that is `strict`, any.
+    """
+    clips = sample_clips(manifest.spec, parity.CLIPS, parity.SEED)
+    made: list[Artifact] = []
+    notice = ""
+    for target in targets:
+        console.print(f"exporting {target.runtime}, then comparing it with the eager model on clips")
+        try:
+            artifact = artifacts.export(net, manifest.spec, target, directory)
+            runtime = _loaded(directory, replace(manifest, artifacts=(artifact,)), target.device)
+            report = parity.check(net, runtime, target.precision, clips)
+        except ExportError as error:
+            if strict or target is targets[-1]:
+                raise
+            notice += f"\nThe archive has no {target.runtime} artifact: {error.message}. {error.hint}"
+            continue
+        made.append(replace(artifact, parity=report))
+    return tuple(made), notice
+
+
 def _loaded(directory: Path, manifest: Manifest, device: str) -> Runtime:
-    """The exported form as the server loads it."""
+    """The exported artifact as the server loads it."""
     try:
         return Runtime(directory, manifest, device)
     except RuntimeError as error:

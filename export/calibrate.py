@@ -12,8 +12,8 @@ calibrated on plain scenes alone gives all footage one label.
 from __future__ import annotations
 
 import torch
+from actionrec.model.transform import pack
 from actionrec.spec import ClipSpec
-from actionrec.transform import pack
 from torch import Tensor, nn
 
 from .zoo import HEAD

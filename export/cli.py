@@ -61,7 +61,7 @@ def _parse(arguments: Sequence[str] | None) -> Order:
     add("--weights-sha256", default="", help="what the weights file must have")
     add("--labels", default="", help="text file, one label a line in class order; default: the model's own")
     add("--runtime", default=own.runtime, help="torchscript, aoti, compile or auto: the fastest here")
-    add("--fallback", default="1", choices=("", "0", "1"), help="0: no portable form beside a compiled one")
+    add("--fallback", default="1", choices=("", "0", "1"), help="0: no portable artifact beside a compiled one")
     add("--precision", default=own.precision, help="auto, fp32, fp16 or bf16; auto: fp16 on CUDA")
     add("--device", default=own.device, help="auto, cpu or cuda")
     add("--sandbox", default="1", choices=("", "0", "1", "require"), help="0: decode in the worker itself")
@@ -105,11 +105,11 @@ def _show(built: Built, console: Console) -> None:
         "labels": f"{len(manifest.labels)}: {', '.join(manifest.labels[:3])}, ...",
         "input": f"{spec.num_frames} frames of {spec.window_seconds:.3f} s, {spec.crop} x {spec.crop} pixels",
     }
-    for form in manifest.forms:
-        report = form.parity
-        rows[form.runtime] = (
-            f"{form.precision}, scores within {report['max_abs_score_difference']:.1e} of the eager model's, "
-            f"same best label on {report['top1_agreement']:.0%} of {report['clips']} clips"
+    for artifact in manifest.artifacts:
+        report = artifact.parity
+        rows[artifact.runtime] = (
+            f"{artifact.precision}, scores within {report['max_abs_score_difference']:.1e} of the eager "
+            f"model's, same best label on {report['top1_agreement']:.0%} of {report['clips']} clips"
         )
     for title, text in rows.items():
         console.print(f"{title:<11} {text}", soft_wrap=True, markup=False, highlight=False)

@@ -1,6 +1,6 @@
 """The gate before an archive: the exported model against the eager one, on decoded clips.
 
-The exported model is loaded and run by `actionrec.runtime`, as the server does it, so what that does to a
+The exported model is loaded and run by `actionrec.model.runtime`, as the server does it, so what that does to a
 model (fusing, another layout of the weights) is inside the comparison. What is compared is what users see:
 scores. The clips go through it in batches of one and of the rest, so a batch size that tracing has baked
 in shows too.
@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from actionrec.runtime import Runtime, Scores
+from actionrec.model.runtime import Runtime, Scores
+from actionrec.model.transform import pack
 from actionrec.spec import ClipSpec
-from actionrec.transform import pack
 from torch import Tensor, nn
 
 from .errors import ParityError

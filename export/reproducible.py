@@ -1,7 +1,7 @@
 """What makes two builds of one model the same bytes: the time is SOURCE_DATE_EPOCH's, the order that of names.
 
-Compiled forms (``aoti``) stay different: oneDNN's descriptors of weights, which the compiler writes into the
-code as bytes, have parts in them that nobody has set.
+Compiled artifacts (``aoti``) stay different: oneDNN's descriptors of weights, which the compiler writes into
+the code as bytes, have parts in them that nobody has set.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Layers as compiled forms have them: the same function in steps that run faster."""
+"""Layers as compiled artifacts have them: the same function in steps that run faster."""
 
 from __future__ import annotations
 

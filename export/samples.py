@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from actionrec.decode import decode
 from actionrec.spec import STEPS_PER_LEVEL, ClipSpec
+from actionrec.video.decode import decode
 from torch import Tensor, nn
 
 SIZE = (340, 256)
@@ -27,8 +27,8 @@ def sample_clips(spec: ClipSpec, count: int, seed: int) -> Tensor:
     Returns:
         int16 [count, T, H, W, 3], as `decode` gives them.
     """
-    from .motion.clips import random_clip
-    from .motion.scene import LABELS
+    from motion.clips import random_clip
+    from motion.scene import LABELS
 
     clips = [
         random_clip(

@@ -16,6 +16,9 @@ from typing import Any
 from actionrec.spec import ClipSpec
 from torch import nn
 
+from motion.model import MOTION_SPEC, WEIGHTS, build_motion
+from motion.scene import LABELS
+
 from .errors import ExportError
 
 ZOO_URL = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics/"
@@ -175,9 +178,7 @@ def get(name: str) -> ZooModel:
 
 
 def _motion() -> ZooModel:
-    """The bundled model; imported late because its own training stands on this module's neighbours."""
-    from .motion.model import MOTION_SPEC, build_motion
-    from .motion.scene import LABELS
+    """The bundled model."""
 
     def build(spec: ClipSpec, num_classes: int) -> nn.Module:
         if num_classes != len(LABELS):
@@ -186,7 +187,7 @@ def _motion() -> ZooModel:
                 "Leave LABELS out, or name one of the SlowFasts: MODEL=slowfast_r50.",
             )
         try:
-            return build_motion(spec.crop).eval()
+            return use_plain_ints(build_motion(spec.crop)).eval()
         except ValueError as error:
             raise ExportError(f"CROP={spec.crop} does not fit motion: {error}") from error
 
@@ -195,5 +196,5 @@ def _motion() -> ZooModel:
         spec=MOTION_SPEC,
         build=build,
         labels=lambda: LABELS,
-        bundled_file=Path(__file__).parent / "motion" / "motion.pth",
+        bundled_file=WEIGHTS,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -112,6 +113,14 @@ def motion_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store = tmp_path_factory.mktemp("model_store")
     _run([sys.executable, "-m", "export", "--model", "motion", "--store", str(store)])
     return store / "motion.mar"
+
+
+@pytest.fixture(scope="session")
+def motion_unpacked(tmp_path_factory: pytest.TempPathFactory, motion_archive: Path) -> Path:
+    """That archive, unpacked as TorchServe unpacks it; a test that changes files takes a copy."""
+    directory = tmp_path_factory.mktemp("unpacked")
+    zipfile.ZipFile(motion_archive).extractall(directory)
+    return directory
 
 
 def pack(name: str, handler: str, store: Path, config: str = "") -> Path:

@@ -52,7 +52,7 @@ def start(*arguments: str | Path, server: RunningServer) -> subprocess.Popen[str
 
 def command(*arguments: str | Path) -> list[str]:
     """What is run."""
-    return [sys.executable, "-m", "client", *map(str, arguments)]
+    return [sys.executable, "-m", "actionrec_client", *map(str, arguments)]
 
 
 def environment(server: RunningServer | None) -> dict[str, str]:

@@ -9,7 +9,7 @@ from fractions import Fraction
 import av
 import numpy as np
 
-from export.motion.clips import random_clip
+from motion.clips import random_clip
 
 FPS = 30
 _SOUND_RATE = 16_000

@@ -17,7 +17,7 @@ import av
 import numpy as np
 import requests
 
-from tests.media import Frames, encode, program_tables, textured_frames, with_bad_metadata
+from testing.media import Frames, encode, program_tables, textured_frames, with_bad_metadata
 
 
 @dataclass(frozen=True)

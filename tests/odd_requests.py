@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from actionrec.request import VIDEO_FIELDS
 from hypothesis import strategies as st
 
-from export.motion.clips import random_clip
+from motion.clips import random_clip
 
 CLIP = random_clip(70, "moving left").data
 OPTIONS = ("top_k", "start_seconds", "end_seconds", "views", "crops", "stride_seconds")

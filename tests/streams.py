@@ -17,9 +17,9 @@ import numpy as np
 import psutil
 import pytest
 
-from export.motion.recipe import random_scene
+from motion.recipe import random_scene
+from testing.media import encode
 from tests.conftest import DEADLINE_SECONDS, PROJECT
-from tests.media import encode
 
 SECONDS_EACH = 3.0
 SYSTEM_PYTHON = "/usr/bin/python3"
@@ -132,14 +132,14 @@ def require_gstreamer() -> None:
 
 
 class StreamCommand:
-    """``python -m client stream ... --json`` in a process of its own. Use it in a ``with`` statement.
+    """``python -m actionrec_client stream ... --json`` in a process of its own. Use it in a ``with`` statement.
 
     Args:
         arguments: of the command.
     """
 
     def __init__(self, *arguments: str) -> None:
-        command = [sys.executable, "-m", "client", "stream", *arguments, "--json"]
+        command = [sys.executable, "-m", "actionrec_client", "stream", *arguments, "--json"]
         self.process = subprocess.Popen(
             command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )

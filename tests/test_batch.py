@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from client.find import find
-from client.journal import Journal, JournalError, records
-from export.motion.clips import random_clip
-from export.motion.scene import LABELS
+from actionrec_client.files.find import find
+from actionrec_client.files.journal import Journal, JournalError, records
+from motion.clips import random_clip
+from motion.scene import LABELS
 from tests.conftest import RunningServer
 from tests.helpers_cli import actionrec, start
 from tests.helpers_misbehave import RESET, Answer, misbehaving

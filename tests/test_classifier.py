@@ -1,7 +1,6 @@
 """Promise: the Classifier answers many requests at once, each by its own clip, with no server around it."""
 
 import os
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -9,27 +8,19 @@ import pytest
 import torch
 from actionrec.errors import ClipError
 from actionrec.pipeline import Classifier
+from actionrec.reply import Prediction
 from actionrec.request import ClipRequest
-from actionrec.result import Prediction
 from actionrec.sampling import Selection
 
-from export.motion.clips import random_clip
-from export.motion.scene import LABELS
-from tests.media import encode, textured_frames
+from motion.clips import random_clip
+from motion.scene import LABELS
+from testing.media import encode, textured_frames
 
 
 @pytest.fixture(scope="module")
-def unpacked(motion_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The archive of the bundled model, unpacked as TorchServe unpacks it."""
-    directory = tmp_path_factory.mktemp("unpacked")
-    zipfile.ZipFile(motion_archive).extractall(directory)
-    return directory
-
-
-@pytest.fixture(scope="module")
-def classifier(unpacked: Path) -> Classifier:
+def classifier(motion_unpacked: Path) -> Classifier:
     """The bundled model, as a library."""
-    return Classifier.load(unpacked)
+    return Classifier.load(motion_unpacked)
 
 
 def test_each_request_gets_its_own_answer(classifier: Classifier) -> None:
@@ -98,10 +89,10 @@ def test_reply(classifier: Classifier) -> None:
     assert set(reply["timings_ms"]) == {"decode", "transform", "inference"}
 
 
-def test_the_sandbox_changes_no_score(classifier: Classifier, unpacked: Path) -> None:
+def test_the_sandbox_changes_no_score(classifier: Classifier, motion_unpacked: Path) -> None:
     """Decoding in children gives the scores and the errors that decoding in the process gives."""
     requests = [ClipRequest(random_clip(80 + i).data) for i in range(3)] + [ClipRequest(b"no video")]
-    confined = Classifier.load(unpacked, open_clips=2, sandbox=True)
+    confined = Classifier.load(motion_unpacked, open_clips=2, sandbox=True)
     try:
         for here, there in zip(classifier.classify(requests), confined.classify(requests), strict=True):
             if isinstance(here, Prediction):
@@ -125,17 +116,17 @@ def test_the_sandbox_changes_no_score(classifier: Classifier, unpacked: Path) ->
     ],
 )
 def test_the_archive_says_whether(
-    unpacked: Path, config: dict[str, object], children: int | None, monkeypatch: pytest.MonkeyPatch
+    motion_unpacked: Path, config: dict[str, object], children: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`handler.sandbox` in the archive's configuration decides; an archive that is silent is served with it."""
-    monkeypatch.syspath_prepend(str(unpacked))
+    monkeypatch.syspath_prepend(str(motion_unpacked))
     from slowfast_handler import SlowFastHandler
     from ts.context import Context
 
     handler = SlowFastHandler()
-    handler.initialize(Context("motion", str(unpacked), {}, 1, None, "0.12.0", model_yaml_config=config))
+    handler.initialize(Context("motion", str(motion_unpacked), {}, 1, None, "0.12.0", model_yaml_config=config))
     try:
-        sandbox = handler.classifier.sandbox
+        sandbox = handler.service.classifier.sandbox
         assert (sandbox.describe()["children"] if sandbox else None) == children
     finally:
-        handler.classifier.close()
+        handler.service.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from export.motion.clips import random_clip
+from motion.clips import random_clip
 from tests.conftest import StartServer
 
 LEFT_OUT = ("pytorchvideo", "torchvision", "fvcore", "iopath", "__editable__", "slowfast_torchserve", "pytest")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from client import probe
-from export.motion.clips import random_clip
+from actionrec_client import probe
+from motion.clips import random_clip
 from tests.conftest import PROJECT, RunningServer
 from tests.helpers_cli import DEADLINE_SECONDS, actionrec, environment
 from tests.helpers_misbehave import GOOD, Answer, misbehaving
@@ -136,7 +136,7 @@ def test_help_teaches(command: str) -> None:
 
 def test_a_model_that_is_wrong_is_not_ready() -> None:
     """The bundled model has to name the tiny clip's motion; for another any answer counts."""
-    from client import ActionClient
+    from actionrec_client import ActionClient
 
     ready = {"modelName": "motion", "modelVersion": "1", "workers": [{"status": "READY"}], "minWorkers": 1}
     for name, wanted in (("motion", False), ("mine", True)):

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client import ActionClient, Frames, Refused, Unreachable
-from export.motion.clips import random_clip
+from actionrec_client import ActionClient, Frames, Refused, Unreachable
+from motion.clips import random_clip
+from testing.media import textured_frames
 from tests.conftest import RunningServer
-from tests.media import textured_frames
 
 CLIP = random_clip(11, "moving left")
 

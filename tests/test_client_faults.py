@@ -8,8 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from client import ActionClient, BadReply, Busy, NoReply, Refused, ServerError, ServerFailed, Unreachable
-from client import transport as transport_module
+from actionrec_client import (
+    ActionClient,
+    BadReply,
+    Busy,
+    NoReply,
+    Refused,
+    ServerError,
+    ServerFailed,
+    Unreachable,
+)
+from actionrec_client import transport as transport_module
 from tests.helpers_misbehave import GOOD, HANG, QUEUE_FULL, RAISED, RESET, WORKER_DIED, Answer, misbehaving
 
 FILE = b"the bytes of a file"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from client import ActionClient, BadReply, Redirected, Refused, ServerError
-from client.bearer import hide_password, is_loopback
+from actionrec_client import ActionClient, BadReply, Redirected, Refused, ServerError
+from actionrec_client.bearer import hide_password, is_loopback
 from tests.helpers_cli import actionrec
 from tests.helpers_misbehave import GOOD, Answer, Misbehaving, misbehaving
 

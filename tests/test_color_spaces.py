@@ -8,13 +8,13 @@ import av
 import cv2
 import numpy as np
 import pytest
-from actionrec.decode import decode, windows
 from actionrec.errors import ClipError
 from actionrec.limits import DEFAULT_LIMITS
 from actionrec.sampling import Selection
 from actionrec.spec import ClipSpec
+from actionrec.video.decode import decode, windows
 
-from tests.media import encode, textured_frames
+from testing.media import encode, textured_frames
 
 SPEC = ClipSpec(short_side=64, crop=64)
 FRAMES = textured_frames(96, 64, 40)

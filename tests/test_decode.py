@@ -7,15 +7,15 @@ import av
 import cv2
 import numpy as np
 import pytest
-from actionrec.container import Source
-from actionrec.decode import decode
 from actionrec.errors import ClipError
-from actionrec.resize import Resizer
 from actionrec.sampling import uniform_indices
 from actionrec.spec import STEPS_PER_LEVEL, ClipSpec
+from actionrec.video.container import Source
+from actionrec.video.decode import decode
+from actionrec.video.resize import Resizer
 
+from testing.media import encode, textured_frames, trimmed, turn, with_bad_metadata, with_more_streams
 from tests.conftest import SHARED_DATA
-from tests.media import encode, textured_frames, trimmed, turn, with_bad_metadata, with_more_streams
 
 SPEC = ClipSpec(short_side=64, crop=64)
 EDGE = SHARED_DATA / "edge"
@@ -168,9 +168,9 @@ def test_a_part_is_resized_as_it_is_in_the_whole(
     resized = cv2.resize(whole, (width, height), interpolation=cv2.INTER_LINEAR)
     top, left = round((height - 224) / 2), round((width - 224) / 2)
     expected = resized[top : top + 224, left : left + 224]
-    monkeypatch.setattr("actionrec.resize._BAND_BYTES", 1 << 17)
+    monkeypatch.setattr("actionrec.video.resize._BAND_BYTES", 1 << 17)
     assert np.abs(Resizer(spec)(frame)[0] / STEPS_PER_LEVEL - expected).max() < 0.05
-    monkeypatch.setattr("actionrec.resize._cutter", lambda *_: None)
+    monkeypatch.setattr("actionrec.video.resize._cutter", lambda *_: None)
     assert np.abs(Resizer(spec)(frame)[0] / STEPS_PER_LEVEL - expected).max() < 0.05
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from client.accuracy import Accuracy
-from client.lists import ListError, read_list
-from client.live.source import Source, SourceError
+from actionrec_client.commands.accuracy import Accuracy
+from actionrec_client.files.lists import ListError, read_list
+from actionrec_client.live.source import Source, SourceError
 from export import cli
 from export.build import Order, build
 from export.errors import ExportError

@@ -8,14 +8,14 @@ from pathlib import Path
 import cv2
 import pytest
 from actionrec.pipeline import Classifier
+from actionrec.reply import Prediction
 from actionrec.request import ClipRequest
-from actionrec.result import Prediction
 from actionrec.sampling import Selection
 
-from client.accuracy import Accuracy
-from client.lists import ListError, read_list
-from export.motion.clips import random_clip
-from export.motion.scene import LABELS
+from actionrec_client.commands.accuracy import Accuracy
+from actionrec_client.files.lists import ListError, read_list
+from motion.clips import random_clip
+from motion.scene import LABELS
 from tests.conftest import RunningServer
 from tests.helpers_cli import actionrec
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from actionrec.decode import windows
 from actionrec.errors import ClipError
 from actionrec.limits import Limits
 from actionrec.problems import error_from_wire, problem, to_wire, warning, warning_from_wire
@@ -24,9 +23,10 @@ from actionrec.sandbox.child import described
 from actionrec.sandbox.confine import REQUIRED
 from actionrec.sandbox.words import safe_lines
 from actionrec.spec import ClipSpec
+from actionrec.video.decode import windows
 
+from testing.media import encode, textured_frames
 from tests.conftest import PROJECT
-from tests.media import encode, textured_frames
 
 SPEC = ClipSpec(short_side=64, crop=64)
 LIMITS = Limits(decode_seconds=60, request_seconds=60)
@@ -40,7 +40,7 @@ HONEST = {
         "width": 160,
         "height": 120,
         "warnings": [],
-        "cuts": [],
+        "shot_boundaries": [],
         "window": 0,
         "crop": 0,
         "missing": False,
@@ -88,7 +88,7 @@ LIES: dict[str, tuple[object, ...]] = {
     "a side beyond any picture": (window(width=1 << 40),),
     "4,300 digits and more": (json.dumps(HONEST).replace("64", "9" * 4400, 1).encode(),),
     "a field more": (window(body="the bytes of another client's video"),),
-    "a field less": ({"window": {k: v for k, v in HONEST["window"].items() if k != "cuts"}},),
+    "a field less": ({"window": {k: v for k, v in HONEST["window"].items() if k != "shot_boundaries"}},),
     "no object": ({"window": [1, 2, 3]},),
     "a list of lists": ([[[[]]]],),
     "deeper than Python goes": (b"[" * 60_000,),
@@ -96,9 +96,9 @@ LIES: dict[str, tuple[object, ...]] = {
     "another crop than there is": (window(crop=1),),
     "a window twice": (HONEST, HONEST),
     "windows beyond the limit": tuple(window(window=number) for number in range(65)),
-    "cuts that are no list": (window(cuts={"0": 1.0}),),
-    "more cuts than frames": (window(cuts=[1.0] * 33),),
-    "a cut that is text": (window(cuts=["1.0"]),),
+    "cuts that are no list": (window(shot_boundaries={"0": 1.0}),),
+    "more cuts than frames": (window(shot_boundaries=[1.0] * 33),),
+    "a cut that is text": (window(shot_boundaries=["1.0"]),),
     "warnings that are text": (window(warnings="SHORT_WINDOW"),),
     "a hundred warnings": (window(warnings=[SHORT] * 100),),
     "a warning in its own words": (window(warnings=[{"code": "SHORT_WINDOW", "message": "secret"}]),),
@@ -136,7 +136,7 @@ def test_the_honest_answer(evil: Sandbox) -> None:
     it."""
     found = evil.windows(say(HONEST, {"end": True}), SPEC, FIRST_WINDOW, LIMITS)
     (said,) = found
-    assert described(said) | {"cuts": []} == HONEST["window"]
+    assert described(said) | {"shot_boundaries": []} == HONEST["window"]
     longer = evil.windows(say(window(warnings=[SHORT]), {"end": True}), SPEC, FIRST_WINDOW, LIMITS)
     assert next(longer).warnings[0].code == "SHORT_WINDOW"
 

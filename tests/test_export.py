@@ -18,18 +18,18 @@ import pytest
 import torch
 import yaml
 from actionrec.manifest import Manifest
-from actionrec.runtime import Runtime
+from actionrec.model.runtime import Runtime
+from actionrec.model.transform import pack
 from actionrec.spec import ClipSpec
-from actionrec.transform import pack
 from rich.console import Console
 from torch import nn
 
 from export import archive, artifacts, build, calibrate, cli, parity, weights, zoo
 from export.build import Built, Order
 from export.errors import ArchiveError, ExportError, ParityError, WeightsError
-from export.motion.clips import random_clip
-from export.motion.scene import LABELS
 from export.samples import sample_clips
+from motion.clips import random_clip
+from motion.scene import LABELS
 from tests.helpers_http import FileServer, serve
 
 CLOSED_URL = "http://127.0.0.1:9/"
@@ -118,9 +118,9 @@ def test_archive_serves_alone(motion: Built, tmp_path: Path) -> None:
     printed = run_alone(
         "import json, slowfast_handler\n"
         "from pathlib import Path\n"
-        "from actionrec.decode import decode\n"
+        "from actionrec.video.decode import decode\n"
         "from actionrec.manifest import Manifest\n"
-        "from actionrec.runtime import Runtime\n"
+        "from actionrec.model.runtime import Runtime\n"
         "manifest = Manifest.load(Path('.'))\n"
         "runtime = Runtime(Path('.'), manifest)\n"
         "clip = decode(Path('clip.mp4').read_bytes(), manifest.spec)\n"
@@ -134,7 +134,7 @@ def test_archive_serves_alone(motion: Built, tmp_path: Path) -> None:
 
 def sample_like_server(path: Path, spec: ClipSpec) -> np.ndarray:
     """Frames int16 [T, H, W, 3] of a file's first window."""
-    from actionrec.decode import decode
+    from actionrec.video.decode import decode
 
     return decode(path.read_bytes(), spec).frames
 
@@ -152,17 +152,17 @@ def test_archive_says_what_is_in_it(motion: Built) -> None:
         "handler": "slowfast_handler.py",
         "configFile": "model-config.yaml",
     }
-    assert {"actionrec/__init__.py", "actionrec/decode.py", "slowfast_handler.py"} <= names
+    assert {"actionrec/__init__.py", "actionrec/video/decode.py", "slowfast_handler.py"} <= names
     assert not [name for name in names if "__pycache__" in name or name.startswith("export")]
     assert {key: config[key] for key in archive.SERVING} == archive.SERVING
     described = config["actionrec"]
     assert (described["name"], described["version"], described["weights"]) == ("small", "2.1", "random")
     assert described["spec"] == zoo.get("motion").spec.to_dict()
-    (form,) = described["forms"]
-    assert (form["runtime"], form["precision"], form["built_on"]) == ("torchscript", "fp32", {})
-    assert form["artifact"] in names
-    assert form["parity"]["max_abs_score_difference"] <= form["parity"]["tolerance"] == 1e-3
-    assert form["parity"]["top1_agreement"] == 1.0
+    (artifact,) = described["forms"]
+    assert (artifact["runtime"], artifact["precision"], artifact["built_on"]) == ("torchscript", "fp32", {})
+    assert artifact["artifact"] in names
+    assert artifact["parity"]["max_abs_score_difference"] <= artifact["parity"]["tolerance"] == 1e-3
+    assert artifact["parity"]["top1_agreement"] == 1.0
     assert {"torch", "torchvision", "pytorchvideo", "av", "numpy", "cpu_capability"} <= set(
         described["built_with"]
     )
@@ -203,7 +203,7 @@ def test_random_weights_tell_clips_apart(r50: Built, tmp_path: Path) -> None:
     scores = np.concatenate([runtime.scores(runtime.transform([clip])) for clip in frames])
     assert len(set(scores.argmax(1).tolist())) >= 4
     assert scores.max(1).mean() > 20 / 400
-    assert r50.manifest.forms[0].parity["distinct_top1"] >= 3
+    assert r50.manifest.artifacts[0].parity["distinct_top1"] >= 3
 
 
 def test_random_weights_are_seeded() -> None:
@@ -223,9 +223,9 @@ def test_random_weights_are_seeded() -> None:
 def exported(net: nn.Module, directory: Path) -> Runtime:
     """The exported model as the server runs it."""
     spec = zoo.get("motion").spec
-    form = artifacts.export(net, spec, TARGET, directory)
+    artifact = artifacts.export(net, spec, TARGET, directory)
     manifest = Manifest(
-        name="m", version="1", spec=spec, weights="random", forms=(form,), labels=LABELS,
+        name="m", version="1", spec=spec, weights="random", artifacts=(artifact,), labels=LABELS,
     )  # fmt: skip
     return Runtime(directory, manifest)
 
@@ -437,7 +437,7 @@ def test_crop_224(mirror: FileServer, tmp_path: Path) -> None:
     assert built.manifest.spec == ClipSpec(crop=224, short_side=224)
     assert built.manifest.name == "slowfast_r50"
     assert built.weights_source.startswith(mirror.url)
-    assert built.manifest.forms[0].parity["top1_agreement"] == 1.0
+    assert built.manifest.artifacts[0].parity["top1_agreement"] == 1.0
 
 
 def test_named_model_without_weights_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -502,7 +502,7 @@ def test_store_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "cannot write to" in capsys.readouterr().err
 
 
-def test_full_disk(motion: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk(motion: Built, monkeypatch: pytest.MonkeyPatch) -> None:
     """No space is one clear line, and the archive that was there before stays as it was."""
 
     def full(*_: object) -> None:
@@ -514,7 +514,7 @@ def test_full_disk(motion: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         pytest.raises(ArchiveError, match="No space left on device"),
         archive.workspace(motion.path.parent) as directory,
     ):
-        archive.write(motion.manifest, tmp_path / "model.pt", motion.path.parent, directory)
+        archive.write(motion.manifest, directory, motion.path.parent)
     assert motion.path.read_bytes() == before
     assert not list(motion.path.parent.glob(".build-*"))
 
@@ -522,11 +522,11 @@ def test_full_disk(motion: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_archiver_that_fails(motion: Built, tmp_path: Path) -> None:
     """What torch-model-archiver complains about is passed on in one line."""
     with archive.workspace(tmp_path) as directory:
-        for form in motion.manifest.forms:
-            (directory / form.artifact).touch()
+        for artifact in motion.manifest.artifacts:
+            (directory / artifact.file).touch()
         (directory / "small.mar").touch()  # it does not overwrite
         with pytest.raises(ArchiveError, match=r"torch-model-archiver failed: .*already exists"):
-            archive.write(motion.manifest, directory, tmp_path, directory)
+            archive.write(motion.manifest, directory, tmp_path)
 
 
 def test_model_is_left_as_it_was(motion_net: nn.Module, clips: torch.Tensor, tmp_path: Path) -> None:

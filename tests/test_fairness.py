@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from actionrec import jobs
 from actionrec.allowance import Allowance
-from actionrec.decoded import Decoded
 from actionrec.errors import ClipError
 from actionrec.gate import Gate
 from actionrec.limits import Limits
 from actionrec.manifest import Manifest
 from actionrec.pipeline import Classifier
+from actionrec.reply import Prediction
 from actionrec.request import ClipRequest
-from actionrec.result import Prediction
 from actionrec.sampling import Selection
 from actionrec.spec import ClipSpec
+from actionrec.video.decoded import Decoded
 
 SPEC = ClipSpec(num_frames=4, short_side=8, crop=8)
 MANIFEST = Manifest("m", "1.0", SPEC, "random", (), ("a", "b"), limits=Limits())

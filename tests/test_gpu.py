@@ -9,17 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from actionrec import cuda
 from actionrec.manifest import Manifest
-from actionrec.runtime import DTYPES, Runtime
-from actionrec.transform import pack
+from actionrec.model import cuda
+from actionrec.model.runtime import DTYPES, Runtime
+from actionrec.model.transform import pack
 
 from export import artifacts, parity
-from export.motion.__main__ import WEIGHTS
-from export.motion.evaluate import load
-from export.motion.model import MOTION_SPEC
-from export.motion.scene import LABELS
 from export.samples import sample_clips
+from motion.evaluate import load
+from motion.model import MOTION_SPEC, WEIGHTS
+from motion.scene import LABELS
 
 pytestmark = pytest.mark.gpu
 
@@ -33,9 +32,11 @@ def device() -> Iterator[torch.device]:
 
 
 def runtime(directory: Path, name: str, precision: str) -> Runtime:
-    """The bundled model in one form, loaded on the GPU."""
-    form = artifacts.export(load(WEIGHTS), MOTION_SPEC, artifacts.Target(name, precision, "cuda"), directory)
-    return Runtime(directory, Manifest("motion", "1.0", MOTION_SPEC, "", (form,), LABELS), "cuda")
+    """The bundled model in one artifact, loaded on the GPU."""
+    artifact = artifacts.export(
+        load(WEIGHTS), MOTION_SPEC, artifacts.Target(name, precision, "cuda"), directory
+    )
+    return Runtime(directory, Manifest("motion", "1.0", MOTION_SPEC, "", (artifact,), LABELS), "cuda")
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])

@@ -15,19 +15,19 @@ import grpc
 import psutil
 import pytest
 import requests
-from actionrec.decode import Decoded, Decoder, windows
 from actionrec.errors import ClipError
 from actionrec.limits import Limits
 from actionrec.request import parse_request
 from actionrec.sandbox import Sandbox
 from actionrec.spec import ClipSpec
+from actionrec.video.decode import Decoded, Decoder, windows
 
 from deploy.management import get_models
-from export.motion.clips import random_clip
+from motion.clips import random_clip
+from testing.media import encode, textured_frames
 from tests import helpers_grpc
 from tests.conftest import PROJECT, RunningServer
 from tests.hostile import CASES, REFUSED_BY_SERVER, Case, Lure, Refused, samples
-from tests.media import encode, textured_frames
 
 SPEC = ClipSpec(short_side=64, crop=64)
 LIMITS = Limits(decode_seconds=60)  # this machine may be busy

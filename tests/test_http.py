@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
-from export.motion.clips import random_clip
-from export.motion.scene import LABELS
+from motion.clips import random_clip
+from motion.scene import LABELS
+from testing.media import encode, textured_frames
 from tests.conftest import RunningServer
-from tests.media import encode, textured_frames
 
 CLIP = random_clip(11, "moving left").data
 

@@ -6,19 +6,19 @@ from pathlib import Path
 
 import pytest
 import yaml
-from actionrec.container import MAX_REORDER, Source
-from actionrec.decode import decode
 from actionrec.errors import ClipError
 from actionrec.limits import Limits
 from actionrec.manifest import Manifest
 from actionrec.request import parse_request
 from actionrec.spec import ClipSpec
+from actionrec.video.container import MAX_REORDER, Source
+from actionrec.video.decode import decode
 
 from export.build import Order, build
 from export.errors import ExportError
+from testing.media import encode, textured_frames
 from tests.conftest import PROJECT
 from tests.hostile import good, many_streams
-from tests.media import encode, textured_frames
 
 SPEC = ClipSpec(short_side=64, crop=64)
 README = (PROJECT / "README.md").read_text(encoding="utf-8")

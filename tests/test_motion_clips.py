@@ -9,16 +9,16 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from actionrec.decode import decode
+from actionrec.video.decode import decode
 from numpy.typing import NDArray
 
-from export.motion.__main__ import main
-from export.motion.clips import encode, random_clip
-from export.motion.model import MOTION_SPEC
-from export.motion.recipe import WINDOW_SECONDS, random_scene
-from export.motion.samples import Sample, batch
-from export.motion.scene import LABELS, OPPOSITE, Scene
-from export.motion.sprites import SPRITE_SIDE, Sprite
+from motion.__main__ import main
+from motion.clips import encode, random_clip
+from motion.model import MOTION_SPEC
+from motion.recipe import WINDOW_SECONDS, random_scene
+from motion.samples import Sample, batch
+from motion.scene import LABELS, OPPOSITE, Scene
+from motion.sprites import SPRITE_SIDE, Sprite
 
 TIMES = np.linspace(0, WINDOW_SECONDS, 8, endpoint=False)
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import requests
 
-from client import ActionClient
-from client.errors import Refused
-from client.probe import probe
+from actionrec_client import ActionClient
+from actionrec_client.errors import Refused
+from actionrec_client.probe import probe
 from deploy.nginx import Front, add_token, render
 from deploy.preflight import DeployError, free_ports
-from export.motion.clips import random_clip
+from motion.clips import random_clip
 from tests.conftest import RunningServer
 from tests.helpers_nginx import BODY_LIMIT, Outside, error, nginx, status_of
 

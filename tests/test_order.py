@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from actionrec.decode import Decoded, windows
 from actionrec.limits import DEFAULT_LIMITS
-from actionrec.order import Order, delay, shown
 from actionrec.sampling import Selection, uniform_indices
 from actionrec.spec import ClipSpec
+from actionrec.video.decode import Decoded, windows
+from actionrec.video.order import Order, delay, shown
 
-from tests.media import copied, encode, in_vfw, numbered_frames, numbers, without_reorder_count
+from testing.media import copied, encode, in_vfw, numbered_frames, numbers, without_reorder_count
 
 SPEC = ClipSpec(short_side=64, crop=64)
 FPS = 25

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from actionrec.decode import decode
+from actionrec.model.transform import pack
 from actionrec.spec import ClipSpec
-from actionrec.transform import pack
+from actionrec.video.decode import decode
 
+from testing.media import encode, textured_frames
+from testing.reference import reference_pathways
 from tests.conftest import SHARED_DATA
-from tests.media import encode, textured_frames
-from tests.reference import reference_pathways
 
 REAL = sorted((SHARED_DATA / "real").glob("*.m*"))
 GENERATED = {

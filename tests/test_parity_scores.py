@@ -6,17 +6,17 @@ from pathlib import Path
 import pytest
 import torch
 from actionrec.pipeline import Classifier
+from actionrec.reply import Prediction
 from actionrec.request import ClipRequest
-from actionrec.result import Prediction
 from actionrec.sampling import Selection
 from rich.console import Console
 
 from export import build, calibrate, zoo
 from export.build import Order
-from export.motion.clips import random_clip
 from export.samples import calibration_clips
+from motion.clips import random_clip
+from testing.reference import reference_pathways
 from tests.conftest import SHARED_DATA
-from tests.reference import reference_pathways
 
 SEED = 41
 STARTS_SECONDS = (0.0, 0.5)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from export.motion.clips import random_clip
+from motion.clips import random_clip
 from tests.conftest import PROJECT
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")

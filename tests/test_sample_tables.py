@@ -6,11 +6,11 @@ import struct
 from unittest.mock import patch
 
 import pytest
-from actionrec.container import Source
-from actionrec.decode import decode
 from actionrec.errors import ClipError
-from actionrec.sample_tables import MOST_TABLES, SPARE, too_many_samples
 from actionrec.spec import ClipSpec
+from actionrec.video.container import Source
+from actionrec.video.decode import decode
+from actionrec.video.sample_tables import MOST_TABLES, SPARE, too_many_samples
 
 from tests.hostile import fragmented, good, samples, with_run
 
@@ -30,7 +30,7 @@ def with_equal_sizes(count: int) -> bytes:
 def test_more_than_the_file_has_bytes(video: bytes) -> None:
     """In one table or in many; FFmpeg is not asked."""
     with (
-        patch("actionrec.container.open_container", side_effect=AssertionError("opened")),
+        patch("actionrec.video.container.open_container", side_effect=AssertionError("opened")),
         pytest.raises(ClipError) as caught,
     ):
         Source(video)

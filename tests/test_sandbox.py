@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from actionrec.decode import windows
 from actionrec.errors import ClipError
 from actionrec.limits import Limits
 from actionrec.sampling import FIRST_WINDOW, Selection
@@ -23,9 +22,10 @@ from actionrec.sandbox import Caller, Sandbox, keeper, pool
 from actionrec.sandbox.failures import FailureRecord
 from actionrec.sandbox.process import Zygote
 from actionrec.spec import ClipSpec
+from actionrec.video.decode import windows
 
+from testing.media import encode, textured_frames
 from tests.conftest import PROJECT
-from tests.media import encode, textured_frames
 from tests.test_decode import FORMATS
 
 SPEC = ClipSpec(short_side=64, crop=64)

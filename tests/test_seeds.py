@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import av
 import pytest
-from actionrec import container
-from actionrec.decode import decode
 from actionrec.spec import ClipSpec
+from actionrec.video import container
+from actionrec.video.decode import decode
 
 from tests.fuzz import seeds
 from tests.fuzz.seeds import COMMITTED, committed, without_seed

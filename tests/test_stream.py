@@ -9,18 +9,18 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from actionrec.decode import decode
-from actionrec.resize import Resizer, rounded
 from actionrec.spec import STEPS_PER_LEVEL, ClipSpec
+from actionrec.video.decode import decode
+from actionrec.video.resize import Resizer, rounded
 from rich.console import Console
 
-from client.live.clip import EXACT, SMALL, Frame, encode
-from client.live.events import Event, Failed, Gap, Lost, Opened, Result, Summary
-from client.live.screen import LiveTable, PlainLines
-from client.live.smooth import Smoother
-from client.live.source import Source, SourceError
-from client.live.window import RollingWindow, Window
-from tests import media
+from actionrec_client.live.clip import EXACT, SMALL, Frame, encode
+from actionrec_client.live.events import Event, Failed, Gap, Lost, Opened, Result, Summary
+from actionrec_client.live.screen import LiveTable, PlainLines
+from actionrec_client.live.smooth import Smoother
+from actionrec_client.live.source import Source, SourceError
+from actionrec_client.live.window import RollingWindow, Window
+from testing import media
 
 SMALL_SPEC = ClipSpec(short_side=64, crop=64)
 

@@ -253,7 +253,7 @@ def test_the_client_has_no_torch() -> None:
 def test_what_the_readme_says(motion_server: RunningServer, file: str, tmp_path: Path) -> None:
     """The README's lines run, but for the source, which is a file here."""
     readme = (PROJECT / "README.md").read_text(encoding="utf-8")
-    lines = re.findall(r"^\.venv/bin/python -m client stream (\S+) *([^#\n]*)", readme, re.M)
+    lines = re.findall(r"^\.venv/bin/python -m actionrec_client stream (\S+) *([^#\n]*)", readme, re.M)
     assert len(lines) == 3
     for _, options in lines:
         written = options.replace("annotated.mp4", str(tmp_path / "annotated.mp4"))

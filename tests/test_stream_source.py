@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 import pytest
 
-from client.live import source as source_module
-from client.live.source import Arrival, Source, SourceError
-from tests import media
+from actionrec_client.live import source as source_module
+from actionrec_client.live.source import Arrival, Source, SourceError
+from testing import media
 from tests.helpers_http import FileServer, serve
 from tests.helpers_slow import jpeg_camera, live_http
 

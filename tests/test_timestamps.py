@@ -10,14 +10,14 @@ from collections.abc import Callable
 import av
 import numpy as np
 import pytest
-from actionrec.decode import Decoded, decode, windows
 from actionrec.errors import ClipError
 from actionrec.limits import DEFAULT_LIMITS, Limits
 from actionrec.sampling import Selection
 from actionrec.spec import ClipSpec
+from actionrec.video.decode import Decoded, decode, windows
 
+from testing.media import encode, textured_frames
 from tests.hostile import edit, frames, good, leaping, stamped
-from tests.media import encode, textured_frames
 
 SPEC = ClipSpec(short_side=64, crop=64)
 LARGEST = 2**63 - 1

@@ -8,15 +8,15 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from actionrec.container import Source
-from actionrec.decode import decode
 from actionrec.errors import ClipError
 from actionrec.limits import DEFAULT_LIMITS, Limits
 from actionrec.spec import ClipSpec
-from actionrec.transport_stream import MOST_TABLES, is_transport_stream, programs
+from actionrec.video.container import Source
+from actionrec.video.decode import decode
+from actionrec.video.transport_stream import MOST_TABLES, is_transport_stream, programs
 
+from testing.media import encode, program_tables, textured_frames
 from tests.hostile import good
-from tests.media import encode, program_tables, textured_frames
 
 SPEC = ClipSpec(short_side=64, crop=64)
 CLIP = encode(textured_frames(96, 64, 70), container="mpegts", options={"g": "10"})
@@ -37,7 +37,7 @@ def refused(video: bytes) -> None:
 def test_too_many_programs(sizes: Sequence[int]) -> None:
     """In few large tables or many small ones, more than 64 are refused; FFmpeg is not asked."""
     video = program_tables(sizes) + CLIP
-    with patch("actionrec.container.open_container", side_effect=AssertionError("opened")):
+    with patch("actionrec.video.container.open_container", side_effect=AssertionError("opened")):
         refused(video)
         refused(spaced(video, before=bytes(4)))
         refused(spaced(video, after=bytes(16)))

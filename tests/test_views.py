@@ -13,24 +13,23 @@ import numpy as np
 import pytest
 import torch
 from actionrec.call import Call
-from actionrec.decode import Decoded, windows
 from actionrec.errors import ClipError
 from actionrec.jobs import Job
 from actionrec.limits import DEFAULT_LIMITS, Limits
 from actionrec.manifest import Manifest
+from actionrec.model.runtime import Runtime
 from actionrec.pipeline import Classifier
+from actionrec.reply import Prediction
 from actionrec.request import ClipRequest
-from actionrec.result import Prediction
-from actionrec.runtime import Runtime
 from actionrec.sampling import Selection
 from actionrec.spec import ClipSpec
+from actionrec.video.decode import Decoded, windows
 
-from export.motion.__main__ import WEIGHTS
-from export.motion.clips import random_clip
-from export.motion.evaluate import load
-from export.motion.model import MOTION_SPEC
-from tests.media import broken, encode, textured_frames
-from tests.reference import published_views
+from motion.clips import random_clip
+from motion.evaluate import load
+from motion.model import MOTION_SPEC, WEIGHTS
+from testing.media import broken, encode, textured_frames
+from testing.reference import published_views
 
 TIMELINE = Selection(stride_seconds=0.5)
 LONG = encode(textured_frames(160, 120, 300), options={"g": "30", "bf": "0"})

@@ -13,19 +13,19 @@ import av
 import numpy as np
 import pytest
 import torch
-from actionrec.container import Source
-from actionrec.decode import Decoded, decode, windows
 from actionrec.errors import ClipError
 from actionrec.limits import DEFAULT_LIMITS, Limits
-from actionrec.packets import FarTrack, Span
-from actionrec.passes import Pass
-from actionrec.resize import Pixels, Resizer
 from actionrec.sampling import Selection, spread
 from actionrec.spec import ClipSpec
+from actionrec.video.container import Source
+from actionrec.video.decode import Decoded, decode, windows
+from actionrec.video.packets import FarTrack, Span
+from actionrec.video.resize import Pixels, Resizer
+from actionrec.video.window_reader import WindowReader
 
+from testing.media import broken, cut_out, encode, textured_frames, trimmed, turn
+from testing.reference import scaled_crop
 from tests.conftest import SHARED_DATA
-from tests.media import broken, cut_out, encode, textured_frames, trimmed, turn
-from tests.reference import scaled_crop
 
 SPEC = ClipSpec(short_side=64, crop=64)
 FRAMES = textured_frames(160, 120, 240)
@@ -59,7 +59,11 @@ CLIPS: dict[str, Callable[[], bytes]] = {
 
 def described(clip: Decoded) -> dict[str, object]:
     """What a window says of itself, alone or in a timeline."""
-    return {f.name: getattr(clip, f.name) for f in fields(clip) if f.name not in ("frames", "window", "cuts")}
+    return {
+        f.name: getattr(clip, f.name)
+        for f in fields(clip)
+        if f.name not in ("frames", "window", "shot_boundaries")
+    }
 
 
 def assert_each_is_as_alone(video: bytes, selection: Selection) -> list[Decoded]:
@@ -122,7 +126,7 @@ def test_each_frame_is_decoded_and_converted_once(monkeypatch: pytest.MonkeyPatc
     selection = Selection(stride_seconds=0.3)
     with Source(video) as source, ThreadPoolExecutor(1) as thread:
         track = FarTrack(source)
-        run = Pass(source, track, SPEC, spread(selection, SPEC.window_seconds, track.seconds()), thread)
+        run = WindowReader(source, track, SPEC, spread(selection, SPEC.window_seconds, track.seconds()), thread)
         frames = run._decoded
 
         def counting_decoder(
@@ -144,7 +148,7 @@ def test_far_windows_leave_out_what_is_between() -> None:
     with Source(video) as source, ThreadPoolExecutor(1) as thread:
         track = FarTrack(source)
         assert track.seconds() == pytest.approx(64)
-        run = Pass(
+        run = WindowReader(
             source, track, SPEC, spread(Selection(views=5), SPEC.window_seconds, track.seconds()), thread
         )
         read = sum(packet is not None for _, packet in track.read([window.span for window in run.windows]))

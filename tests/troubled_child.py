@@ -16,13 +16,13 @@ from concurrent.futures import Executor
 from pathlib import Path
 
 import numpy as np
-from actionrec.decode import Decoded, windows
 from actionrec.limits import Limits
-from actionrec.passes import Room
 from actionrec.sampling import Selection
 from actionrec.sandbox import child as sandbox_child
 from actionrec.sandbox import zygote
 from actionrec.spec import ClipSpec
+from actionrec.video.decode import Decoded, windows
+from actionrec.video.window_reader import Room
 
 
 def _window(spec: ClipSpec, number: int = 0) -> Decoded:

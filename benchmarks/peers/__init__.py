@@ -1,4 +1,4 @@
-"""Other servers around the very same `Classifier`, each as its own documentation has it.
+"""Other servers around the very same `Service`, each as its own documentation has it.
 
 Run as ``python -m benchmarks.peers.<name> --archive DIR --port N``: DIR is an unpacked archive, or ``null``
 for a model that answers at once, which leaves the server's own cost.
@@ -17,30 +17,22 @@ NULL_REPLY: dict[str, Any] = {"predictions": [{"label": "none", "class_index": 0
 
 
 class Answerer:
-    """Bytes of clips -> replies, through the archive's classifier or at once."""
+    """Bytes of clips -> replies, by the archive's `Service` or at once."""
 
     def __init__(self, archive: str, batch_size: int) -> None:
-        self._classifier = None
+        self._service = None
         if archive != NULL:
-            from actionrec.host import keep_freed_memory
-            from actionrec.pipeline import Classifier
+            from actionrec.service import Service
 
-            keep_freed_memory()
-            self._classifier = Classifier.load(Path(archive), open_clips=batch_size, sandbox=True)
+            self._service = Service.load(Path(archive), rows=batch_size)
 
     def __call__(self, clips: Sequence[bytes]) -> list[bytes]:
         """A JSON reply for each clip."""
-        if self._classifier is None:
+        if self._service is None:
             return [json.dumps(NULL_REPLY).encode() for _ in clips]
-        from actionrec.errors import ClipError
-        from actionrec.request import ClipRequest
+        from actionrec.service import Row
 
-        replies = []
-        for answer in self._classifier.classify([ClipRequest(clip) for clip in clips]):
-            if isinstance(answer, ClipError):
-                raise answer
-            replies.append(json.dumps(self._classifier.reply(answer, 5)).encode())
-        return replies
+        return [reply.body for reply in self._service.answer([Row({"body": clip}) for clip in clips])]
 
 
 def options() -> argparse.Namespace:

@@ -8,16 +8,14 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from .decode import Decoded
+from .allowance import Allowance
 from .errors import ClipError
-from .jobs import Job, internal, still_working
+from .jobs import Aside, Job, internal, still_working
+from .reply import Prediction
 from .request import ClipRequest
-from .result import Prediction
-
-if TYPE_CHECKING:
-    from .pipeline import Classifier
+from .video.decoded import Decoded
 
 _STEP_SECONDS = 0.02
 """Between two looks at whether others wait for too long."""
@@ -25,12 +23,33 @@ _TURNS_OF_OTHERS = 7
 """Views of the requests at hand for one of those that were put aside."""
 
 
+class Stages(Protocol):
+    """What a call needs of a classifier: its limits, its memory of other calls, decoding and the model."""
+
+    open_clips: int
+    """Requests whose decoding is under way at once."""
+    answer_seconds: float | None
+    """What a call may take; None: any time."""
+    aside: Aside
+    allowance: Allowance
+
+    @property
+    def max_batch(self) -> int:
+        """Views that the model takes at once."""
+
+    def start(self, request: ClipRequest, news: SimpleQueue[None], *, last: bool = False) -> Job:
+        """Have the decoding of a request begin."""
+
+    def infer(self, batch: Sequence[tuple[Job, Decoded]]) -> list[Job]:
+        """Give each job the scores of its views; returns the jobs that the model failed on."""
+
+
 class Call:
     """One call of `Classifier.classify`."""
 
     def __init__(
         self,
-        classifier: Classifier,
+        classifier: Stages,
         requests: Sequence[ClipRequest],
         others_wait: Callable[[], bool] | None,
     ) -> None:
@@ -80,7 +99,7 @@ class Call:
     def _next_batch(self) -> list[tuple[Job, Decoded]]:
         """Views that are ready, with their jobs; those of whoever has had the fewest come first."""
         batch: list[tuple[Job, Decoded]] = []
-        while len(batch) < self._classifier.runtime.max_batch:
+        while len(batch) < self._classifier.max_batch:
             for job in self._in_turn():
                 view = job.take()
                 if view is not None:

@@ -11,12 +11,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from .ahead import Ahead
-from .decoded import Decoded
 from .errors import ClipError
+from .prefetch import Prefetch
+from .reply import Prediction, Scores, Timings, Window
 from .request import ClipRequest
-from .result import Prediction, Timings, WindowScores
-from .runtime import Scores
+from .video.decoded import Decoded
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +33,7 @@ class Job:
     """A request on its way."""
 
     request: ClipRequest
-    views: Ahead
+    views: Prefetch
     taken: int = 0
     """Views that the model was given so far."""
     transform_ms: float = 0.0
@@ -84,8 +83,8 @@ class Job:
             return internal("The clip could not be decoded.")
         return Prediction(
             windows=tuple(
-                WindowScores(clip, np.mean(rows, axis=0, dtype=np.float32) if rows else None)
-                for clip, rows in found
+                _answered(decoded, np.mean(rows, axis=0, dtype=np.float32) if rows else None)
+                for decoded, rows in found
             ),
             crops=self.request.selection.crops,
             timeline=self.request.selection.stride_seconds is not None,
@@ -171,6 +170,20 @@ def _key(request: ClipRequest) -> str:
     """The same for the same bytes, options and client."""
     digest = hashlib.sha256(request.video).hexdigest()
     return f"{digest} {request.selection} {request.client}"
+
+
+def _answered(decoded: Decoded, scores: Scores | None) -> Window:
+    return Window(
+        start_seconds=decoded.start_seconds,
+        end_seconds=decoded.end_seconds,
+        scores=scores,
+        source_frames=decoded.source_frames,
+        source_fps=decoded.source_fps,
+        width=decoded.width,
+        height=decoded.height,
+        shot_boundaries=decoded.shot_boundaries,
+        warnings=decoded.warnings,
+    )
 
 
 def _without_frames(view: Decoded) -> Decoded:

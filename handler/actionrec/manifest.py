@@ -21,8 +21,8 @@ LABELS_FILE = "labels.txt"
 
 
 @dataclass(frozen=True)
-class Form:
-    """One form in which the model was exported."""
+class Artifact:
+    """The model as it was exported: one file that runs without the code that built it."""
 
     runtime: str
     """``torchscript``, which runs anywhere; ``aoti``, compiled for one kind of host; ``compile``, compiled when
@@ -31,14 +31,28 @@ class Form:
     """``fp32``, ``fp16`` or ``bf16``."""
     device: str
     """Where it runs: ``cpu`` or ``cuda``."""
-    artifact: str
-    """File name inside the archive."""
+    file: str
+    """Its name inside the archive."""
     batch: int | None = None
     """The only batch size it takes; None: any."""
     built_on: Mapping[str, Any] = field(default_factory=dict)
     """What compiled code needs of its host (`host.fingerprint`); empty where it is not compiled."""
     parity: Mapping[str, Any] = field(default_factory=dict)
     """How far it is from the eager model; see `export.parity`."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As an archive and its description have it."""
+        values = asdict(self)
+        return {"artifact" if name == "file" else name: value for name, value in values.items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Artifact:
+        """From what `to_dict` gives.
+
+        Raises:
+            TypeError: a value is missing, or one too many.
+        """
+        return cls(**{"file" if name == "artifact" else name: value for name, value in values.items()})
 
 
 @dataclass(frozen=True)
@@ -51,8 +65,8 @@ class Manifest:
     spec: ClipSpec
     weights: str
     """``sha256:<hex>`` of the weights file, or ``random``."""
-    forms: tuple[Form, ...]
-    """The exported model, best form first: the first that the host can run is served."""
+    artifacts: tuple[Artifact, ...]
+    """The best first: the first that the host can run is served."""
     labels: tuple[str, ...]
     """One per class, in the order of the model's scores."""
     built_with: Mapping[str, Any] = field(default_factory=dict)
@@ -70,10 +84,8 @@ class Manifest:
         Returns:
             The path of the written ``model-config.yaml``.
         """
-        values = asdict(self)
+        values = self._to_dict()
         del values["labels"]
-        values["spec"] = self.spec.to_dict()
-        values["forms"] = [asdict(form) for form in self.forms]
         (directory / LABELS_FILE).write_text("".join(f"{label}\n" for label in self.labels), encoding="utf-8")
         path = directory / CONFIG_FILE
         document = {**serving, "actionrec": values}
@@ -94,18 +106,24 @@ class Manifest:
             values = dict(document["actionrec"])
             spec = ClipSpec.from_dict(values.pop("spec"))
             limits = Limits.from_dict(values.pop("limits", {}))
-            forms = tuple(Form(**form) for form in values.pop("forms"))
+            artifacts = tuple(Artifact.from_dict(each) for each in values.pop("forms"))
             labels = read_labels(directory / LABELS_FILE)
-            return cls(**values, spec=spec, forms=forms, labels=labels, limits=limits)
+            return cls(**values, spec=spec, artifacts=artifacts, labels=labels, limits=limits)
         except (KeyError, TypeError) as error:
             raise ValueError(f"{path} is not an archive's configuration: {error!r}") from error
 
     def describe(self) -> dict[str, Any]:
         """What ``GET /models/<name>?customized=true`` says, without the labels themselves."""
-        values = asdict(self)
-        values["spec"] = {**self.spec.to_dict(), "window_seconds": round(self.spec.window_seconds, 4)}
+        values = self._to_dict()
+        values["spec"]["window_seconds"] = round(self.spec.window_seconds, 4)
         values["labels"] = len(self.labels)
         return values
+
+    def _to_dict(self) -> dict[str, Any]:
+        """All of it; the artifacts are ``forms`` there, which is the interface's older name for them."""
+        values = asdict(self)
+        del values["artifacts"]
+        return {**values, "spec": self.spec.to_dict(), "forms": [each.to_dict() for each in self.artifacts]}
 
 
 def read_labels(path: Path) -> tuple[str, ...]:

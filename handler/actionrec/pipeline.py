@@ -25,18 +25,18 @@ from typing import Any
 
 import torch
 
-from .ahead import Ahead
 from .allowance import Allowance
 from .call import Call
-from .decode import Decoded, Decoder, windows
 from .errors import ClipError
 from .gate import Gate
 from .jobs import Aside, Job
 from .manifest import Manifest
+from .model.runtime import Runtime
+from .prefetch import Prefetch
+from .reply import Prediction
 from .request import ClipRequest
-from .result import Prediction
-from .runtime import Runtime
 from .sandbox import Caller, Sandbox
+from .video.decode import Decoded, Decoder, windows
 
 logger = logging.getLogger(__name__)
 
@@ -125,17 +125,34 @@ class Classifier:
 
     def reply(self, prediction: Prediction, top_k: int) -> dict[str, Any]:
         """The JSON object that answers a request."""
-        return prediction.to_dict(self.manifest, self.runtime.form, top_k)
+        manifest, artifact = self.manifest, self.runtime.artifact
+        model = {
+            "name": manifest.name,
+            "version": manifest.version,
+            "weights": manifest.weights,
+            "runtime": artifact.runtime,
+            "precision": artifact.precision,
+        }
+        return prediction.to_dict(dict(enumerate(manifest.labels)), top_k, model)
 
     def describe(self) -> dict[str, Any]:
-        """What the archive is, and which of its forms is served here."""
-        form = self.runtime.form
-        serving = {"runtime": form.runtime, "precision": form.precision, "device": str(self.runtime.device)}
+        """What the archive is, and which of its artifacts is served here."""
+        artifact = self.runtime.artifact
+        serving = {
+            "runtime": artifact.runtime,
+            "precision": artifact.precision,
+            "device": str(self.runtime.device),
+        }
         return {
             **self.manifest.describe(),
-            "serving": {**serving, "passed_over": self.runtime.passed_over},
+            "serving": {**serving, "passed_over": self.runtime.rejected},
             "sandbox": self.sandbox.describe() if self.sandbox else "off",
         }
+
+    @property
+    def max_batch(self) -> int:
+        """Views that the model takes at once."""
+        return self.runtime.max_batch
 
     def classify(
         self, requests: Sequence[ClipRequest], others_wait: Callable[[], bool] | None = None
@@ -163,22 +180,24 @@ class Classifier:
             last: it lets all others go first.
         """
 
-        def decode(ahead: Ahead) -> Iterator[Decoded]:
+        def decode(prefetch: Prefetch) -> Iterator[Decoded]:
             spec, limits = self.manifest.spec, self.manifest.limits
             if self.sandbox is None:
                 return self._decoder(request.video, spec, request.selection, limits)
-            caller = Caller(request.client, lambda: ahead.wanted, partial(setattr, ahead, "slow", True), last)
+            caller = Caller(
+                request.client, lambda: prefetch.wanted, partial(setattr, prefetch, "slow", True), last
+            )
             return self.sandbox.windows(request.video, spec, request.selection, limits, caller)
 
-        def submit(ahead: Ahead, step: Callable[[], None]) -> None:
-            self._pool.submit(self._step, ahead, step, request.client)
+        def submit(prefetch: Prefetch, step: Callable[[], None]) -> None:
+            self._pool.submit(self._step, prefetch, step, request.client)
 
         # One batch of them is enough to fill the next one while this one runs.
-        ahead = Ahead(decode, submit, self.runtime.max_batch, lambda: news.put(None), slow=last)
-        return Job(request, ahead)
+        prefetch = Prefetch(decode, submit, self.max_batch, lambda: news.put(None), slow=last)
+        return Job(request, prefetch)
 
-    def _step(self, ahead: Ahead, step: Callable[[], None], client: str) -> None:
-        with self._gate.place(client, slow=ahead.slow):
+    def _step(self, prefetch: Prefetch, step: Callable[[], None], client: str) -> None:
+        with self._gate.place(client, slow=prefetch.slow):
             step()
 
     def infer(self, batch: Sequence[tuple[Job, Decoded]]) -> list[Job]:

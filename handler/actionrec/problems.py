@@ -14,17 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import ClipError, ClipWarning
-from .recognise import (
-    ACCEPTED,
-    FFMPEG_LINE,
-    KINDS,
-    REASONS,
-    REENCODE,
-    other_kind,
-    reason,
-    sound_kind,
-    video_kind,
-)
+from .formats import ACCEPTED, FFMPEG_LINE, KINDS, REASONS, REENCODE, other_kind, reason, sound_kind, video_kind
 
 _SMALLER = "Send a smaller one, the model sees it small anyway: ffmpeg -i input -vf scale=-2:480 output.mp4"
 _MOST = 2**63

@@ -16,7 +16,7 @@ change (the Viterbi path, which is hysteresis that looks both ways). So where wi
 one that says something else does not split a segment, and a change is put where the evidence turns.
 
 Where one action outshines the other in windows that see both, that is late or early. But in an edited video an
-action mostly ends with the shot, so where a cut is near (`cuts`), the edge is put there.
+action mostly ends with the shot, so where a shot boundary is near, the edge is put there.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ CHANGE_COST = 1.2
 SCORE_FLOOR = 0.02
 """Lower scores count as this one: no window may rule a label out for its neighbours."""
 
-FARTHEST_CUT = 0.5
-"""Of a window's length; an edge is moved to no cut that is further away (benchmarks/edges.py)."""
+FARTHEST_SHOT_BOUNDARY = 0.5
+"""Of a window's length; an edge is moved to no shot boundary that is further away (benchmarks/edges.py)."""
 
 _CUT_SECONDS = 0.2
-"""Windows differ about a cut by less than the time from one sampled frame to the next, at most 0.1 s in the
-published recipe. Two cuts are further apart than that (`cuts._BESIDE`)."""
+"""Windows differ about a shot boundary by less than the time from one sampled frame to the next, at most 0.1 s
+in the published recipe. Two of them are further apart than that (`video.shot_boundaries._BESIDE`)."""
 
 _LEAST_WEIGHT = 1e-9
 """At the very ends of a window: it is seen, and where nothing else sees it, this decides."""
@@ -70,7 +70,7 @@ class Segment:
 
 
 def segments(
-    windows: Sequence[tuple[float, float]], scores: Floats, cuts: Sequence[float] = ()
+    windows: Sequence[tuple[float, float]], scores: Floats, shot_boundaries: Sequence[float] = ()
 ) -> list[Segment]:
     """Merge windows into segments.
 
@@ -81,7 +81,7 @@ def segments(
         windows: (start, end) of each in seconds, ends after starts; in any order, from any number of requests
             for the same video. Those that could not be decoded are left out.
         scores: [windows, classes], probabilities; 0 for classes whose score is not known.
-        cuts: when the picture changes at once, in seconds.
+        shot_boundaries: when the picture changes at once, in seconds.
 
     Returns:
         Segments in order, none overlapping another, no two neighbours that touch with one label.
@@ -106,16 +106,17 @@ def segments(
         part = slice(first, stop)
         labels = _best_path(evidence[part], weights[part] * seen[part])
         found += _merge(labels, edges[first : stop + 1], seen[part], evidence[part])
-    return _at_cuts(found, cuts, FARTHEST_CUT * float(np.median(spans[:, 1] - spans[:, 0])))
+    reach = FARTHEST_SHOT_BOUNDARY * float(np.median(spans[:, 1] - spans[:, 0]))
+    return _at_shot_boundaries(found, shot_boundaries, reach)
 
 
-def distinct(cuts: Iterable[float]) -> list[float]:
+def distinct(shot_boundaries: Iterable[float]) -> list[float]:
     """Cuts as several windows see them -> each once, in order.
 
-    Each window knows the first frame after the cut that it samples itself, so the earliest is the nearest.
+    Each window knows the first frame of the shot that it samples itself, so the earliest is the nearest.
     """
     found: list[float] = []
-    for seconds in sorted(cuts):
+    for seconds in sorted(shot_boundaries):
         if not found or seconds > found[-1] + _CUT_SECONDS:
             found.append(seconds)
     return found
@@ -183,16 +184,17 @@ def _merge(
     return found
 
 
-def _at_cuts(found: list[Segment], cuts: Sequence[float], reach: float) -> list[Segment]:
-    """The segments, with the edges between those that touch moved to the nearest cut within `reach` seconds."""
+def _at_shot_boundaries(found: list[Segment], shot_boundaries: Sequence[float], reach: float) -> list[Segment]:
+    """The segments, with the edges between those that touch moved to the nearest shot boundary within `reach`
+    seconds."""
     placed = list(found)
     for number, (before, after) in enumerate(pairwise(found)):
         edge = before.end_seconds
         # No further than the segments on both sides go, the first of which may have been moved already.
         least, most = placed[number].start_seconds, after.end_seconds
-        near = [cut for cut in cuts if abs(cut - edge) <= reach and least < cut < most]
+        near = [at for at in shot_boundaries if abs(at - edge) <= reach and least < at < most]
         if near and edge == after.start_seconds:
-            edge = min(near, key=lambda cut: abs(cut - edge))
+            edge = min(near, key=lambda at: abs(at - edge))
             placed[number] = replace(placed[number], end_seconds=edge)
             placed[number + 1] = replace(placed[number + 1], start_seconds=edge)
     return placed

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import requests
 
-from tests.media import encode, textured_frames
+from testing.media import encode, textured_frames
 
 from .harness import Answer, Clip, Verdict, after, as_client, clips, closed_loop, percentile, send, serving
 
@@ -28,7 +28,10 @@ RATE_SHARE_BESIDE_LARGE = 0.5
 """... and beside bodies of 19 MB. Where these are refused at once ("large bodies"), taking them in leaves 0.68
 to 0.8 of two cores."""
 P99_FACTOR = 3.0
-"""Of their p99 in quiet."""
+"""Of their p99 in quiet..."""
+P99_FACTOR_BESIDE_FORMS = 5.0
+"""... and beside large forms that come without a front: TorchServe takes one apart in 0.6 s, during which it
+serves none of the connections that share its thread."""
 _HONEST = 8
 _ROUNDS = 3
 """Of quiet and of each attack, one after the other."""
@@ -107,6 +110,8 @@ ATTACKS: dict[str, Callable[[], Attack]] = {
     "64 windows": lambda: (large(1280, 720), {"views": "64"}),
 }
 """Name -> what the attacker sends."""
+_LARGE = ("large bodies", "4K")
+"""Those of 19 MB."""
 
 
 def attackers(
@@ -141,29 +146,31 @@ def attackers(
                 with_attack = _Attacker(url, file, options, seed + turn, named)
                 attacked += _load(url, known, seconds / _ROUNDS, seed + turn, named)
                 outcomes += with_attack.stop()
-            _judge(verdict, f"{name}, {'named' if named else 'nameless'}", quiet, attacked, outcomes)
+            _judge(verdict, name, named, quiet, attacked, outcomes)
     return verdict
 
 
 def _judge(
-    verdict: Verdict, name: str, quiet: list[Answer], attacked: list[Answer], outcomes: list[str]
+    verdict: Verdict, name: str, named: bool, quiet: list[Answer], attacked: list[Answer], outcomes: list[str]
 ) -> None:
+    attack = f"{name}, {'named' if named else 'nameless'}"
     share = len(attacked) / len(quiet)
     before, beside = (percentile([answer.seconds for answer in answers], 99) for answers in (quiet, attacked))
     told = ", ".join(f"{outcomes.count(outcome)} x {outcome}" for outcome in sorted(set(outcomes)))
     verdict.figures |= {
-        f"{name}: honest answers, quiet": len(quiet),
-        f"{name}: of these, attacked": round(share, 2),
-        f"{name}: p99, quiet": round(before, 2),
-        f"{name}: of this, attacked": round(beside / before, 2),
-        f"{name}: the attacker was told": told,
+        f"{attack}: honest answers, quiet": len(quiet),
+        f"{attack}: of these, attacked": round(share, 2),
+        f"{attack}: p99, quiet": round(before, 2),
+        f"{attack}: of this, attacked": round(beside / before, 2),
+        f"{attack}: the attacker was told": told,
     }
     for answers in (quiet, attacked):
         right = all(answer.status == 200 and answer.right for answer in answers)
-        verdict.expect(right, f"{name}: every honest clip has its right answer")
-    least = RATE_SHARE_BESIDE_LARGE if name.startswith("4K") else RATE_SHARE
-    verdict.expect(share >= least, f"{name}: honest clients keep {least} of their rate")
-    verdict.expect(beside <= P99_FACTOR * before, f"{name}: their p99 is below {P99_FACTOR} x its quiet value")
+        verdict.expect(right, f"{attack}: every honest clip has its right answer")
+    least = RATE_SHARE_BESIDE_LARGE if name in _LARGE else RATE_SHARE
+    most = P99_FACTOR_BESIDE_FORMS if name in _LARGE and not named else P99_FACTOR
+    verdict.expect(share >= least, f"{attack}: honest clients keep {least} of their rate")
+    verdict.expect(beside <= most * before, f"{attack}: their p99 is below {most} x its quiet value")
 
 
 def _load(url: str, known: list[Clip], seconds: float, seed: int, named: bool) -> list[Answer]:

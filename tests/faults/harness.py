@@ -17,10 +17,10 @@ from typing import Any
 
 import requests
 
-from client import ActionClient, ServerError
+from actionrec_client import ActionClient, ServerError
 from deploy import server
-from export.motion.clips import random_clip
-from export.motion.scene import LABELS
+from motion.clips import random_clip
+from motion.scene import LABELS
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 ATTEMPT_SECONDS = 120.0  # longer than a full queue takes, also on a machine that has other work

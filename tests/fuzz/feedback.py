@@ -18,9 +18,9 @@ from unittest.mock import patch
 
 import av
 import av.logging
-from actionrec import container
-from actionrec.decode import windows
 from actionrec.errors import ClipError
+from actionrec.video import container
+from actionrec.video.decode import windows
 from av.container import InputContainer
 
 from .case import LIMITS, SPEC, Case

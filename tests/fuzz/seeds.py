@@ -10,10 +10,10 @@ from functools import cache
 from pathlib import Path
 
 import av
-from actionrec.container import CODECS, CONTAINERS, first_video, open_container
+from actionrec.video.container import CODECS, CONTAINERS, first_video, open_container
 
+from testing.media import encode, textured_frames
 from tests.hostile import CASES, Lure
-from tests.media import encode, textured_frames
 
 MOST_BYTES = 65_536
 """Of an input."""

@@ -28,14 +28,14 @@ from typing import Any
 
 import numpy as np
 
-from ..decode import Decoded
 from ..errors import ClipError
 from ..limits import Limits
-from ..passes import new_room
 from ..problems import to_wire
-from ..resize import Pixels
 from ..sampling import Selection
 from ..spec import ClipSpec
+from ..video.decode import Decoded
+from ..video.resize import Pixels
+from ..video.window_reader import new_room
 from . import wire
 
 _MADV_POPULATE_WRITE = 23

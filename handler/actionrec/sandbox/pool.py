@@ -21,11 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from ..decode import Decoded
 from ..errors import ClipError
 from ..limits import Limits
 from ..sampling import Selection
 from ..spec import ClipSpec
+from ..video.decode import Decoded
 from .failures import CRASH_HINT, FailureRecord
 from .keeper import Keeper
 from .patience import NotWantedError, Patience

@@ -12,12 +12,12 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
-from ..decode import Decoded
 from ..limits import Limits
 from ..problems import error_from_wire, warning_from_wire
-from ..resize import Pixels
 from ..sampling import Selection
 from ..spec import ClipSpec
+from ..video.decode import Decoded
+from ..video.resize import Pixels
 from .wire import BrokenPeerError
 from .words import safe_lines
 
@@ -65,9 +65,9 @@ class Answers:
             raise BrokenPeerError("a window out of turn")
         last = missing or crop == self._crops - 1
         self._next = (window + 1, 0) if last else (window, crop + 1)
-        cuts, warnings = said["cuts"], said["warnings"]
-        if not isinstance(cuts, list) or len(cuts) > self._spec.num_frames:
-            raise BrokenPeerError("cuts of another kind")
+        boundaries, warnings = said["shot_boundaries"], said["warnings"]
+        if not isinstance(boundaries, list) or len(boundaries) > self._spec.num_frames:
+            raise BrokenPeerError("shot boundaries of another kind")
         if not isinstance(warnings, list) or len(warnings) > _WARNINGS:
             raise BrokenPeerError("warnings of another kind")
         side = self._spec.crop
@@ -82,7 +82,7 @@ class Answers:
                 width=whole(said["width"], _SIDE),
                 height=whole(said["height"], _SIDE),
                 warnings=tuple(map(warning_from_wire, warnings)),
-                cuts=tuple(seconds(cut, self._seconds) for cut in cuts),
+                shot_boundaries=tuple(seconds(each, self._seconds) for each in boundaries),
                 window=window,
                 crop=crop,
                 missing=missing,

@@ -8,7 +8,7 @@ import os
 
 import numpy as np
 
-from ..resize import Pixels
+from ..video.resize import Pixels
 
 # Seals: the memory's size stays what it is, or a child could take it away under the worker's hands.
 _F_ADD_SEALS, _SEAL_SEAL, _SEAL_SHRINK, _SEAL_GROW = 1033, 1, 2, 4

@@ -32,11 +32,11 @@ import av
 import cv2
 from av.video.stream import VideoStream
 
-from ..decode import Decoded, windows
 from ..errors import ClipError
 from ..limits import Limits
 from ..sampling import Selection
 from ..spec import ClipSpec
+from ..video.decode import Decoded, windows
 from . import confine, wire
 from .child import described, live
 

@@ -1,0 +1,144 @@
+"""Many files through a server into a journal: what `batch` and `evaluate` share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import typer
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from ..api import ActionClient, Option
+from ..errors import Busy, Redirected, ServerError, Unreachable
+from ..files.journal import Journal
+from ..results import Result
+from .console import NOT_READY, complain, err
+
+_SHOWN_FAILURES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One file to send."""
+
+    name: str
+    """What it is called in the journal."""
+    path: Path
+    extra: Mapping[str, object] = field(default_factory=dict)
+    """More fields of its record."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a run did."""
+
+    answered: int = 0
+    failed: int = 0
+    stopped: ServerError | None = None
+    """The server went away, and with it the reason to go on."""
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.1f} files/s" if task.speed else "", style="cyan")
+
+
+def run(
+    client: ActionClient,
+    jobs: Iterable[Job],
+    total: int,
+    journal: Journal,
+    options: Mapping[str, Option],
+    in_flight: int,
+    describe: Callable[[Job, Result], Mapping[str, object]],
+) -> Outcome:
+    """Classify every job that the journal does not have yet, and write its record.
+
+    A file's own fault is its record. A server that is gone or busy for the whole deadline is nobody's fault:
+    the run ends, the files that wait for it get no record, and a resumed run does them.
+
+    Args:
+        client: of the server.
+        jobs: read while it goes.
+        total: how many there are, for the progress bar.
+        journal: where the records go.
+        options: of each request.
+        in_flight: requests at a time.
+        describe: the fields of the record of an answered job.
+    """
+    outcome = Outcome()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err) as progress:
+        task = progress.add_task("", total=total)
+
+        def waiting() -> Iterable[Job]:
+            left = total
+            for job in jobs:
+                if job.name in journal.done:
+                    left -= 1  # and not "done", which would make the rate that of reading the journal
+                    progress.update(task, total=left)
+                else:
+                    yield job
+
+        answers = client.classify_many(waiting(), in_flight, video_of=lambda job: job.path, **options)
+        for job, answer in answers:
+            if isinstance(answer, Unreachable | Busy | Redirected):
+                outcome.stopped = answer
+                break
+            if isinstance(answer, ServerError):
+                outcome.failed += 1
+                journal.add(job.name, {**job.extra, "error": answer.to_dict()})
+            else:
+                outcome.answered += 1
+                journal.add(job.name, {**job.extra, **describe(job, answer)})
+            note = f"[red]{outcome.failed} failed[/red]" if outcome.failed else ""
+            progress.update(task, advance=1, description=note)
+    return outcome
+
+
+def end_if_stopped(outcome: Outcome) -> None:
+    """End the command, with a message, where the server went away before all was done."""
+    if outcome.stopped is not None:
+        complain(outcome.stopped)
+        err.print("       Stopped; the same command with --resume goes on.")
+        raise typer.Exit(NOT_READY)
+
+
+def list_failures(failures: Iterable[Mapping[str, object]]) -> int:
+    """Say on stderr which files failed; returns how many.
+
+    Args:
+        failures: records of the journal.
+    """
+    count = 0
+    for record in failures:
+        error = record.get("error")
+        if not isinstance(error, dict):
+            continue
+        count += 1
+        if count <= _SHOWN_FAILURES:
+            name, code = escape(str(record["file"])), escape(str(error["code"]))
+            err.print(f"[red]failed:[/red] {name}: {escape(str(error['message']))} [dim]({code})[/dim]")
+    if count > _SHOWN_FAILURES:
+        err.print(f"        and {count - _SHOWN_FAILURES} more")
+    return count

@@ -1,0 +1,1 @@
+"""What commands read and write: lists of videos, journals of answers, tables, subtitles, pictures."""

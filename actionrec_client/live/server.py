@@ -1,0 +1,62 @@
+"""The served model, as a stream needs it: the one place that knows how the client talks to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from actionrec.spec import ClipSpec
+
+from ..api import ActionClient
+from ..errors import BadReply
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a stream wants to know of a model."""
+
+    spec: ClipSpec
+    labels: int | None
+    """How many; None where that is not known."""
+
+
+class Server:
+    """A model that is served somewhere.
+
+    Args:
+        client: of the server; its time limit is that of one window.
+    """
+
+    def __init__(self, client: ActionClient) -> None:
+        self._client = client
+
+    @property
+    def url(self) -> str:
+        """Where windows are sent."""
+        return self._client.url
+
+    def describe(self) -> Description:
+        """Ask the management API what the model eats.
+
+        Raises:
+            ServerError: it does not answer, or not with a description.
+        """
+        metadata = self._client.describe()
+        try:
+            # The description adds what follows from the fields.
+            spec = {name: value for name, value in metadata["spec"].items() if name != "window_seconds"}
+            return Description(ClipSpec.from_dict(spec), int(metadata["labels"]))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            message = f"{self._client.model} describes itself in another way: {error}."
+            raise BadReply("BAD_REPLY", 200, message, "Is it of another version of this project?") from error
+
+    def classify(self, data: bytes, top_k: int) -> dict[str, Any]:
+        """The reply to one clip.
+
+        Raises:
+            ServerError: there is none, and why.
+        """
+        reply = self._client.post(data, {"top_k": top_k})
+        if not reply.get("predictions"):
+            raise BadReply("BAD_REPLY", 200, f"The reply has no predictions: {str(reply)[:200]}.")
+        return reply

@@ -1,0 +1,1 @@
+"""Frames -> scores: with the pipeline, the one place that needs torch."""

@@ -1,0 +1,121 @@
+"""What a GPU gains by: pinned buffers and a stream for the frames, and CUDA graphs for small batches.
+
+frames (NumPy) -> pinned buffer -> [copy stream] -> device -> normalise, pack -> graph of this batch size
+                  two of them, so that the next batch is copied while this one is computed
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ..spec import ClipSpec
+from .loaders import Module
+
+logger = logging.getLogger(__name__)
+
+GRAPH_BATCHES = (1, 2, 4)
+"""Batch sizes worth a graph: above them the kernels are long enough to hide their launches."""
+_BUFFERS = 2
+_WARM_UP_RUNS = 3
+_TOLERANCE = 0.05
+"""Of a logit, between a graph's replay and the same model called plainly, in half precision."""
+
+
+class Uploader:
+    """Copies clips to a GPU without making it, or the thread that computes, wait.
+
+    Args:
+        spec: size of a clip.
+        batch: the most clips of one upload.
+        device: a GPU.
+    """
+
+    def __init__(self, spec: ClipSpec, batch: int, device: torch.device) -> None:
+        shape = (batch, spec.num_frames, spec.crop, spec.crop, 3)
+        self._buffers = [torch.empty(shape, dtype=torch.int16, pin_memory=True) for _ in range(_BUFFERS)]
+        self._copied = [torch.cuda.Event() for _ in range(_BUFFERS)]  # type: ignore[no-untyped-call]
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._device = device
+        self._turn = 0
+
+    def __call__(self, frames: Sequence[npt.NDArray[np.int16]]) -> torch.Tensor:
+        """Clips int16 [T, H, W, 3] each -> int16 [B, T, H, W, 3] on the device's current stream."""
+        turn = self._turn
+        self._turn = (turn + 1) % _BUFFERS
+        self._copied[turn].synchronize()  # the copy of two uploads ago
+        pinned = self._buffers[turn][: len(frames)]
+        np.stack(frames, out=pinned.numpy())
+        with torch.cuda.stream(self._stream):
+            moved = pinned.to(self._device, non_blocking=True)
+            self._copied[turn].record()
+        current = torch.cuda.current_stream(self._device)
+        current.wait_stream(self._stream)
+        moved.record_stream(current)
+        return moved
+
+
+class Graphs:
+    """A model whose small batches are replayed from CUDA graphs.
+
+    A graph that cannot be captured, or that gives other logits than the model itself, is left out: the model
+    is then called plainly.
+
+    Args:
+        module: on the GPU; takes any batch size.
+        spec: size of a clip.
+        dtype: of the pathways.
+        device: a GPU.
+    """
+
+    def __init__(self, module: Module, spec: ClipSpec, dtype: torch.dtype, device: torch.device) -> None:
+        self._module = module
+        self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, list[torch.Tensor], torch.Tensor]] = {}
+        for batch in GRAPH_BATCHES:
+            try:
+                self._capture(batch, spec, dtype, device)
+            except RuntimeError as error:
+                torch.cuda.synchronize(device)
+                logger.warning("No CUDA graph for a batch of %d: %s", batch, str(error).splitlines()[0])
+                break
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """Batch sizes that have a graph."""
+        return tuple(self._graphs)
+
+    def __call__(self, pathways: list[torch.Tensor]) -> torch.Tensor:
+        """``[slow, fast]`` -> logits [B, classes]; valid until the next call with the same batch size."""
+        captured = self._graphs.get(pathways[1].shape[0])
+        if captured is None:
+            return self._module(pathways)
+        graph, inputs, logits = captured
+        for mine, given in zip(inputs, pathways, strict=True):
+            mine.copy_(given)
+        graph.replay()
+        return logits
+
+    def _capture(self, batch: int, spec: ClipSpec, dtype: torch.dtype, device: torch.device) -> None:
+        side = spec.crop
+        inputs = [
+            torch.randn(batch, 3, count, side, side, dtype=dtype, device=device)
+            for count in (spec.slow_frames, spec.num_frames)
+        ]
+        stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(stream):
+            for _ in range(_WARM_UP_RUNS):  # so that cuDNN's choice of kernels is not captured
+                expected = self._module(list(inputs))
+        torch.cuda.current_stream(device).wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            logits = self._module(list(inputs))
+        graph.replay()
+        difference = float((logits.float() - expected.float()).abs().max())
+        if not difference <= _TOLERANCE * max(1.0, float(expected.abs().max())):
+            raise RuntimeError(f"its logits differ by {difference:.3g}")
+        self._graphs[batch] = (graph, inputs, logits)

@@ -1,0 +1,116 @@
+"""The exported artifacts of a model, each with its way of being loaded. `export.artifacts` writes them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+
+import torch
+
+from .host import fingerprint
+
+logger = logging.getLogger(__name__)
+
+Module = Callable[[list[torch.Tensor]], torch.Tensor]
+"""``[slow, fast]`` -> logits [B, classes]. May overwrite the list it is given."""
+
+Loader = Callable[[Path, torch.device], Module]
+"""(artifact, device) -> the model on the device."""
+
+
+def _load_torchscript(path: Path, device: torch.device) -> Module:
+    module: torch.jit.ScriptModule = torch.jit.load(str(path), map_location=device)  # type: ignore[no-untyped-call]
+    module.eval()
+    if device.type == "cpu":
+        # Weights in oneDNN's own layout; a matter of this machine, so done at load and not at export.
+        module = torch.jit.optimize_for_inference(module)
+    return cast(Module, module)
+
+
+def _load_aoti(path: Path, device: torch.device) -> Module:
+    # What torch._inductor.aoti_load_package makes, without importing torch's compiler (a second and 150 MB for
+    # each worker) and without trying out the C++ compiler on a new host (pytorch/pytorch#191715).
+    if device.type == "cpu":
+        with _removed_temporary_files():
+            package = torch._C._aoti.AOTIModelPackageLoader(str(path), "model", False, 1, -1)
+    else:  # its kernels are read when they are needed first
+        package = torch._C._aoti.AOTIModelPackageLoader(str(path), "model", False, 1, device.index or 0)
+
+    def run(pathways: list[torch.Tensor]) -> torch.Tensor:
+        # Boxed: the list is emptied, and an input is freed as soon as it has been read.
+        (logits,) = package.boxed_run(pathways)
+        return logits
+
+    return run
+
+
+@contextmanager
+def _removed_temporary_files() -> Iterator[None]:
+    """Have no temporary file of the block stay behind.
+
+    A package is unpacked into a temporary folder, which only a process that ends of its own accord removes.
+    Workers are killed: each would leave 140 MB with a SlowFast R50.
+    """
+    before = os.environ.get("TMPDIR")
+    with tempfile.TemporaryDirectory(prefix="aoti-") as folder:
+        os.environ["TMPDIR"] = folder
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ["TMPDIR"]
+            else:
+                os.environ["TMPDIR"] = before
+
+
+def _load_compile(path: Path, device: torch.device) -> Module:
+    """torch.compile at the first call. That takes a minute; a restart finds the compiled code in the cache and
+    only traces the graph again."""
+    # Imported here: a worker with another artifact does without them.
+    from torch._inductor import config as inductor_config
+    from torch.export.passes import move_to_device_pass
+
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(_compile_cache(device))
+    program = torch.export.load(path)
+    if device.type == "cuda":
+        program = move_to_device_pass(program, device)
+    # Freezing folds BatchNorm and lays the weights out for the matrix kernels. For the whole process: as an
+    # option of torch.compile it reaches the code generator only, and the graph still takes weights as inputs.
+    inductor_config.freezing = True
+    # A CPU is given one clip at a time; a GPU any number, each of which would be compiled anew.
+    dynamic = False if device.type == "cpu" else None
+    compiled = torch.compile(program.module(), dynamic=dynamic)
+    return cast(Module, compiled)
+
+
+def _compile_cache(device: torch.device) -> Path:
+    """Where compiled code is kept from one start to the next: a folder for each kind of host.
+
+    It holds code that will be run, so nobody else may write to it.
+    """
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    host = json.dumps(fingerprint(device), sort_keys=True)
+    folder = Path(home) / "actionrec" / "inductor" / hashlib.sha256(host.encode()).hexdigest()[:16]
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if folder.stat().st_uid != os.geteuid() or folder.stat().st_mode & 0o022:
+            raise PermissionError(f"{folder} can be written by others")
+    except OSError as error:
+        logger.warning("Compiled code is not kept for the next start: %s", error)
+        return Path(tempfile.mkdtemp(prefix="inductor-"))
+    return folder
+
+
+LOADERS: dict[str, Loader] = {
+    "torchscript": _load_torchscript,
+    "aoti": _load_aoti,
+    "compile": _load_compile,
+}
+"""By the runtime's name."""

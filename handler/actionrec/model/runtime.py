@@ -1,0 +1,136 @@
+"""An exported model, loaded and run: [slow, fast] -> scores.
+
+One `Runtime` a worker. Needs neither pytorchvideo nor torchvision.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ..manifest import Artifact, Manifest
+from ..spec import STEPS_PER_LEVEL, ClipSpec
+from .host import has_fast, mismatch
+from .loaders import LOADERS, Module
+from .transform import pack
+
+logger = logging.getLogger(__name__)
+
+Scores = npt.NDArray[np.float32]
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+# After the one that tries an artifact. TorchScript's profiling executor runs a graph twice before it settles
+# on an optimised one; compiled code needs one more run until the memory that this process keeps is all there.
+_WARM_UP_RUNS = {"torchscript": 3, "aoti": 1, "compile": 1}
+
+_GPU_BATCH = 8
+"""Clips that a GPU is given at once where the artifact takes any number."""
+
+
+class Runtime:
+    """A model on its device.
+
+    Args:
+        directory: the unpacked archive.
+        manifest: what is in it; the first of its artifacts that this host can run is loaded.
+        device: ``cpu``, ``cuda``, or one GPU (``cuda:1``).
+
+    Raises:
+        RuntimeError: no artifact runs on this device.
+    """
+
+    def __init__(self, directory: Path, manifest: Manifest, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+        self.spec: ClipSpec = manifest.spec
+        self.rejected: list[str] = []
+        """Forms that would have been preferred, each with the reason why it is not served."""
+        for artifact in manifest.artifacts:
+            reason = self._cannot_run(artifact) or self._load(artifact, directory)
+            if reason is None:
+                break
+            self.rejected.append(f"{artifact.runtime} {artifact.precision}: {reason}")
+            logger.warning("%s %s is not served: %s", artifact.runtime, artifact.precision, reason)
+        else:
+            raise RuntimeError(
+                f"No artifact of {manifest.name} runs on {self.device}: {'; '.join(self.rejected)}. "
+                "Build the archive on a host like this one, or with RUNTIME=torchscript PRECISION=fp32."
+            )
+
+    def _cannot_run(self, artifact: Artifact) -> str | None:
+        """Why an artifact cannot run here; None where it can."""
+        if not has_fast(artifact.precision, self.device):
+            return f"this {self.device.type} runs {artifact.precision} far slower than fp32"
+        if not artifact.built_on:
+            return None
+        if artifact.device != self.device.type:
+            return f"it was compiled for {artifact.device}, and this is {self.device.type}"
+        return mismatch(artifact.built_on, self.device)
+
+    def _load(self, artifact: Artifact, directory: Path) -> str | None:
+        """Load an artifact and try it on a grey clip; the reason where that fails."""
+        self.artifact = artifact
+        self.dtype = DTYPES[artifact.precision]
+        path = directory / artifact.file
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is not in the archive")
+        try:
+            self._module: Module = LOADERS[artifact.runtime](path, self.device)
+            if self.device.type == "cuda":
+                self._prepare_gpu()
+            self._run_grey(1)
+        # Whatever the compiler's tool chain, or a loader of compiled code, raises.
+        except Exception as error:
+            logger.exception("%s %s could not be loaded", artifact.runtime, artifact.precision)
+            return (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return None
+
+    @torch.inference_mode()
+    def _prepare_gpu(self) -> None:
+        from . import cuda
+
+        self._upload = cuda.Uploader(self.spec, self.max_batch, self.device)
+        if self.artifact.batch is None:
+            self._module = cuda.Graphs(self._module, self.spec, self.dtype, self.device)
+
+    @property
+    def max_batch(self) -> int:
+        """Clips worth running together: on a CPU one clip fills all cores, so more would only wait."""
+        return self.artifact.batch or (1 if self.device.type == "cpu" else _GPU_BATCH)
+
+    def transform(self, frames: Sequence[npt.NDArray[np.int16]]) -> list[torch.Tensor]:
+        """Clips int16 [T, H, W, 3] each -> one batch ``[slow, fast]`` on the device."""
+        if self.device.type == "cuda" and len(frames) <= self.max_batch:
+            batch = self._upload(frames)
+        elif len(frames) == 1:
+            batch = torch.from_numpy(frames[0])[None]
+        else:
+            batch = torch.from_numpy(np.stack(frames))
+        return pack(batch, self.spec, self.device, self.dtype)
+
+    @torch.inference_mode()
+    def scores(self, pathways: list[torch.Tensor]) -> Scores:
+        """``[slow [B, 3, T/alpha, H, W], fast [B, 3, T, H, W]]`` -> probabilities float32 [B, classes]."""
+        if self.artifact.batch is None:
+            logits = self._module(pathways)
+        else:
+            parts = zip(*(torch.split(pathway, self.artifact.batch) for pathway in pathways), strict=True)
+            logits = torch.cat([self._module(list(part)) for part in parts])
+        probabilities: Scores = torch.softmax(logits.float(), dim=1).cpu().numpy()
+        return probabilities
+
+    def warm_up(self) -> None:
+        """Run the model until it is as fast as it gets, on grey clips of each batch size that will be used."""
+        for batch in sorted({1, self.max_batch}):
+            for _ in range(_WARM_UP_RUNS[self.artifact.runtime]):
+                self._run_grey(batch)
+
+    def _run_grey(self, batch: int) -> None:
+        side, count = self.spec.crop, self.spec.num_frames
+        clip = np.full((count, side, side, 3), 114 * STEPS_PER_LEVEL, dtype=np.int16)
+        self.scores(self.transform([clip] * batch))

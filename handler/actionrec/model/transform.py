@@ -1,0 +1,61 @@
+"""Decoded frames -> [slow, fast], on the device that the model is on.
+
+Frames travel as int16 (half of float32's bytes) and become numbers here.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+
+from ..sampling import uniform_indices
+from ..spec import STEPS_PER_LEVEL, ClipSpec
+
+
+def pack(
+    frames: torch.Tensor, spec: ClipSpec, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> list[torch.Tensor]:
+    """Normalise a batch of clips and split it into SlowFast's two pathways.
+
+    Args:
+        frames: int16 [B, T, H, W, 3], RGB, in steps of 1/128 level (`STEPS_PER_LEVEL`), with T, H and W the
+            ClipSpec's.
+        spec: mean, standard deviation and alpha.
+        device: where the result is wanted.
+        dtype: the model's floating type.
+
+    Returns:
+        A fresh list ``[slow [B, 3, T // alpha, H, W], fast [B, 3, T, H, W]]`` in the device's `layout`.
+        (pytorchvideo's SlowFast overwrites the list it is given, so one list serves one call.)
+
+    Raises:
+        ValueError: the frames have another shape or type.
+    """
+    expected = (spec.num_frames, spec.crop, spec.crop, 3)
+    if frames.dtype != torch.int16 or frames.dim() != 5 or tuple(frames.shape[1:]) != expected:
+        raise ValueError(
+            f"pack needs int16 frames of shape [B, {', '.join(map(str, expected))}], "
+            f"got {frames.dtype} {list(frames.shape)}"
+        )
+    mean, scale, picked = _constants(spec, torch.device(device))
+    # Colours of a row side by side: one long row is several times faster than many of three.
+    rows = frames.to(device, non_blocking=True).flatten(-2)
+    # In float32 also for half precision, which would round pixels as well as their scale.
+    fast = rows.to(torch.float32).sub_(mean).mul_(scale).to(dtype).view(frames.shape)
+    pathways = [fast.index_select(1, picked), fast]
+    return [pathway.permute(0, 4, 1, 2, 3).contiguous(memory_format=layout(device)) for pathway in pathways]
+
+
+@cache
+def _constants(spec: ClipSpec, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Mean and scale of a row, float32 [W * 3] each, and the slow pathway's frames, int64."""
+    white = 255 * STEPS_PER_LEVEL
+    mean = torch.tensor(spec.mean, device=device).repeat(spec.crop) * white
+    scale = 1 / (torch.tensor(spec.std, device=device).repeat(spec.crop) * white)
+    return mean, scale, torch.from_numpy(uniform_indices(spec.num_frames, spec.slow_frames)).to(device)
+
+
+def layout(device: torch.device | str) -> torch.memory_format:
+    """How pathways lie in a device's memory: on a CPU as frames do, which is what its convolutions read."""
+    return torch.channels_last_3d if torch.device(device).type == "cpu" else torch.contiguous_format

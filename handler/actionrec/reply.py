@@ -1,0 +1,157 @@
+"""Scores of windows -> the JSON object that answers a request.
+
+The server makes its replies here, and the client makes that of a long video here, whose windows came in several
+replies. It needs numpy alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import ClipWarning
+from .segments import distinct, segments
+
+Scores = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Where the time of one request went, in milliseconds; transform and inference are its batches'."""
+
+    decode: float
+    transform: float
+    inference: float
+
+    def to_dict(self) -> dict[str, float]:
+        """As a reply has them."""
+        return {
+            "decode": round(self.decode, 1),
+            "transform": round(self.transform, 1),
+            "inference": round(self.inference, 1),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What the model says of one window."""
+
+    start_seconds: float
+    """From the video's first frame."""
+    end_seconds: float
+    """Of what it covers: earlier than asked for where the video is shorter."""
+    scores: Scores | None
+    """float32 [classes], probabilities, the mean of its crops; None where it could not be decoded."""
+    source_frames: int = 0
+    """Frames of the video inside it, before sampling."""
+    source_fps: float = 0.0
+    """Measured inside it; 0 where it has one frame only."""
+    width: int = 0
+    """Of the video as shown, in pixels."""
+    height: int = 0
+    """Of the video as shown, in pixels."""
+    shot_boundaries: tuple[float, ...] = ()
+    """When the picture changes at once, in seconds from the video's first frame; timelines only."""
+    warnings: tuple[ClipWarning, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The answer to one request."""
+
+    windows: tuple[Window, ...]
+    """In order; at least one of them with scores."""
+    crops: int
+    """Views of each window."""
+    timeline: bool
+    """Whether the windows were asked for one by one, and not for their mean."""
+    timings_ms: Timings
+
+    @property
+    def answered(self) -> list[Window]:
+        """The windows with scores."""
+        return [window for window in self.windows if window.scores is not None]
+
+    @property
+    def scores(self) -> Scores:
+        """float32 [classes], probabilities: the mean of all views."""
+        mean: Scores = np.mean(self._rows(), axis=0, dtype=np.float32)
+        return mean
+
+    @property
+    def shot_boundaries(self) -> list[float]:
+        """When the picture changes at once, in seconds; looked for in timelines only."""
+        return distinct(seconds for window in self.answered for seconds in window.shot_boundaries)
+
+    def to_dict(self, labels: Mapping[int, str], top_k: int, model: Mapping[str, Any]) -> dict[str, Any]:
+        """The reply's JSON object.
+
+        Args:
+            labels: class index -> label, of all classes that may be named.
+            top_k: how many labels to name.
+            model: what the reply says of the model.
+        """
+        reply: dict[str, Any] = {"predictions": _best(self.scores, labels, top_k)}
+        if self.timeline:
+            reply["segments"] = self._segments(labels)
+            reply["cuts"] = [round(seconds, 3) for seconds in self.shot_boundaries]
+            reply["timeline"] = [_entry(window, labels, top_k) for window in self.windows]
+        reply["clip"] = self._clip()
+        reply["model"] = dict(model)
+        reply["timings_ms"] = self.timings_ms.to_dict()
+        reply["warnings"] = _once_each(warning for window in self.windows for warning in window.warnings)
+        return reply
+
+    def _rows(self) -> list[Scores]:
+        return [window.scores for window in self.windows if window.scores is not None]
+
+    def _clip(self) -> dict[str, Any]:
+        windows = self.answered
+        first, last = windows[0], windows[-1]
+        return {
+            "start_seconds": round(first.start_seconds, 3),
+            "end_seconds": round(last.end_seconds, 3),
+            "source_frames": sum(window.source_frames for window in windows),
+            "source_fps": round(fmean(window.source_fps for window in windows), 2),
+            "width": first.width,
+            "height": first.height,
+            "views": {"windows": len(windows), "crops": self.crops},
+        }
+
+    def _segments(self, labels: Mapping[int, str]) -> list[dict[str, Any]]:
+        spans = [(window.start_seconds, window.end_seconds) for window in self.answered]
+        found = segments(spans, np.stack(self._rows()), self.shot_boundaries)
+        return [segment.to_dict(labels[segment.class_index]) for segment in found]
+
+
+def _entry(window: Window, labels: Mapping[int, str], top_k: int) -> dict[str, Any]:
+    return {
+        "start_seconds": round(window.start_seconds, 3),
+        "end_seconds": round(window.end_seconds, 3),
+        "predictions": [] if window.scores is None else _best(window.scores, labels, top_k),
+        "warnings": [warning.to_dict() for warning in window.warnings],
+    }
+
+
+def _best(scores: Scores, labels: Mapping[int, str], top_k: int) -> list[dict[str, Any]]:
+    # Stable, so that equal scores come in the order of the classes.
+    best = [index for index in np.argsort(-scores, kind="stable").tolist() if index in labels][:top_k]
+    return [{"label": labels[i], "class_index": i, "score": round(float(scores[i]), 6)} for i in best]
+
+
+def _once_each(warnings: Iterable[ClipWarning]) -> list[dict[str, str]]:
+    """The first warning of each code, with how many windows more have one of its kind."""
+    first: dict[str, ClipWarning] = {}
+    more: dict[str, int] = {}
+    for warning in warnings:
+        more[warning.code] = more.get(warning.code, -1) + 1
+        first.setdefault(warning.code, warning)
+    return [
+        ClipWarning(code, warning.message + (f" ({more[code]} windows more.)" if more[code] else "")).to_dict()
+        for code, warning in first.items()
+    ]

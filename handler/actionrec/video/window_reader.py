@@ -1,0 +1,277 @@
+"""One decoding pass over the windows of a request: each packet is decoded and each frame converted once.
+
+    packets -> decoder -> frames -> converted (in another thread) -> the window that is being filled
+                                                                  -> kept for the windows that overlap it
+
+Which frames a window samples is known before they are decoded, from the packets' timestamps. Where those
+cannot be trusted (missing, or a frame that they promise does not come out) the rest is decoded once more to
+count what is really there. Memory holds a window and what the next ones share with it, however long the clip.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .. import sampling
+from ..errors import ClipError
+from ..problems import problem
+from ..spec import ClipSpec
+from .container import MAX_REORDER, Source
+from .conversion import Conversion
+from .decoded import Decoded, gap, warnings_of
+from .frames import Reader, Shown
+from .order import Ticks
+from .packets import Span, Track
+from .resize import Pixels, Resizer
+from .shot_boundaries import shot_boundaries
+
+# Packets after a window's last one by which all its frames have come out of any decoder.
+_DECODER_DELAY = 2 * MAX_REORDER
+
+
+Room = Callable[[tuple[int, ...]], Pixels]
+"""Takes the shape of a window's frames, int16 [crops, T, H, W, 3], and gives room for them; what it gave for
+the window before may be used again."""
+
+
+def new_room(shape: tuple[int, ...]) -> Pixels:
+    """Room that was never used before."""
+    return np.empty(shape, dtype=np.int16)
+
+
+@dataclass(slots=True)
+class Window:
+    """One window on its way."""
+
+    number: int
+    start_seconds: float
+    end_seconds: float
+    first: int
+    """Its first tick."""
+    stop: int
+    """The tick after its last."""
+    span: Span
+    promised: int = 0
+    """Frames inside by the packets' timestamps."""
+    stamps: Ticks = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    """Timestamps of its frames as far as they are known now, sorted."""
+    sampled: Ticks = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    """Timestamps of the model's frames, in order; some twice where the window has fewer."""
+    positions: dict[int, list[int]] = field(default_factory=dict)
+    """Timestamp of a frame that is sampled -> its places among the model's frames."""
+
+
+class WindowReader:
+    """The windows of one open file, in order.
+
+    Args:
+        source: the file.
+        track: its packets.
+        spec: what the model eats.
+        windows: (start, end) of each, in seconds, by their starts.
+        thread: for the conversion of frames; runs one thing at a time.
+        crops: views of each window.
+        find_shots: whether to look for shot boundaries in each window.
+        room: where a window's frames go.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        track: Track,
+        spec: ClipSpec,
+        windows: sampling.Windows,
+        thread: Executor,
+        crops: int = 1,
+        *,
+        find_shots: bool = False,
+        room: Room = new_room,
+    ) -> None:
+        self.source = source
+        self.track = track
+        self.spec = spec
+        self.crops = crops
+        self.find_shots = find_shots
+        self._room = room
+        self.resize = Resizer(spec, crops)
+        self._conversion = Conversion(self.resize, thread)
+        self._reader = Reader(source, track)
+        self.problem: ClipError | None = None
+        """Why the first of the windows that could not be decoded could not."""
+        self._counted_damage: list[int] = []
+        self.windows = [self._window(number, *window) for number, window in enumerate(windows)]
+
+    def _window(self, number: int, start_seconds: float, end_seconds: float) -> Window:
+        first, stop = sampling.window_ticks(
+            start_seconds, end_seconds, self.source.time_base, self.source.origin
+        )
+        return Window(number, start_seconds, end_seconds, first, stop, self.track.span(first, stop))
+
+    def decode(self) -> Iterator[Decoded]:
+        """Each window's views; one that says why for a window that has no frames."""
+        waiting = deque(self.windows)
+        self._sample(waiting, self.track.stamps)
+        counted = not any(window.positions for window in waiting)
+        if not counted:
+            for window in waiting:
+                window.promised = len(window.stamps)
+            yield from self._run(waiting, skip=True)
+        if waiting:
+            if not self.source.counted and (self._reader.contradicted or not self.track.stamps.size):
+                self.track.widen()
+                for window in waiting:
+                    window.span = self.track.span(window.first, window.stop)
+            self._sample(waiting, self._reader.count([window.span for window in waiting]))
+            # Sampling may end before the damage.
+            self._counted_damage = self._reader.damage
+            yield from self._run(waiting, skip=False)
+        for window in waiting:
+            yield self._gap(window, self._nothing(window))
+
+    def _sample(self, windows: Iterable[Window], stamps: Ticks) -> None:
+        """Tell each window its frames, and which of them it samples, out of all timestamps of the track."""
+        for window in windows:
+            window.stamps = np.unique(stamps[(window.first <= stamps) & (stamps < window.stop)])
+            window.positions = {}
+            if not window.stamps.size:
+                continue
+            indices = sampling.uniform_indices(len(window.stamps), self.spec.num_frames)
+            window.sampled = window.stamps[indices]
+            for position, stamp in enumerate(window.sampled.tolist()):
+                window.positions.setdefault(stamp, []).append(position)
+
+    def _run(self, waiting: deque[Window], *, skip: bool) -> Iterator[Decoded]:
+        """The views of the first windows of `waiting`, which are taken off it; ends where a frame is missing.
+
+        Args:
+            skip: whether frames that nothing refers to and that are not sampled need no decoding.
+        """
+        last_use = {stamp: window.number for window in waiting for stamp in window.positions}
+        # Where frames were counted, they are those of all spans.
+        spans = [window.span for window in waiting if window.positions or not skip]
+        frames = self._decoded(spans, frozenset(last_use) if skip else None)
+        kept: dict[int, Pixels] = {}
+        while waiting:
+            window = waiting[0]
+            if window.positions:
+                filled = self._fill(window, frames, kept, last_use)
+                if filled is None:
+                    return
+                yield from self._views(window, filled)
+            else:
+                yield self._gap(window, self._nothing(window))
+            waiting.popleft()
+            for stamp in [stamp for stamp in kept if last_use[stamp] <= window.number]:
+                del kept[stamp]
+
+    def _fill(
+        self,
+        window: Window,
+        frames: Iterator[Shown],
+        kept: dict[int, Pixels],
+        last_use: dict[int, int],
+    ) -> Pixels | None:
+        """The sampled frames of a window, int16 [crops, T, H, W, 3]; None where one does not come out.
+
+        Args:
+            frames: what the decoder gives, of which no more than needed is taken.
+            kept: timestamp -> converted frame [crops, H, W, 3], for this and later windows; those are added.
+            last_use: timestamp of a sampled frame -> number of the last window that samples it.
+        """
+        side = self.spec.crop
+        out = self._room((self.crops, self.spec.num_frames, side, side, 3))
+        missing = set(window.positions)
+        for stamp in missing & kept.keys():
+            out[:, window.positions[stamp]] = kept[stamp][:, None]
+        missing -= kept.keys()
+        try:
+            while missing:
+                number, stamp, frame = next(frames, (None, 0, None))
+                if number is None or frame is None or number > window.span.last + _DECODER_DELAY:
+                    return None
+                places = [out[:, place] for place in window.positions[stamp]] if stamp in missing else []
+                missing.discard(stamp)
+                if last_use.get(stamp, -1) > window.number and stamp not in kept:
+                    kept[stamp] = np.empty((self.crops, side, side, 3), dtype=np.int16)
+                    places.append(kept[stamp])
+                if places:
+                    self._conversion.start(frame, places)
+        finally:
+            self._conversion.finish()
+        return out
+
+    def _decoded(self, spans: Sequence[Span], wanted: frozenset[int] | None) -> Iterator[Shown]:
+        """See `Reader.frames`."""
+        return self._reader.frames(spans, wanted)
+
+    def _views(self, window: Window, frames: Pixels) -> Iterator[Decoded]:
+        """The views of a window, or why its frames are too few.
+
+        Args:
+            frames: int16 [crops, T, H, W, 3].
+        """
+        beyond = window.span.last + _DECODER_DELAY
+        damaged = max(
+            sum(window.span.first <= number <= beyond for number in found)
+            for found in (self._reader.damage, self._counted_damage)
+        )
+        if damaged and len(window.stamps) * 2 < window.promised:
+            reason = problem("corrupt", decoded=len(window.stamps), promised=window.promised)
+            yield self._gap(window, reason)
+            return
+        seconds = self._seconds(window.stamps[[0, -1]])
+        several = len(window.stamps) > 1
+        if several:
+            frame_seconds = (seconds[1] - seconds[0]) / (len(window.stamps) - 1)
+        else:
+            frame_seconds = float(self.source.ticks_per_frame * self.source.time_base)
+        end_seconds = min(window.end_seconds, seconds[1] + frame_seconds)
+        covered = end_seconds - window.start_seconds
+        warnings = tuple(warnings_of(self.spec, covered, len(window.stamps), frame_seconds, damaged))
+        found = self._shot_boundaries(window, frames[0]) if self.find_shots else ()
+        for crop, pixels in enumerate(frames):
+            yield Decoded(
+                frames=pixels,
+                start_seconds=window.start_seconds,
+                end_seconds=end_seconds,
+                source_frames=len(window.stamps),
+                source_fps=1 / frame_seconds if several else 0.0,
+                width=self.resize.shown[0],
+                height=self.resize.shown[1],
+                warnings=warnings,
+                shot_boundaries=found,
+                window=window.number,
+                crop=crop,
+            )
+
+    def _shot_boundaries(self, window: Window, frames: Pixels) -> tuple[float, ...]:
+        """When a window's shots end, in seconds: at the first sampled frame after each.
+
+        Args:
+            frames: int16 [T, H, W, 3].
+        """
+        stamps, places = np.unique(window.sampled, return_index=True)
+        seconds = self._seconds(stamps)
+        return tuple(seconds[n + 1] for n in shot_boundaries(frames[places]))
+
+    def _seconds(self, stamps: Ticks) -> list[float]:
+        """From the clip's first frame."""
+        return [float((stamp - self.source.origin) * self.source.time_base) for stamp in stamps.tolist()]
+
+    def _gap(self, window: Window, reason: ClipError) -> Decoded:
+        self.problem = self.problem or reason
+        return gap(self.spec, window.number, window.start_seconds, window.end_seconds, reason)
+
+    def _nothing(self, window: Window) -> ClipError:
+        """Why a window has no frames."""
+        length = self.track.seconds()
+        if window.start_seconds < length:
+            return problem("no_frames", start_seconds=window.start_seconds, end_seconds=window.end_seconds)
+        if length == 0:
+            return problem("empty_stream")
+        return problem("start_beyond_end", start_seconds=window.start_seconds, seconds=length)

@@ -1,0 +1,1 @@
+"""The bundled model `motion`: its clips, its training, its weights."""

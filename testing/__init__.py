@@ -1,0 +1,1 @@
+"""Clips and references that tests, benchmarks and examples share."""
