@@ -56,7 +56,7 @@ def naive(data: bytes, start_seconds: float) -> torch.Tensor:
 
 
 def torchcodec(data: bytes, start_seconds: float) -> torch.Tensor:
-    """torchcodec's decoder: only the sampled frames, then torch's resize. Fails where it is not installed."""
+    """Torchcodec's decoder: only the sampled frames, then torch's resize. Fails where it is not installed."""
     from torchcodec.decoders import VideoDecoder  # type: ignore[attr-defined,unused-ignore]
 
     decoder = VideoDecoder(data, num_ffmpeg_threads=1, seek_mode="approximate")
@@ -66,7 +66,7 @@ def torchcodec(data: bytes, start_seconds: float) -> torch.Tensor:
 
 
 def decord(data: bytes, start_seconds: float) -> torch.Tensor:
-    """decord's reader, the same way."""
+    """Decord's reader, the same way."""
     from decord import VideoReader
 
     reader = VideoReader(io.BytesIO(data), num_threads=1)

@@ -98,8 +98,10 @@ def _process(values: dict[str, Any]) -> ServerProcess:
 
 
 def supervisor_file(run_dir: Path) -> Path:
+    """Where the supervisor's state is kept."""
     return run_dir / "supervisor.json"
 
 
 def state_file(run_dir: Path) -> Path:
+    """Where the server's state is kept."""
     return run_dir / "server.json"

@@ -47,6 +47,7 @@ class TimeFirstPool(nn.Module):
         self._pool = nn.AvgPool2d((height, width), cast(tuple[int, int], tuple(stride)))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Pool features, [B, C, T, H, W]."""
         if features.shape[2] != self._frames:
             raise ValueError(f"The head pools over {self._frames} frames and was given {features.shape[2]}")
         pooled: torch.Tensor = self._pool(features.mean(2)).unsqueeze(2)
@@ -87,6 +88,7 @@ class PairedFrames(nn.Module):
         self._stem = stem.eval()
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        """Features of frames, [B, 3, T, H, W]."""
         pairs: torch.Tensor = self._stem(frames)
         batch, channels, time, height, width = pairs.shape
         apart = pairs.view(batch, 2, channels // 2, time, height, width).permute(0, 2, 3, 1, 4, 5)

@@ -1,4 +1,4 @@
-"""python -m motion clips | train | evaluate"""
+"""``python -m motion clips | train | evaluate``."""
 
 from __future__ import annotations
 

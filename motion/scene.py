@@ -1,4 +1,4 @@
-"""Scenes: a main object whose motion is the label, before a background, among distractors.
+r"""Scenes: a main object whose motion is the label, before a background, among distractors.
 
 A scene is a pure function of position and time, so the same scene gives a training sample (32 small frames at
 the instants that the pipeline would read) and a video file (every frame at full size). Lengths are in units

@@ -85,6 +85,7 @@ class Run:
 
     @classmethod
     def fresh(cls, seed: int) -> Run:
+        """A run from the beginning."""
         torch.manual_seed(seed)
         model, average = _sized(64), _sized(64)
         average.load_state_dict(model.state_dict())
@@ -94,6 +95,7 @@ class Run:
         return cls(model, average, torch.optim.AdamW(groups))
 
     def save(self, path: Path) -> None:
+        """Write all that is needed to go on."""
         state = {
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
@@ -103,6 +105,7 @@ class Run:
         _replace(path, state)
 
     def load(self, path: Path) -> None:
+        """Go on from what `save` wrote."""
         state = torch.load(path, weights_only=True)
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])

@@ -1,5 +1,6 @@
 """How long answers that are ready may wait for one that is not: an allowance for each client, and one for
-all."""
+all.
+"""
 
 from __future__ import annotations
 

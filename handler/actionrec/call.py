@@ -1,5 +1,6 @@
 """One call of `Classifier.classify`: its requests' views take turns at the model, and none waits for a late
-one."""
+one.
+"""
 
 from __future__ import annotations
 
@@ -65,6 +66,7 @@ class Call:
         self._end = None if seconds is None else time.monotonic() + seconds
 
     def run(self) -> list[Prediction | ClipError]:
+        """One result or error a request, in order."""
         classifier = self._classifier
         while self._waiting or self._jobs:
             while self._waiting and len(self._jobs) < classifier.open_clips:

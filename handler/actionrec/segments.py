@@ -186,7 +186,8 @@ def _merge(
 
 def _at_shot_boundaries(found: list[Segment], shot_boundaries: Sequence[float], reach: float) -> list[Segment]:
     """The segments, with the edges between those that touch moved to the nearest shot boundary within `reach`
-    seconds."""
+    seconds.
+    """
     placed = list(found)
     for number, (before, after) in enumerate(pairwise(found)):
         edge = before.end_seconds

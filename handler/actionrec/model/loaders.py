@@ -72,7 +72,8 @@ def _removed_temporary_files() -> Iterator[None]:
 
 def _load_compile(path: Path, device: torch.device) -> Module:
     """torch.compile at the first call. That takes a minute; a restart finds the compiled code in the cache and
-    only traces the graph again."""
+    only traces the graph again.
+    """
     # Imported here: a worker with another artifact does without them.
     from torch._inductor import config as inductor_config
     from torch.export.passes import move_to_device_pass

@@ -51,16 +51,26 @@ class Connection:
         self.descriptor = descriptor
 
     def receive(self) -> dict[str, Any]:
-        """Raises EOFError when the worker has hung up."""
+        """The next message.
+
+        Raises:
+            EOFError: the worker has hung up.
+        """
         return wire.parse(self.read(wire.length_of(self.read(4))))
 
     def read(self, count: int) -> bytes:
+        """So many bytes.
+
+        Raises:
+            EOFError: the worker has hung up.
+        """
         data = self._file.read(count)
         if len(data) < count:
             raise EOFError
         return data
 
     def send(self, message: dict[str, Any]) -> None:
+        """Send a message, all of it."""
         data = memoryview(wire.frame(message))
         while data:
             data = data[os.write(self.descriptor, data) :]
@@ -138,7 +148,8 @@ def _serve(
 
 def _room(memory: mmap.mmap, shape: tuple[int, ...]) -> Pixels:
     """Room for a window's frames: in the shared memory, where it has one crop, so that they need not be
-    copied."""
+    copied.
+    """
     if shape[0] > 1:
         return new_room(shape)
     return np.frombuffer(memory, dtype=np.int16, count=int(np.prod(shape))).reshape(shape)

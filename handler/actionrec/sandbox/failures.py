@@ -1,5 +1,6 @@
 """Which files have cost a decoder its life or all of its time: what has done so twice is not tried a third
-time."""
+time.
+"""
 
 from __future__ import annotations
 

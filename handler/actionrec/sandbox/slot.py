@@ -16,7 +16,8 @@ _F_ADD_SEALS, _SEAL_SEAL, _SEAL_SHRINK, _SEAL_GROW = 1033, 1, 2, 4
 
 class Slot:
     """Memory for the frames of one window, seen by the worker and by one child. Made once, used by child after
-    child."""
+    child.
+    """
 
     def __init__(self, size: int) -> None:
         self.descriptor = os.memfd_create("frames", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)

@@ -166,7 +166,8 @@ def _look(pid: int) -> bool:
 
 def _reap(pid: int) -> int | None:
     """The exit status of a child that has ended, as `os.waitstatus_to_exitcode` has it; None: not yet, or not
-    known."""
+    known.
+    """
     try:
         found, status = os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:

@@ -86,17 +86,21 @@ class NearTrack:
         self.stamps: Ticks = np.array(sorted(shown), dtype=np.int64)
 
     def seconds(self) -> float:
+        """See `Track`."""
         return self._source.seconds()
 
     def span(self, first: int, stop: int) -> Span:  # noqa: ARG002  # there is but one window
+        """See `Track`."""
         return Span(0, len(self._packets) - 1)
 
     def widen(self) -> None:
+        """See `Track`."""
         self._wide = True
         self._source.rewind()
         self._packets = self._sought()
 
     def read(self, spans: Sequence[Span]) -> Numbered:  # noqa: ARG002  # the same
+        """See `Track`."""
         yield from enumerate(self._packets)
 
     def _sought(self) -> list[Packet[VideoStream]]:
@@ -125,8 +129,9 @@ class NearTrack:
         return list(self._until_stop())
 
     def _until_stop(self) -> Iterator[Packet[VideoStream]]:
-        """Up to the last packet before the window's end, or MAX_REORDER more. (Decoding times do not tell:
-        Matroska's are guessed.)
+        """Up to the last packet before the window's end, or MAX_REORDER more.
+
+        Decoding times do not tell: Matroska's are guessed.
         """
         beyond: list[Packet[VideoStream]] = []
         for packet in self._source.demux():
@@ -182,9 +187,11 @@ class FarTrack:
             yield packet
 
     def seconds(self) -> float:
+        """See `Track`."""
         return self._seconds
 
     def span(self, first: int, stop: int) -> Span:
+        """See `Track`."""
         if self._source.counted:
             return Span(0, min(len(self._pts), stop // self._source.ticks_per_frame + MAX_REORDER) - 1)
         keys = np.flatnonzero(self._key & (self._pts <= first) & (self._pts != _NONE))
@@ -196,9 +203,11 @@ class FarTrack:
         return Span(begin, min(last + MAX_REORDER, len(self._pts) - 1) if self._wide else last)
 
     def widen(self) -> None:
+        """See `Track`."""
         self._wide = True
 
     def read(self, spans: Sequence[Span]) -> Numbered:
+        """See `Track`."""
         self._source.rewind()
         reached = -1
         waiting = iter(sorted(spans, key=lambda span: span.first))
