@@ -20,6 +20,7 @@ WORKERS ?=
 PORT ?=
 FOREGROUND ?=
 MINUTES ?= 60
+T ?=
 
 VENV ?= .venv
 STAMP := $(VENV)/.installed
@@ -34,7 +35,7 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo archive serve stop status scale test test-slow test-gpu lint fuzz faults soak stream-soak \
+.PHONY: help setup demo archive serve stop status scale test test-fast test-debian13 test-slow test-gpu hooks lint fuzz faults soak stream-soak \
 	bench bench-gpu clean train-motion evaluate-motion lock sbom audit
 
 help:  ## list the targets
@@ -88,9 +89,15 @@ scale: $(STAMP)  ## WORKERS=n processes for each model, or for MODEL
 	@[ -n '$(WORKERS)' ] || { echo 'error: how many workers? make scale WORKERS=2' >&2; exit 1; }
 	@$(PYTHON) -m deploy scale --workers '$(WORKERS)' $(addprefix --model ,$(filter-out all auto,$(MODEL)))
 
-test: $(STAMP)  ## run all tests but those that take minutes each
+test: $(STAMP)  ## run all tests but those that take minutes each; T=tests/test_x.py: these
 	@scripts/setup-tests
-	@$(PYTHON) -m pytest -q
+	@$(PYTHON) -m pytest -q $(T)
+
+test-fast: $(STAMP)  ## run the tests that need neither a server nor a built archive (3 minutes)
+	@$(PYTHON) -m pytest -q -m 'not server and not slow and not gpu' $(T)
+
+test-debian13: $(STAMP)  ## the demo and the fast tests on Debian 13 (Python 3.13, Java 21), in a chroot; needs root
+	@scripts/test-debian13
 
 test-slow: $(STAMP)  ## run the tests that take minutes each
 	@scripts/setup-tests
@@ -99,6 +106,9 @@ test-slow: $(STAMP)  ## run the tests that take minutes each
 stream-soak: $(STAMP)  ## watch memory and lag of a live stream for MINUTES=10
 	@scripts/setup-tests
 	@MINUTES='$(or $(MINUTES),10)' $(PYTHON) -m pytest -q -s -m slow tests/test_stream_rtsp.py
+
+hooks: $(STAMP)  ## have git run ruff, mypy and import-linter before each commit
+	@$(PYTHON) -m pre_commit install
 
 lint: $(STAMP)  ## ruff, mypy, and which room may know which
 	@$(PYTHON) -m ruff check -q $(SOURCES)
