@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, fields
 from pathlib import Path
+
+import jinja2
 
 from .config import load_config
 from .preflight import DeployError
@@ -16,7 +17,7 @@ TEMPLATE = Path(__file__).parent / "production" / "nginx.conf"
 
 # Beyond TorchServe's own time for a batch: the waiting in its queue.
 _QUEUE_SECONDS = 60
-_TRY_AGAIN = 'add_header Retry-After "1" always; '
+_TRY_AGAIN = 'add_header Retry-After "1" always;'
 
 # With forward secrecy, and no others: what is recorded today cannot be read with a key that is stolen tomorrow.
 _CIPHERS = ":".join(
@@ -24,23 +25,11 @@ _CIPHERS = ":".join(
     for cipher in ("AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305")
     for signature in ("ECDSA", "RSA")
 )
-_TLS = f"""
-ssl_protocols TLSv1.2 TLSv1.3;
-ssl_ciphers {_CIPHERS};
-ssl_prefer_server_ciphers off;
-ssl_session_cache shared:tls:10m;
-ssl_session_tickets off;"""
 _HSTS = 'add_header Strict-Transport-Security "max-age=63072000" always;'  # two years
-
-# Statuses that the handler has too: it sends its error, the reply's body, in a header as well.
 _HANDLERS = (400, 413, 500, 503)
-_HANDLERS_ERROR = (
-    'if ($upstream_http_x_actionrec_error != "") {{ @hsts@ '
-    "add_header Retry-After $upstream_http_retry_after always; "
-    'return {status} "$upstream_http_x_actionrec_error\\n"; }}'
-)
+"""Statuses that the handler has too: it sends its error, the reply's body, in a header as well."""
 
-# Name -> (status, code, message, hint, more directives). Some statuses share one.
+# Name -> (status, code, message, hint, directives for more headers). Some statuses share one.
 ERRORS = {
     "400": (400, "BAD_REQUEST", "The request is not proper HTTP.", "Send HTTP/1.1 with proper headers.", ""),
     "401": (
@@ -48,7 +37,7 @@ ERRORS = {
         "UNAUTHORIZED",
         "The request has no token that is known here.",
         "Send the header Authorization: Bearer <token>.",
-        'add_header WWW-Authenticate "Bearer" always; ',
+        'add_header WWW-Authenticate "Bearer" always;',
     ),
     "404": (404, "NOT_FOUND", "There is nothing at this address.", "Send clips to /predictions/<model>.", ""),
     "model": (
@@ -63,13 +52,13 @@ ERRORS = {
         "METHOD_NOT_ALLOWED",
         "This method is not allowed here.",
         "Send clips with POST or PUT, and ask /health with GET.",
-        'add_header Allow "POST, PUT" always; ',
+        'add_header Allow "POST, PUT" always;',
     ),
     "408": (408, "REQUEST_TIMEOUT", "The request did not arrive in time.", "Send it again.", ""),
     "413": (
         413,
         "BODY_TOO_LARGE",
-        "The body is over the limit of @max_body_bytes@ bytes.",
+        "The body is over the limit of {max_body_bytes} bytes.",
         "Send less of the video.",
         "",
     ),
@@ -142,7 +131,6 @@ def render(front: Front) -> str:
         DeployError: a value cannot be, or would mean something else inside the configuration.
     """
     server = load_config(front.config, front.port)
-    tls = front.cert is not None and front.key is not None
     if (front.cert is None) != (front.key is None):
         raise DeployError("a certificate needs its key and the key its certificate", "give --cert and --key")
     for name in ("cert", "key", "tokens", "run_dir", "log_dir"):
@@ -156,39 +144,19 @@ def render(front: Front) -> str:
     ):
         if not re.fullmatch(allowed, value):
             raise DeployError(f"{value!r} cannot stand in nginx's configuration", f"it must be {allowed}")
-    listen = f"listen {front.listen}{' ssl' if tls else ''};"
-    if tls:
-        listen += (
-            f"\nssl_certificate {_absolute(front.cert)};\nssl_certificate_key {_absolute(front.key)};{_TLS}"
-        )
-    values = {
-        "errors": "\n".join(_error(name) for name in ERRORS),  # first: there are values in it
-        "hsts": _HSTS if tls else "",
-        "user": f"user {front.user};" if front.user else "",
-        "listen": listen,
-        "server_name": front.server_name,
-        "tokens": f"include {_absolute(front.tokens)};" if front.tokens else "",
-        "require_token": 'if ($client_name = "") {\n    return 401;\n}' if front.tokens else "",
-        "upstream": f"{server.host}:{server.ports[0]}",
-        "max_body_bytes": str(server.max_request_bytes),
-        "read_seconds": str(server.response_seconds + _QUEUE_SECONDS),
-        "rate": str(front.rate),
-        "burst": str(front.burst),
-        "connections": str(front.connections),
-        "in_flight": str(front.in_flight),
-        "run_dir": _absolute(front.run_dir),
-        "log_dir": _absolute(front.log_dir),
-    }
-    text = TEMPLATE.read_text(encoding="utf-8")
-    for name, value in values.items():
-        text = re.sub(rf"^( *)(.*)@{name}@", partial(_fill, value), text, flags=re.M)
-    return text
-
-
-def _fill(value: str, found: re.Match[str]) -> str:
-    """Where a value of several lines stands, all of them are indented like the first."""
-    indent, before = found.groups()
-    return f"{indent}{before}{value}".replace("\n", f"\n{indent}")
+    template = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    ).from_string(TEMPLATE.read_text(encoding="utf-8"))
+    places = {name: _absolute(getattr(front, name)) for name in ("cert", "key", "tokens", "run_dir", "log_dir")}
+    return template.render(
+        **{each.name: getattr(front, each.name) for each in fields(front)} | places,
+        hsts=_HSTS if front.cert else "",
+        ciphers=_CIPHERS,
+        upstream=f"{server.host}:{server.ports[0]}",
+        max_body_bytes=server.max_request_bytes,
+        read_seconds=server.response_seconds + _QUEUE_SECONDS,
+        errors=[_error(name, server.max_request_bytes) for name in ERRORS],
+    )
 
 
 def add_token(path: Path, name: str) -> str:
@@ -220,13 +188,19 @@ def add_token(path: Path, name: str) -> str:
     return token
 
 
-def _error(name: str) -> str:
-    status, code, message, hint, more = ERRORS[name]
+def _error(name: str, max_body_bytes: int) -> dict[str, object]:
+    """What the template needs of an entry of `ERRORS`."""
+    status, code, message, hint, headers = ERRORS[name]
+    message = message.format(max_body_bytes=max_body_bytes)
     error = {"code": code, "status": status, "message": message, "hint": hint}
     body = json.dumps({"error": error, "request_id": "$request_id"}).replace("'", "\\'")
-    handlers = _HANDLERS_ERROR.format(status=status) if status in _HANDLERS else ""
-    lines = ("internal;", handlers, "@hsts@", f"{more}return {status} '{body}\\n';")
-    return f"location = /_error/{name} {{\n    " + "\n    ".join(filter(None, lines)) + "\n}"
+    return {
+        "name": name,
+        "status": status,
+        "body": body,
+        "headers": headers,
+        "of_the_handler": status in _HANDLERS,
+    }
 
 
 def _absolute(path: Path | None) -> str:

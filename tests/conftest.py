@@ -27,6 +27,17 @@ BUILD_SECONDS = 900
 DEADLINE_SECONDS = 120
 
 
+_SLOW_FIXTURES = {"server", "motion_server", "motion_archive", "up", "checkout", "wheel"}
+"""Those that start a server, build an archive or install something."""
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Mark what needs a server or a built archive: `make test-fast` leaves it out."""
+    for item in items:
+        if _SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.server)
+
+
 @dataclass(frozen=True)
 class RunningServer:
     """A TorchServe that answers, on ports of its own."""
