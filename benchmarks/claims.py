@@ -34,8 +34,7 @@ def main() -> None:
 
     def pathways(side: int, batch: int = 1, dtype: torch.dtype = torch.float32) -> Pathways:
         return [
-            torch.randn(batch, 3, frames, side, side, device=device, dtype=dtype)
-            for frames in (spec.slow_frames, spec.num_frames)
+            torch.randn(batch, 3, frames, side, side, device=device, dtype=dtype) for frames in spec.pathways
         ]
 
     def run(model: Callable[[Pathways], object], given: Pathways) -> None:

@@ -26,7 +26,7 @@ def main(paths: list[str]) -> None:
     spec = model.spec
     net = model.build(spec, 400)
     calibrate.randomise(net, 0)
-    calibrate.calibrate(net, spec, calibration_clips(spec, calibrate.CLIPS, 0))
+    calibrate.calibrate(net, model, calibration_clips(spec, calibrate.CLIPS, 0))
     rows: list[dict[str, Any]] = []
     for path in map(Path, paths):
         data = path.read_bytes()

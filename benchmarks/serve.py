@@ -1,4 +1,4 @@
-"""The same `Classifier`, with its sandbox, behind TorchServe and others; and a model that answers at once.
+"""The same `Service`, with its sandbox, behind TorchServe and others; and a model that answers at once.
 
 All of them keep the memory that they free, and have threads that spin briefly, as our server's workers do.
 

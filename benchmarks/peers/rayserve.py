@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 import ray
@@ -11,8 +12,11 @@ from starlette.responses import Response
 
 from benchmarks.peers import Answerer, options
 
+CORES = os.cpu_count() or 1
 
-@serve.deployment(num_replicas=1, max_ongoing_requests=64)
+
+# A replica has as many threads as it asks for CPUs, and by default one: OMP_NUM_THREADS is set by Ray.
+@serve.deployment(num_replicas=1, max_ongoing_requests=64, ray_actor_options={"num_cpus": CORES})
 class Service:
     def __init__(self, archive: str, batch_size: int, batch_delay: float) -> None:
         self.answer = Answerer(archive, batch_size)
@@ -29,7 +33,7 @@ class Service:
 
 if __name__ == "__main__":
     given = options()
-    ray.init(include_dashboard=False, num_cpus=2, log_to_driver=False, configure_logging=False)
+    ray.init(include_dashboard=False, num_cpus=CORES, log_to_driver=False, configure_logging=False)
     serve.start(http_options={"host": "127.0.0.1", "port": given.port})
     application = Service.bind(given.archive, given.batch_size, given.batch_delay)  # type: ignore[attr-defined,unused-ignore]
     serve.run(application, name="bench")
