@@ -91,9 +91,7 @@ def _answer(name: str) -> None:
         return
     spec, net = random_r50()
     torch.manual_seed(0)
-    pathways = [
-        torch.randn(1, 3, frames, spec.crop, spec.crop) for frames in (spec.slow_frames, spec.num_frames)
-    ]
+    pathways = [torch.randn(1, 3, frames, spec.crop, spec.crop) for frames in spec.pathways]
     with tempfile.TemporaryDirectory() as folder:
         run = FORMS[name](net, pathways, Path(folder))
         answer(lambda _: _best(run()))

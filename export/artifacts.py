@@ -1,16 +1,17 @@
 """The artifacts in which a model is exported: files that run without pytorchvideo.
 
-Every artifact is called as ``loaded([slow, fast])`` with [B, 3, T / alpha, H, W] and [B, 3, T, H, W] of its own
-floating type, for any B, and gives logits [B, classes]. It takes a new list for every call: pytorchvideo's
-layers overwrite the one they are given. `actionrec.model.runtime` has the other half: a loader for each
-artifact.
+Every artifact is called with one list, ``loaded([slow, fast])`` or ``loaded([frames])``: a tensor
+[B, 3, t, H, W] of its own floating type for each t of `ClipSpec.pathways`, for any B. It gives logits
+[B, classes]. It takes a new list for every call: pytorchvideo's layers overwrite the one they are given.
+`actionrec.model.runtime` has the other half: a loader for each artifact.
 """
 
 from __future__ import annotations
 
 import copy
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,12 +117,13 @@ def export(model: nn.Module, spec: ClipSpec, target: Target, directory: Path) ->
 
 @torch.no_grad()
 def _torchscript(model: nn.Module, spec: ClipSpec, target: Target, directory: Path) -> Artifact:
-    # A tuple around the list: traced with the bare list, the model would be called as f(slow, fast).
+    # A tuple around the list: traced with the bare list, the model would be called with a tensor a pathway.
     # No check_trace: the parity check that follows is the better one.
     example = _example(spec, target, TRACE_BATCH)
-    traced = torch.jit.trace(model, (example,), check_trace=False)  # type: ignore[no-untyped-call]
     buffer = io.BytesIO()
-    torch.jit.save(torch.jit.freeze(traced), buffer)
+    with _errors_of_torch(target):
+        traced = torch.jit.trace(model, (example,), check_trace=False)  # type: ignore[no-untyped-call]
+        torch.jit.save(torch.jit.freeze(traced), buffer)
     path = directory / "model.pt"
     path.write_bytes(without_paths(buffer))  # a full disk is an OSError here, and a RuntimeError from torch
     return Artifact(target.runtime, target.precision, target.device, path.name)
@@ -131,19 +133,11 @@ def _torchscript(model: nn.Module, spec: ClipSpec, target: Target, directory: Pa
 def _aoti(model: nn.Module, spec: ClipSpec, target: Target, directory: Path) -> Artifact:
     program, batch = _program(model, spec, target)
     path = directory / "model.pt2"
-    try:
+    with _errors_of_torch(target):
         # Freezing folds BatchNorm and lays the weights out for the matrix kernels.
         torch._inductor.aoti_compile_and_package(
             program, package_path=str(path), inductor_configs={"freezing": True}
         )
-    except OSError:
-        raise
-    except Exception as error:  # whatever the compiler's tool chain raises
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise ExportError(
-            f"RUNTIME=aoti could not be compiled here: {reason[0]}",
-            "It needs a C++ compiler (apt-get install g++), or use RUNTIME=torchscript.",
-        ) from error
     built_on = fingerprint(target.device)
     return Artifact(target.runtime, target.precision, target.device, path.name, batch, built_on)
 
@@ -167,14 +161,36 @@ def _program(
     rewrite(model, target.device)
     if target.device == "cpu":
         # One clip: it fills a CPU's cores already, and a fixed size lets the weights be packed for it.
-        return torch.export.export(model, (_example(spec, target, 1),)), 1
+        with _errors_of_torch(target):
+            return torch.export.export(model, (_example(spec, target, 1),)), 1
     batch = torch.export.Dim("batch", min=1, max=MOST_BATCH)
     example = _example(spec, target, TRACE_BATCH)
-    return torch.export.export(model, (example,), dynamic_shapes=([{0: batch}, {0: batch}],)), None
+    with _errors_of_torch(target):
+        return torch.export.export(model, (example,), dynamic_shapes=([{0: batch}] * len(example),)), None
+
+
+@contextmanager
+def _errors_of_torch(target: Target) -> Iterator[None]:
+    """Turn whatever torch's exporters and the compiler's tool chain raise into an `ExportError`.
+
+    A full disk stays an OSError.
+    """
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        hint = (
+            "Report the model that does this."
+            if target.runtime == PORTABLE
+            else "It needs a C++ compiler (apt-get install g++), or use RUNTIME=torchscript."
+        )
+        raise ExportError(f"RUNTIME={target.runtime} could not be compiled here: {reason[0]}", hint) from error
 
 
 def _example(spec: ClipSpec, target: Target, batch: int) -> list[torch.Tensor]:
-    """``[slow, fast]`` of grey clips."""
+    """The pathways of black clips."""
     frames = torch.zeros(batch, spec.num_frames, spec.crop, spec.crop, 3, dtype=torch.int16)
     return pack(frames, spec, target.device, target.dtype)
 

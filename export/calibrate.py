@@ -1,6 +1,6 @@
 """Random weights that behave like trained ones: activations of unit scale, and scores that tell clips apart.
 
-A freshly initialised SlowFast gives every clip nearly the same 1/400 for every label, and most of its
+A freshly initialised network of the zoo gives every clip nearly the same 1/400 for every label, and most of its
 layers count for nothing (pytorchvideo starts the last BatchNorm of each residual branch at zero). A parity
 check or a benchmark on such a model can hardly fail. So BatchNorm gets random gains and the statistics of a
 few clips, and the last layer is turned and scaled until those clips get different labels.
@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import torch
 from actionrec.model.transform import pack
-from actionrec.spec import ClipSpec
 from torch import Tensor, nn
 
-from .zoo import HEAD
+from .zoo import ZooModel
 
 CLIPS = 8
 """Enough for the statistics, and still quick."""
@@ -52,12 +51,12 @@ def randomise(model: nn.Module, seed: int) -> None:
 
 
 @torch.no_grad()
-def calibrate(model: nn.Module, spec: ClipSpec, clips: Tensor) -> None:
+def calibrate(model: nn.Module, zoo_model: ZooModel, clips: Tensor) -> None:
     """Fit BatchNorm's statistics and the last layer to clips.
 
     Args:
         model: in evaluation mode, on the CPU; changed in place.
-        spec: what it eats.
+        zoo_model: what it is: recipe and head.
         clips: int16 [N, T, H, W, 3], RGB; N at least 2.
     """
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm3d)]
@@ -67,16 +66,16 @@ def calibrate(model: nn.Module, spec: ClipSpec, clips: Tensor) -> None:
         norm.momentum = None  # a plain average over the batches
         norm.train()
     for batch in torch.split(clips, BATCH):
-        model(pack(batch, spec))
+        model(pack(batch, zoo_model.spec))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
         norm.eval()
 
-    head = model.get_submodule(HEAD)
+    head = model.get_submodule(zoo_model.head)
     features: list[Tensor] = []
     hook = head.register_forward_hook(lambda _, inputs, __: features.append(inputs[0].flatten(1, -2).mean(1)))
     for batch in torch.split(clips, BATCH):
-        model(pack(batch, spec))
+        model(pack(batch, zoo_model.spec))
     hook.remove()
     if isinstance(head, nn.Linear):
         _spread(head, torch.cat(features))

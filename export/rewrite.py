@@ -43,8 +43,8 @@ class TimeFirstPool(nn.Module):
     def __init__(self, pool: nn.AvgPool3d) -> None:
         super().__init__()
         self._frames, height, width = cast(_Sizes, pool.kernel_size)
-        _, *stride = cast(_Sizes, pool.stride)
-        self._pool = nn.AvgPool2d((height, width), cast(tuple[int, int], tuple(stride)))
+        stride = pool.stride if isinstance(pool.stride, int) else cast(_Sizes, pool.stride)[1:]
+        self._pool = nn.AvgPool2d((height, width), cast(tuple[int, int], stride))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Pool features, [B, C, T, H, W]."""
@@ -98,7 +98,8 @@ class PairedFrames(nn.Module):
 def _can_be_paired(stem: ResNetBasicStem) -> bool:
     conv, pool = stem.conv, stem.pool
     return (
-        conv.out_channels <= FEW_CHANNELS
+        isinstance(conv, nn.Conv3d)  # X3D's is two, one after the other
+        and conv.out_channels <= FEW_CHANNELS
         and conv.bias is None
         and conv.stride[0] == 1
         and conv.padding[0] == conv.kernel_size[0] // 2

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from . import checksum
 from .download import HOW_TO_PROCEED, download, why_unreachable
 from .errors import WeightsError
-from .zoo import HEAD, NAMES, ZooModel
+from .zoo import NAMES, ZooModel
 
 RANDOM = "random"
 WRAPPERS = ("model_state", "state_dict", "model")
@@ -210,13 +210,18 @@ def _load(path: Path) -> object:
     ) from reason
 
 
-def head_classes(state: Mapping[str, Tensor], path: Path) -> int:
+def head_classes(state: Mapping[str, Tensor], path: Path, model: ZooModel) -> int:
     """Number of classes that a state dict's last layer tells apart.
+
+    Args:
+        state: name -> tensor.
+        path: for the error.
+        model: says what that layer is called.
 
     Raises:
         WeightsError: it has no such layer.
     """
-    key = f"{HEAD}.weight"
+    key = f"{model.head}.weight"
     if key not in state:
         raise WeightsError(
             f"{path} has no {key}; its {len(state)} keys begin with {_some(list(state))}", _OTHER_MODEL
@@ -224,7 +229,7 @@ def head_classes(state: Mapping[str, Tensor], path: Path) -> int:
     return int(state[key].shape[0])
 
 
-_OTHER_MODEL = f"It must be a pytorchvideo SlowFast of the MODEL that is named: {', '.join(NAMES)}."
+_OTHER_MODEL = f"It must be of the pytorchvideo model that MODEL names: {', '.join(NAMES)}."
 
 
 def load_into(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:

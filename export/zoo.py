@@ -1,20 +1,26 @@
-"""The models that can be built by name: builder, input recipe, labels and where the weights are.
+"""The models that can be built by name: builder, input recipe, labels, head and where the weights are.
 
-The three SlowFasts are pytorchvideo's, with the parameters that its hub entries have
-(pytorchvideo/models/hub/slowfast.py); `motion` is this project's own.
+A new model is one more `ZooModel` here; nothing else in the project knows one from another. All but `motion`,
+which is this project's own, are pytorchvideo's, and each number has its source there:
+
+- builder and weights: ``pytorchvideo/models/hub/`` (``slowfast.py``, ``resnet.py``, ``x3d.py``);
+- recipe: the model's page at https://pytorch.org/hub/facebookresearch_pytorchvideo_slowfast (``_resnet``,
+  ``_x3d``): frames, sampling rate, side and crop, mean 0.45, standard deviation 0.225, 30 frames a second;
+- accuracy and cost: https://pytorchvideo.readthedocs.io/en/latest/model_zoo.html.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from actionrec.spec import ClipSpec
-from torch import nn
+from torch import Tensor, nn
 
 from motion.model import MOTION_SPEC, WEIGHTS, build_motion
 from motion.scene import LABELS
@@ -25,10 +31,12 @@ ZOO_URL = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics/"
 ZOO_URL_VARIABLE = "PYTORCHVIDEO_ZOO_URL"
 """Environment variable that names a mirror of `ZOO_URL`, for networks that cannot reach it."""
 
-HEAD = "blocks.6.proj"
-"""Name of the last linear layer in every SlowFast that pytorchvideo builds, `motion` included."""
+SLOWFAST_HEAD = "blocks.6.proj"
+"""Name of the last linear layer of pytorchvideo's SlowFasts, `motion` included."""
+ONE_PATHWAY_HEAD = "blocks.5.proj"
+"""The same of its models with one pathway: no block packs pathways there."""
 
-# The network halves the picture five times before the head pools over 7x7 of what is left.
+# Every network halves the picture five times before the head pools over 7x7 of what is left.
 DOWNSAMPLING = 32
 HEAD_POOL = 7
 
@@ -47,8 +55,10 @@ class ZooModel:
     name: str
     spec: ClipSpec
     build: Callable[[ClipSpec, int], nn.Module]
-    """(recipe, number of classes) -> model with fresh weights, in evaluation mode; it maps
-    ``[slow, fast]``, float [B, 3, T, H, W] each, to logits, float [B, classes]."""
+    """(recipe, number of classes) -> model with fresh weights, in evaluation mode; it maps a list of the
+    recipe's pathways, float [B, 3, t, H, W] each, to logits, float [B, classes]."""
+    head: str
+    """Name of the last linear layer [classes, features]: what says how many classes weights tell apart."""
     labels: Callable[[], tuple[str, ...]]
     """Names of the classes of the model's own weights, in their order."""
     published_file: str = ""
@@ -73,7 +83,7 @@ class ZooModel:
         if crop_pixels < DOWNSAMPLING:
             raise ExportError(
                 f"CROP={crop_pixels} is too small: the network halves the picture five times",
-                f"Give {DOWNSAMPLING} or more; the published figures are for 256, and 224 is usual too.",
+                f"Give {DOWNSAMPLING} or more; {self.name} is made for {self.spec.crop}.",
             )
         return replace(self, spec=replace(self.spec, crop=crop_pixels, short_side=crop_pixels))
 
@@ -104,6 +114,11 @@ def use_plain_ints(model: nn.Module) -> nn.Module:
     return model
 
 
+def _head_pool(spec: ClipSpec) -> int:
+    """Edge of the window that a ResNet's head pools over: 7, as published, for crops of 193 and more."""
+    return min(HEAD_POOL, -(-spec.crop // DOWNSAMPLING))
+
+
 def _slowfast(
     spec: ClipSpec,
     num_classes: int,
@@ -123,44 +138,144 @@ def _slowfast(
     """
     from pytorchvideo.models.slowfast import create_slowfast
 
-    side = min(HEAD_POOL, -(-spec.crop // DOWNSAMPLING))  # 7, as published, for crops of 193 and more
+    side = _head_pool(spec)
     model: nn.Module = create_slowfast(
         model_depth=depth,
         model_num_class=num_classes,
         slowfast_fusion_conv_kernel_size=(fusion_frames, 1, 1),
-        head_pool_kernel_sizes=((spec.slow_frames, side, side), (spec.num_frames, side, side)),
+        head_pool_kernel_sizes=tuple((frames, side, side) for frames in spec.pathways),
         **({"stage_conv_a_kernel_sizes": conv_a_kernels} if conv_a_kernels else {}),
     )
     return use_plain_ints(model).eval()
 
 
-_SLOWFASTS = (
-    ZooModel(
+class _OnePathway(nn.Module):
+    """A pytorchvideo model that takes one tensor, called as all models here are: with a list of pathways.
+
+    Its weights keep their names.
+
+    Args:
+        net: pytorchvideo's ``Net``: blocks, one after the other; is taken apart.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.blocks = net.blocks
+
+    def forward(self, pathways: list[Tensor]) -> Tensor:
+        """``[frames [B, 3, T, H, W]]`` -> logits [B, classes]."""
+        (features,) = pathways
+        for block in cast(nn.ModuleList, self.blocks):
+            features = block(features)
+        return features
+
+
+def _slow_r50(spec: ClipSpec, num_classes: int) -> nn.Module:
+    """SlowFast's slow pathway alone, with the parameters of pytorchvideo's ``slow_r50``."""
+    from pytorchvideo.models.resnet import create_resnet
+
+    side = _head_pool(spec)
+    model = create_resnet(
+        model_depth=50,
+        model_num_class=num_classes,
+        stem_conv_kernel_size=(1, 7, 7),
+        head_pool_kernel_size=(spec.num_frames, side, side),
+    )
+    return use_plain_ints(_OnePathway(model)).eval()
+
+
+class _MeanOfProbabilities(nn.Module):
+    """Log-probabilities [B, C, T, H, W] -> the logarithm of the places' mean probability, [B, C, 1, 1, 1].
+
+    No small one becomes zero on the way.
+    """
+
+    def forward(self, logarithms: Tensor) -> Tensor:
+        places = logarithms.flatten(2)
+        mean = places.logsumexp(2) - math.log(places.shape[2])
+        return mean[:, :, None, None, None]
+
+
+def _x3d(spec: ClipSpec, num_classes: int, *, trained_crop: int) -> nn.Module:
+    """One of pytorchvideo's X3Ds.
+
+    Where pytorchvideo gives probabilities, this gives their logarithms, which softmax turns back into them:
+    X3D averages probabilities over places, so no other logits have its scores.
+
+    Args:
+        spec: sizes of the input.
+        num_classes: outputs.
+        trained_crop: pixels of the training's crop, whose last map the head pools over.
+    """
+    from pytorchvideo.models.x3d import create_x3d
+
+    model = create_x3d(
+        input_clip_length=spec.num_frames,
+        input_crop_size=min(trained_crop, spec.crop),
+        model_num_class=num_classes,
+        inner_act=nn.SiLU,  # what pytorchvideo's Swish computes, and exporters know it
+    )
+    head = model.blocks[-1]
+    head.activation, head.output_pool = nn.LogSoftmax(dim=1), _MeanOfProbabilities()
+    return use_plain_ints(_OnePathway(model)).eval()
+
+
+_published = partial(ZooModel, labels=kinetics_labels)
+
+_PUBLISHED = (
+    # top-1 on Kinetics-400 76.94 %, 65.71 GFLOP a view
+    _published(
         name="slowfast_r50",
-        spec=ClipSpec(),
+        spec=ClipSpec(pathways=(8, 32), sampling_rate=2, short_side=256, crop=256),
         build=partial(_slowfast, depth=50, fusion_frames=7),
-        labels=kinetics_labels,
+        head=SLOWFAST_HEAD,
         published_file="SLOWFAST_8x8_R50.pyth",
     ),
-    ZooModel(
+    # 77.90 %, 127.20 GFLOP
+    _published(
         name="slowfast_r101",
-        spec=ClipSpec(),
+        spec=ClipSpec(pathways=(8, 32), sampling_rate=2, short_side=256, crop=256),
         build=partial(_slowfast, depth=101, fusion_frames=5),
-        labels=kinetics_labels,
+        head=SLOWFAST_HEAD,
         published_file="SLOWFAST_8x8_R101.pyth",
     ),
-    ZooModel(
+    # 78.70 %, 215.61 GFLOP
+    _published(
         name="slowfast_16x8_r101_50_50",
         # 16x8 counts the slow pathway's frames; PySlowFast's SLOWFAST_16x8_R101_50_50.yaml has 64 and 2.
-        spec=ClipSpec(num_frames=64, sampling_rate=2),
+        spec=ClipSpec(pathways=(16, 64), sampling_rate=2, short_side=256, crop=256),
         build=partial(_slowfast, depth=101, fusion_frames=5, conv_a_kernels=_KERNELS_101_50_50),
-        labels=kinetics_labels,
+        head=SLOWFAST_HEAD,
         published_file="SLOWFAST_16x8_R101_50_50.pyth",
+    ),
+    # 74.58 %, 54.52 GFLOP
+    _published(
+        name="slow_r50",
+        spec=ClipSpec(pathways=(8,), sampling_rate=8, short_side=256, crop=256),
+        build=_slow_r50,
+        head=ONE_PATHWAY_HEAD,
+        published_file="SLOW_8x8_R50.pyth",
+    ),
+    # 73.33 %, 2.96 GFLOP
+    _published(
+        name="x3d_s",
+        spec=ClipSpec(pathways=(13,), sampling_rate=6, short_side=182, crop=182),
+        build=partial(_x3d, trained_crop=160),
+        head=ONE_PATHWAY_HEAD,
+        published_file="X3D_S.pyth",
+    ),
+    # 75.94 %, 6.72 GFLOP
+    _published(
+        name="x3d_m",
+        spec=ClipSpec(pathways=(16,), sampling_rate=5, short_side=256, crop=256),
+        build=partial(_x3d, trained_crop=224),
+        head=ONE_PATHWAY_HEAD,
+        published_file="X3D_M.pyth",
     ),
 )
 
 _MOTION = "motion"
-NAMES = (*(model.name for model in _SLOWFASTS), _MOTION)
+NAMES = (*(model.name for model in _PUBLISHED), _MOTION)
 
 
 def get(name: str) -> ZooModel:
@@ -169,7 +284,7 @@ def get(name: str) -> ZooModel:
     Raises:
         ExportError: there is none.
     """
-    for model in _SLOWFASTS:
+    for model in _PUBLISHED:
         if model.name == name:
             return model
     if name == _MOTION:
@@ -184,7 +299,7 @@ def _motion() -> ZooModel:
         if num_classes != len(LABELS):
             raise ExportError(
                 f"motion tells {len(LABELS)} classes apart, not {num_classes}",
-                "Leave LABELS out, or name one of the SlowFasts: MODEL=slowfast_r50.",
+                "Leave LABELS out, or name one of the published models: MODEL=slowfast_r50.",
             )
         try:
             return use_plain_ints(build_motion(spec.crop)).eval()
@@ -195,6 +310,7 @@ def _motion() -> ZooModel:
         name=_MOTION,
         spec=MOTION_SPEC,
         build=build,
+        head=SLOWFAST_HEAD,
         labels=lambda: LABELS,
         bundled_file=WEIGHTS,
     )

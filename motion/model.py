@@ -42,7 +42,8 @@ def build_motion(side: int = MOTION_SPEC.crop) -> nn.Module:
     if side % REDUCTION:
         raise ValueError(f"side must be a multiple of {REDUCTION}, got {side}")
     cells = side // REDUCTION
-    fast_frames = MOTION_SPEC.num_frames // _FAST_TEMPORAL_STRIDE
+    slow_frames, fast_frames = MOTION_SPEC.pathways
+    fast_frames //= _FAST_TEMPORAL_STRIDE
     stem_stride = (_STEM_STRIDE, _STEM_STRIDE)
     model: nn.Module = create_slowfast(
         model_depth=18,
@@ -51,12 +52,12 @@ def build_motion(side: int = MOTION_SPEC.crop) -> nn.Module:
         slowfast_channel_reduction_ratio=(1,),
         slowfast_conv_channel_fusion_ratio=1,
         slowfast_fusion_conv_kernel_size=(5, 1, 1),
-        slowfast_fusion_conv_stride=(MOTION_SPEC.alpha // _FAST_TEMPORAL_STRIDE, 1, 1),
+        slowfast_fusion_conv_stride=(fast_frames // slow_frames, 1, 1),
         stem_dim_outs=(_STEM_CHANNELS, _STEM_CHANNELS),
         stem_conv_kernel_sizes=((1, 7, 7), (5, 7, 7)),
         stem_conv_strides=((1, *stem_stride), (_FAST_TEMPORAL_STRIDE, *stem_stride)),
         stem_pool=(None, None),
         stage_spatial_strides=(_STAGE_STRIDES, _STAGE_STRIDES),
-        head_pool_kernel_sizes=((MOTION_SPEC.slow_frames, cells, cells), (fast_frames, cells, cells)),
+        head_pool_kernel_sizes=((slow_frames, cells, cells), (fast_frames, cells, cells)),
     )
     return model

@@ -16,18 +16,26 @@ sys.modules["torchvision.transforms.functional_tensor"] = torchvision.transforms
 from pytorchvideo.data.clip_sampling import ConstantClipsPerVideoSampler  # noqa: E402
 from pytorchvideo.data.encoded_video_pyav import EncodedVideoPyAV  # noqa: E402
 from pytorchvideo.transforms import ShortSideScale, UniformTemporalSubsample  # noqa: E402
-from pytorchvideo.transforms.functional import short_side_scale, uniform_crop  # noqa: E402
+from pytorchvideo.transforms.functional import (  # noqa: E402
+    short_side_scale,
+    uniform_crop,
+    uniform_temporal_subsample,
+)
 from torchvision.transforms._transforms_video import CenterCropVideo, NormalizeVideo  # noqa: E402
 
 
 def reference_pathways(video: bytes, spec: ClipSpec, start_seconds: float = 0.0) -> list[torch.Tensor]:
-    """[slow [3, T/alpha, H, W], fast [3, T, H, W]] float32 of the window that starts at `start_seconds`."""
+    """The pathways of the window that starts at `start_seconds`, float32 [3, t, H, W] each."""
     clip = EncodedVideoPyAV(io.BytesIO(video)).get_clip(start_seconds, start_seconds + spec.window_seconds)
-    fast = cast(torch.Tensor, UniformTemporalSubsample(spec.num_frames)(clip["video"]))
-    fast = NormalizeVideo(spec.mean, spec.std)(fast / 255.0)
-    fast = CenterCropVideo(spec.crop)(ShortSideScale(size=spec.short_side)(fast))
-    slow = fast.index_select(1, torch.linspace(0, fast.shape[1] - 1, fast.shape[1] // spec.alpha).long())
-    return [slow, fast]
+    frames = cast(torch.Tensor, UniformTemporalSubsample(spec.num_frames)(clip["video"]))
+    frames = NormalizeVideo(spec.mean, spec.std)(frames / 255.0)
+    frames = CenterCropVideo(spec.crop)(ShortSideScale(size=spec.short_side)(frames))
+    return packed(frames, spec)
+
+
+def packed(frames: torch.Tensor, spec: ClipSpec) -> list[torch.Tensor]:
+    """Float32 [3, T, H, W] -> the pathways, as ``PackPathway`` of SlowFast's model card makes them."""
+    return [uniform_temporal_subsample(frames, count, 1) for count in spec.pathways]
 
 
 def scaled_crop(frame: torch.Tensor, spec: ClipSpec, index: int) -> torch.Tensor:
@@ -37,7 +45,7 @@ def scaled_crop(frame: torch.Tensor, spec: ClipSpec, index: int) -> torch.Tensor
 
 
 def published_views(video: bytes, spec: ClipSpec, views: int, crops: int) -> list[list[torch.Tensor]]:
-    """The clips of the published evaluation, each ``[slow, fast]`` as `reference_pathways` gives them.
+    """The clips of the published evaluation, each with pathways as `reference_pathways` gives them.
 
     As PySlowFast and pytorchvideo test: `views` clips by ``ConstantClipsPerVideoSampler``, each cropped `crops`
     times by ``uniform_crop``.
@@ -51,7 +59,5 @@ def published_views(video: bytes, spec: ClipSpec, views: int, crops: int) -> lis
         if crop == 0:  # the other crops are of the same frames
             frames = UniformTemporalSubsample(spec.num_frames)(file.get_clip(start, end)["video"])
             scaled = short_side_scale(NormalizeVideo(spec.mean, spec.std)(frames / 255.0), spec.short_side)
-        fast = uniform_crop(scaled, spec.crop, crop)
-        slow = fast.index_select(1, torch.linspace(0, fast.shape[1] - 1, fast.shape[1] // spec.alpha).long())
-        found.append([slow, fast])
+        found.append(packed(uniform_crop(scaled, spec.crop, crop), spec))
     return found

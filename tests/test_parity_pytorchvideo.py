@@ -52,7 +52,7 @@ def test_generated_clips(name: str, start_seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "spec", [ClipSpec(short_side=224, crop=224), ClipSpec(num_frames=64), ClipSpec(sampling_rate=1)]
+    "spec", [ClipSpec(short_side=224, crop=224), ClipSpec(pathways=(16, 64)), ClipSpec(sampling_rate=1)]
 )
 def test_other_recipes(spec: ClipSpec) -> None:
     """Another crop, number of frames or rate is another ClipSpec, and still the reference."""

@@ -36,7 +36,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> tuple[torch.nn.Modul
     model = zoo.get("slowfast_r50")
     net = model.build(model.spec, 400)
     calibrate.randomise(net, SEED)
-    calibrate.calibrate(net, model.spec, calibration_clips(model.spec, calibrate.CLIPS, SEED))
+    calibrate.calibrate(net, model, calibration_clips(model.spec, calibrate.CLIPS, SEED))
     path = tmp_path_factory.mktemp("weights") / "checkpoint.pth"
     torch.save({"model_state": net.state_dict()}, path)
     return net, path

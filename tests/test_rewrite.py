@@ -21,7 +21,7 @@ def rewritten(model: nn.Module, device: str) -> tuple[nn.Module, Counter[type]]:
 
 def random_pathways(spec: ClipSpec) -> list[torch.Tensor]:
     torch.manual_seed(0)
-    return [torch.randn(2, 3, frames, spec.crop, spec.crop) for frames in (spec.slow_frames, spec.num_frames)]
+    return [torch.randn(2, 3, frames, spec.crop, spec.crop) for frames in spec.pathways]
 
 
 @torch.no_grad()

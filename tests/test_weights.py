@@ -246,7 +246,7 @@ def test_model_of_another_kind(tmp_path: Path) -> None:
     with pytest.raises(
         WeightsError, match=r"has no blocks\.6\.proj\.weight; its 2 keys begin with weight, bias"
     ):
-        weights.head_classes(load_state(path), path)
+        weights.head_classes(load_state(path), path, MODEL)
 
 
 @pytest.mark.parametrize("legacy", [False, True])

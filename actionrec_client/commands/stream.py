@@ -221,9 +221,8 @@ def _describe(
         count = frames or spec.num_frames
         side = size or spec.crop
         rate = count / (window_seconds or spec.window_seconds)
-        if count % spec.alpha:
-            console.fail(f"--frames is {count}.", f"Choose a multiple of {spec.alpha}.")
-        spec = ClipSpec(num_frames=count, sampling_rate=1, fps=rate, short_side=side, crop=side)
+        # How the model shares the frames out among its pathways makes no difference to what is sent.
+        spec = ClipSpec(pathways=(count,), sampling_rate=1, fps=rate, short_side=side, crop=side)
         console.err.print(
             f"[yellow]note:[/] {escape(error.message)} Taken for granted: {count} frames of "
             f"{spec.window_seconds:.3f} s, {side} x {side} (--frames, --window-seconds, --size)."

@@ -43,9 +43,7 @@ class Server:
         """
         metadata = self._client.describe()
         try:
-            # The description adds what follows from the fields.
-            spec = {name: value for name, value in metadata["spec"].items() if name != "window_seconds"}
-            return Description(ClipSpec.from_dict(spec), int(metadata["labels"]))
+            return Description(ClipSpec.from_description(metadata["spec"]), int(metadata["labels"]))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             message = f"{self._client.model} describes itself in another way: {error}."
             raise BadReply("BAD_REPLY", 200, message, "Is it of another version of this project?") from error

@@ -89,8 +89,8 @@ class Graphs:
         return tuple(self._graphs)
 
     def __call__(self, pathways: list[torch.Tensor]) -> torch.Tensor:
-        """``[slow, fast]`` -> logits [B, classes]; valid until the next call with the same batch size."""
-        captured = self._graphs.get(pathways[1].shape[0])
+        """The pathways -> logits [B, classes]; valid until the next call with the same batch size."""
+        captured = self._graphs.get(pathways[0].shape[0])
         if captured is None:
             return self._module(pathways)
         graph, inputs, logits = captured
@@ -102,8 +102,7 @@ class Graphs:
     def _capture(self, batch: int, spec: ClipSpec, dtype: torch.dtype, device: torch.device) -> None:
         side = spec.crop
         inputs = [
-            torch.randn(batch, 3, count, side, side, dtype=dtype, device=device)
-            for count in (spec.slow_frames, spec.num_frames)
+            torch.randn(batch, 3, count, side, side, dtype=dtype, device=device) for count in spec.pathways
         ]
         stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream(device))

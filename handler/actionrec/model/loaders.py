@@ -19,7 +19,7 @@ from .host import fingerprint
 logger = logging.getLogger(__name__)
 
 Module = Callable[[list[torch.Tensor]], torch.Tensor]
-"""``[slow, fast]`` -> logits [B, classes]. May overwrite the list it is given."""
+"""The pathways -> logits [B, classes]. May overwrite the list it is given."""
 
 Loader = Callable[[Path, torch.device], Module]
 """(artifact, device) -> the model on the device."""

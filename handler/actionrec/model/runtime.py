@@ -1,4 +1,4 @@
-"""An exported model, loaded and run: [slow, fast] -> scores.
+"""An exported model, loaded and run: pathways -> scores.
 
 One `Runtime` a worker. Needs neither pytorchvideo nor torchvision.
 """
@@ -104,7 +104,7 @@ class Runtime:
         return self.artifact.batch or (1 if self.device.type == "cpu" else _GPU_BATCH)
 
     def transform(self, frames: Sequence[npt.NDArray[np.int16]]) -> list[torch.Tensor]:
-        """Clips int16 [T, H, W, 3] each -> one batch ``[slow, fast]`` on the device."""
+        """Clips int16 [T, H, W, 3] each -> one batch on the device, a tensor for each pathway; see `pack`."""
         if self.device.type == "cuda" and len(frames) <= self.max_batch:
             batch = self._upload(frames)
         elif len(frames) == 1:
@@ -115,7 +115,7 @@ class Runtime:
 
     @torch.inference_mode()
     def scores(self, pathways: list[torch.Tensor]) -> Scores:
-        """``[slow [B, 3, T/alpha, H, W], fast [B, 3, T, H, W]]`` -> probabilities float32 [B, classes]."""
+        """What `transform` gives -> probabilities float32 [B, classes]."""
         if self.artifact.batch is None:
             logits = self._module(pathways)
         else:

@@ -1,4 +1,4 @@
-"""Decoded frames -> [slow, fast], on the device that the model is on.
+"""Decoded frames -> the model's pathways, on the device that the model is on.
 
 Frames travel as int16 (half of float32's bytes) and become numbers here.
 """
@@ -16,18 +16,19 @@ from ..spec import STEPS_PER_LEVEL, ClipSpec
 def pack(
     frames: torch.Tensor, spec: ClipSpec, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> list[torch.Tensor]:
-    """Normalise a batch of clips and split it into SlowFast's two pathways.
+    """Normalise a batch of clips and give each of the model's pathways its frames.
 
     Args:
         frames: int16 [B, T, H, W, 3], RGB, in steps of 1/128 level (`STEPS_PER_LEVEL`), with T, H and W the
             ClipSpec's.
-        spec: mean, standard deviation and alpha.
+        spec: mean, standard deviation and pathways.
         device: where the result is wanted.
         dtype: the model's floating type.
 
     Returns:
-        A fresh list ``[slow [B, 3, T // alpha, H, W], fast [B, 3, T, H, W]]`` in the device's `layout`.
-        (pytorchvideo's SlowFast overwrites the list it is given, so one list serves one call.)
+        A fresh list with a tensor [B, 3, t, H, W] for each t of `ClipSpec.pathways`, in the device's `layout`:
+        of a SlowFast ``[slow, fast]``. (pytorchvideo's SlowFast overwrites the list it is given, so one list
+        serves one call.)
 
     Raises:
         ValueError: the frames have another shape or type.
@@ -42,18 +43,26 @@ def pack(
     # Colours of a row side by side: one long row is several times faster than many of three.
     rows = frames.to(device, non_blocking=True).flatten(-2)
     # In float32 also for half precision, which would round pixels as well as their scale.
-    fast = rows.to(torch.float32).sub_(mean).mul_(scale).to(dtype).view(frames.shape)
-    pathways = [fast.index_select(1, picked), fast]
+    everything = rows.to(torch.float32).sub_(mean).mul_(scale).to(dtype).view(frames.shape)
+    pathways = [everything if index is None else everything.index_select(1, index) for index in picked]
     return [pathway.permute(0, 4, 1, 2, 3).contiguous(memory_format=layout(device)) for pathway in pathways]
 
 
 @cache
-def _constants(spec: ClipSpec, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Mean and scale of a row, float32 [W * 3] each, and the slow pathway's frames, int64."""
+def _constants(
+    spec: ClipSpec, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor | None]]:
+    """Mean and scale of a row, float32 [W * 3] each, and each pathway's frames, int64 (None: all)."""
     white = 255 * STEPS_PER_LEVEL
     mean = torch.tensor(spec.mean, device=device).repeat(spec.crop) * white
     scale = 1 / (torch.tensor(spec.std, device=device).repeat(spec.crop) * white)
-    return mean, scale, torch.from_numpy(uniform_indices(spec.num_frames, spec.slow_frames)).to(device)
+    picked = [
+        None
+        if count == spec.num_frames
+        else torch.from_numpy(uniform_indices(spec.num_frames, count)).to(device)
+        for count in spec.pathways
+    ]
+    return mean, scale, picked
 
 
 def layout(device: torch.device | str) -> torch.memory_format:
