@@ -257,13 +257,13 @@ def _net(
         console.print(f"random weights, seed {seed}, calibrated on generated clips")
         net = model.build(model.spec, len(labels))
         calibrate.randomise(net, seed)
-        calibrate.calibrate(net, model.spec, calibration_clips(model.spec, calibrate.CLIPS, seed))
+        calibrate.calibrate(net, model, calibration_clips(model.spec, calibrate.CLIPS, seed))
         return net, labels
     console.print(
         f"weights {found.source}\nsha256  {found.sha256}", soft_wrap=True, markup=False, highlight=False
     )
     state = weights.load_state(found.path)
-    classes = weights.head_classes(state, found.path)
+    classes = weights.head_classes(state, found.path, model)
     if classes != len(labels):
         whose = "LABELS has" if own_labels else f"{model.name} has"
         raise WeightsError(

@@ -105,10 +105,10 @@ def batch(rng: np.random.Generator, samples: list[Sample]) -> tuple[NDArray[np.u
 
 
 def pathways(frames: NDArray[np.uint8]) -> list[torch.Tensor]:
-    """uint8 [B, T, side, side, 3] -> [slow, fast], float32 [B, 3, T / alpha or T, side, side]."""
+    """uint8 [B, T, side, side, 3] -> [slow, fast], float32 [B, 3, 8 or 32, side, side]."""
     fast = torch.from_numpy(frames).permute(0, 4, 1, 2, 3).float()  # in memory: channels last
     fast.div_(255).sub_(MOTION_SPEC.mean[0]).div_(MOTION_SPEC.std[0])
-    chosen = torch.from_numpy(uniform_indices(MOTION_SPEC.num_frames, MOTION_SPEC.slow_frames))
+    chosen = torch.from_numpy(uniform_indices(MOTION_SPEC.num_frames, MOTION_SPEC.pathways[0]))
     return [fast[:, :, chosen].contiguous(memory_format=torch.channels_last_3d), fast]
 
 

@@ -72,7 +72,7 @@ def _nearest(frame: np.ndarray, sources: np.ndarray) -> int:
 def test_start_inside_equals_cut_clip() -> None:
     """Seeking to 1.5 s gives the very frames that decoding from the start would pass on the way."""
     video = encode(FRAMES, options={"g": "250", "bf": "3"})
-    wide = ClipSpec(num_frames=120, sampling_rate=1, alpha=4, short_side=64, crop=64)
+    wide = ClipSpec(pathways=(30, 120), sampling_rate=1, short_side=64, crop=64)
     every = decode(video, wide).frames
     clip = decode(video, SPEC, start_seconds=1.5)
     assert np.array_equal(clip.frames, every[45 + uniform_indices(64, 32)])

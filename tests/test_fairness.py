@@ -20,7 +20,7 @@ from actionrec.sampling import Selection
 from actionrec.spec import ClipSpec
 from actionrec.video.decoded import Decoded
 
-SPEC = ClipSpec(num_frames=4, short_side=8, crop=8)
+SPEC = ClipSpec(pathways=(1, 4), short_side=8, crop=8)
 MANIFEST = Manifest("m", "1.0", SPEC, "random", (), ("a", "b"), limits=Limits())
 
 

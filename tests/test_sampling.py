@@ -134,29 +134,3 @@ def test_crop_corners() -> None:
     assert crop_corners(256, 256, 256, 3) == [(0, 0)] * 3
     assert crop_corners(256, 341, 224, 3) == [(16, 0), (16, 59), (16, 117)]
     assert crop_corners(256, 341, 224, 1) == [(16, 58)]
-
-
-def test_spec_survives_the_archive() -> None:
-    """A ClipSpec written to YAML or JSON comes back equal."""
-    spec = ClipSpec(crop=224, short_side=224, sampling_rate=4)
-    assert ClipSpec.from_dict(spec.to_dict()) == spec
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [("crop", 300), ("num_frames", 30), ("fps", 0), ("alpha", -4), ("mean", (0.4, 0.4)), ("std", (0, 1, 1))],
-)
-def test_spec_refuses_nonsense(field: str, value: object) -> None:
-    """A value that no model can eat is refused with the field's name and the value."""
-    with pytest.raises(ValueError, match=field):
-        ClipSpec(**{field: value})  # type: ignore[arg-type]
-
-
-def test_spec_refuses_other_fields() -> None:
-    """A configuration with a field too many or too few is refused by name."""
-    values = ClipSpec().to_dict()
-    with pytest.raises(ValueError, match="colour"):
-        ClipSpec.from_dict({**values, "colour": 1})
-    del values["alpha"]
-    with pytest.raises(ValueError, match="alpha"):
-        ClipSpec.from_dict(values)

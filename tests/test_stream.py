@@ -52,8 +52,8 @@ def _noise(spec: ClipSpec) -> list[Frame]:
         ClipSpec(short_side=256, crop=224),
         ClipSpec(short_side=66, crop=64),  # an odd margin
         ClipSpec(short_side=67, crop=64),  # half a pixel
-        ClipSpec(num_frames=64, sampling_rate=2, short_side=64, crop=64),
-        ClipSpec(num_frames=16, sampling_rate=5, fps=29.97, short_side=64, crop=64),
+        ClipSpec(pathways=(16, 64), sampling_rate=2, short_side=64, crop=64),
+        ClipSpec(pathways=(16,), sampling_rate=5, fps=29.97, short_side=64, crop=64),
     ],
     ids=str,
 )

@@ -115,7 +115,7 @@ class Manifest:
     def describe(self) -> dict[str, Any]:
         """What ``GET /models/<name>?customized=true`` says, without the labels themselves."""
         values = self._to_dict()
-        values["spec"]["window_seconds"] = round(self.spec.window_seconds, 4)
+        values["spec"] = self.spec.describe()
         values["labels"] = len(self.labels)
         return values
 
