@@ -1,4 +1,4 @@
-"""Where a server is, from what a user calls it."""
+"""The addresses of a server, made from what a user gives."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class Place:
     """The addresses of a server."""
 
     inference: str
-    """``http://host:8080``"""
+    """Where clips go: ``http://host:8080``."""
     management: str | None
-    """The next port, where one is named; None where it cannot be told."""
+    """Where questions about the server go: the next port. None where the inference address names no port."""
     model: str | None
-    """Where the address has it."""
+    """The model's name; None where the address has none."""
 
 
 def parse(url: str, management_url: str | None) -> Place:
@@ -26,7 +26,7 @@ def parse(url: str, management_url: str | None) -> Place:
 
     Args:
         url: ``host:8080``, ``http://host:8080``, ``http://host:8080/predictions/motion``.
-        management_url: in the place of the next port.
+        management_url: of the management API; default: the same host's next port.
 
     Raises:
         Refused: ``BAD_URL``.

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from itertools import islice
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 from urllib.parse import quote
 
 from actionrec.sampling import Selection
@@ -14,6 +11,9 @@ from actionrec.sampling import Selection
 from . import video
 from .address import parse
 from .errors import BadReply, NoReply, Refused, ServerError, Unreachable
+from .in_flight import Item, as_they_come
+from .management import ANSWER_SECONDS, Management
+from .options import Crops, Options, views_of
 from .results import Result, ServedModel, Timeline
 from .timeline.long_video import STRIDE_SECONDS, LongVideo, Progress
 from .transport import Body, Transport
@@ -22,11 +22,6 @@ TIMEOUT_SECONDS = 120.0
 """For a request of one window, with all its retries."""
 LONG_TIMEOUT_SECONDS = 300.0
 """For one of several: two tries, each longer than a worker may take (``responseTimeout``, 120 s)."""
-_MANAGEMENT_SECONDS = 10.0
-_POLL_SECONDS = 0.2
-
-Option = str | int | float | None
-Item = TypeVar("Item")
 
 
 class ActionClient:
@@ -35,24 +30,26 @@ class ActionClient:
         client = ActionClient("http://127.0.0.1:8080")
         print(client.classify("clip.mp4").label)
 
-    It may be used by several threads at once. Requests that classify may safely be sent twice, so they are:
-    after a cut connection, a reply that does not come, a worker that died, a full queue (503) or a proxy's 502,
-    504 and 429, with exponential back-off and full jitter, until the deadline. What the request is at fault
-    for is not.
+    It may be used by several threads at once. A request that classifies can be sent twice without harm. So it
+    is sent again after a cut connection, a reply that does not come, a worker that died, a full queue (503) or
+    a proxy's 502, 504 and 429, with exponential back-off and full jitter, until the deadline. It is not sent
+    again after an error of its own, such as a file that is no video.
 
     Args:
         url: ``http://host:8080``, or with the model: ``http://host:8080/predictions/motion``.
         model: which one; default: the only one that is served.
         token: sent as ``Authorization: Bearer``, over https, or to this machine.
-        timeout: seconds for a request with all its retries; default: 120, or 300 where it asks for several
-            windows.
-        attempt_timeout: seconds for one try of them; default: half of `timeout`.
+        timeout: seconds for a request with all its retries, above 0 and at most 86400; default: 120, or 300
+            where it asks for several windows.
+        attempt_timeout: seconds for one of the tries; default: half of `timeout`.
         management_url: default: the next port of the same host. Only `models`, `describe`, `scale` and
             `ready` need it, and finding out the model's name.
-        insecure_token: send the token over plain http to another machine too, for all on the way to read.
+        insecure_token: send the token over plain http to other machines too, where everybody on the way can
+            read it.
 
     Raises:
         Refused: ``BAD_URL``, ``BAD_TOKEN``, ``INSECURE_TOKEN``.
+        ValueError: a time limit is out of range.
     """
 
     def __init__(
@@ -66,12 +63,14 @@ class ActionClient:
         management_url: str | None = None,
         insecure_token: bool = False,
     ) -> None:
-        self._place = parse(url, management_url)
-        self._model = model or self._place.model
+        place = parse(url, management_url)
+        self._inference = place.inference
+        self._model = model or place.model
         self._timeout = timeout
         limit = TIMEOUT_SECONDS if timeout is None else timeout
         self._transport = Transport(token, limit, attempt_timeout, insecure_token=insecure_token)
-        self._transport.bearer.check(self._place.inference)
+        self._transport.bearer.check(place.inference)
+        self._management = Management(self._transport, place.management, place.inference)
 
     @property
     def model(self) -> str:
@@ -93,21 +92,80 @@ class ActionClient:
     @property
     def url(self) -> str:
         """Where clips are sent."""
-        return f"{self._place.inference}/predictions/{quote(self.model, safe='')}"
+        return f"{self._inference}/predictions/{quote(self.model, safe='')}"
 
-    def classify(self, clip: video.Video, *, timeout: float | None = None, **options: Option) -> Result:
+    def classify(
+        self,
+        clip: video.Video,
+        *,
+        top_k: int | None = None,
+        start_seconds: float | None = None,
+        end_seconds: float | None = None,
+        views: int | None = None,
+        crops: Crops | None = None,
+        timeout: float | None = None,
+    ) -> Result:
         """Name the action in a clip.
 
         Args:
             clip: a path, the bytes of a video file, or `Frames`.
-            timeout: seconds, in the place of the client's.
-            options: ``top_k``, ``start_seconds``, ``end_seconds``, ``views``, ``crops``; None is as if it
-                were not given.
+            top_k: labels in the result, best first: 1 to as many as the model has. Default: 5, or all where it
+                has fewer.
+            start_seconds: where to begin to look, in seconds from the clip's first frame: 0 to 86400.
+                Default: 0.
+            end_seconds: where to end, in seconds from the clip's first frame: above `start_seconds`, at most
+                86400. Of a longer range than one window its middle is taken, of a shorter one all frames.
+                Default: one window after the start; with `views` above 1 the clip's end.
+            views: windows that are spread evenly over the range, whose scores are averaged: 1 to 64, with three
+                crops 1 to 21. Default: 1.
+            crops: squares of each frame: 1 is the centre, 3 are the centre and both ends of the longer side,
+                averaged too. Default: 1.
+            timeout: seconds for the request with all its retries. Default: the client's.
 
         Raises:
             ServerError: there is no answer, and why.
         """
+        options = Options(
+            top_k=top_k, start_seconds=start_seconds, end_seconds=end_seconds, views=views, crops=crops
+        )
         return Result.from_dict(self.post(video.read(clip), options, timeout))
+
+    def classify_many(
+        self,
+        clips: Iterable[Item],
+        in_flight: int = 8,
+        *,
+        video_of: Callable[[Item], video.Video] = lambda item: cast(video.Video, item),
+        top_k: int | None = None,
+        start_seconds: float | None = None,
+        end_seconds: float | None = None,
+        views: int | None = None,
+        crops: Crops | None = None,
+    ) -> Iterator[tuple[Item, Result | ServerError]]:
+        """Classify clips, several at a time; each comes back with its result or error as soon as it has it.
+
+        A file is read only when its turn comes. So at most `in_flight` of them are in memory however many there
+        are, and `clips` may be endless.
+
+        Args:
+            clips: as `classify` takes them.
+            in_flight: requests at a time, at least 1.
+            video_of: what to send of an item; default: the item itself.
+            top_k, start_seconds, end_seconds, views, crops: as of `classify`, the same for all clips.
+        """
+        if in_flight < 1:
+            raise ValueError(f"in_flight must be at least 1, got {in_flight}")
+        options = Options(
+            top_k=top_k, start_seconds=start_seconds, end_seconds=end_seconds, views=views, crops=crops
+        )
+
+        def one(clip: Item) -> Result | ServerError:
+            try:
+                return self.classify(video_of(clip), **options)
+            except ServerError as error:
+                return error
+
+        return as_they_come(one, clips, in_flight)
 
     def timeline(
         self,
@@ -116,7 +174,7 @@ class ActionClient:
         stride_seconds: float = STRIDE_SECONDS,
         start_seconds: float = 0.0,
         end_seconds: float | None = None,
-        crops: int = 1,
+        crops: Crops = 1,
         top_k: int | None = None,
         timeout: float | None = None,
         in_flight: int = 2,
@@ -130,12 +188,16 @@ class ActionClient:
 
         Args:
             clip: a path, the bytes of a video file, or `Frames`. Of a path only some parts are in memory.
-            stride_seconds: from one window to the next.
-            start_seconds, end_seconds: from the first frame; default: all of it.
-            crops: 1 or 3 a window.
-            top_k: labels of each window; default: 5.
-            timeout: seconds for each request with its retries, in the place of the client's.
-            in_flight: parts at a time.
+            stride_seconds: from the start of one window to the next one's: 0.1 to 86400.
+            start_seconds: where to begin to look, in seconds from the first frame: 0 to 86400.
+            end_seconds: where to end, in seconds from the first frame: above `start_seconds`, at most 86400.
+                Default: the video's end.
+            crops: squares of each frame: 1 is the centre, 3 are the centre and both ends of the longer side,
+                averaged.
+            top_k: labels of each window, best first: 1 to as many as the model has. Default: 5, or all where it
+                has fewer.
+            timeout: seconds for each request with its retries. Default: the client's.
+            in_flight: parts at a time, at least 1.
             on_progress: called with the windows that are done and those that there are, of a video in parts.
 
         Raises:
@@ -144,8 +206,17 @@ class ActionClient:
         selection = Selection(start_seconds, end_seconds, crops=crops, stride_seconds=stride_seconds)
         return LongVideo(self, selection, top_k, timeout, in_flight, on_progress).timeline(clip)
 
-    def post(self, data: bytes, options: Mapping[str, Option], timeout: float | None = None) -> dict[str, Any]:
-        """Send a file and return the reply's JSON as it is."""
+    def post(self, data: bytes, options: Mapping[str, Any], timeout: float | None = None) -> dict[str, Any]:
+        """Send a file and return the reply's JSON as it is.
+
+        Args:
+            data: of a video file.
+            options: by the server's names for them; those that are None are left out.
+            timeout: seconds for the request with all its retries. Default: the client's.
+
+        Raises:
+            ServerError: there is no answer, and why.
+        """
         form = {name: str(value) for name, value in options.items() if value is not None}
         limit = self._deadline(options) if timeout is None else timeout
         reply = self._transport.call("POST", self.url, Body(form, data), limit)
@@ -153,54 +224,11 @@ class ActionClient:
             raise BadReply("BAD_REPLY", 200, f"The reply is of another kind of server: {str(reply)[:200]}.")
         return reply
 
-    def _deadline(self, options: Mapping[str, Option]) -> float:
+    def _deadline(self, options: Mapping[str, Any]) -> float:
         if self._timeout is not None:
             return self._timeout
-        several = options.get("stride_seconds") or windows_of(options) > 1
+        several = options.get("stride_seconds") or views_of(options) > 1
         return LONG_TIMEOUT_SECONDS if several else TIMEOUT_SECONDS
-
-    def classify_many(
-        self,
-        clips: Iterable[Item],
-        in_flight: int = 8,
-        *,
-        video_of: Callable[[Item], video.Video] = lambda item: cast(video.Video, item),
-        **options: Option,
-    ) -> Iterator[tuple[Item, Result | ServerError]]:
-        """Classify clips, several at a time; each comes back with its result or error as soon as it has it.
-
-        Files are read only when their turn comes, so memory holds at most `in_flight` of them however many
-        there are, and an endless iterable is all right.
-
-        Args:
-            clips: as `classify` takes them.
-            in_flight: requests at a time, at least 1.
-            video_of: what to send of an item; default: the item itself.
-            options: as of `classify`, the same for all.
-        """
-        if in_flight < 1:
-            raise ValueError(f"in_flight must be at least 1, got {in_flight}")
-
-        def one(clip: Item) -> Result | ServerError:
-            try:
-                return Result.from_dict(self.post(video.read(video_of(clip)), options))
-            except ServerError as error:
-                return error
-
-        rest = iter(clips)
-        pool = ThreadPoolExecutor(in_flight, thread_name_prefix="classify")
-        try:
-            waiting: dict[Future[Result | ServerError], Item] = {
-                pool.submit(one, clip): clip for clip in islice(rest, in_flight)
-            }
-            while waiting:
-                done, _ = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in done:
-                    clip = waiting.pop(future)
-                    waiting.update({pool.submit(one, following): following for following in islice(rest, 1)})
-                    yield clip, future.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
 
     def models(self) -> list[ServedModel]:
         """What the server has loaded, by name.
@@ -208,40 +236,37 @@ class ActionClient:
         Raises:
             ServerError: the management address does not answer.
         """
-        listed = self._manage("GET", "models?limit=1000")
-        return [self._served(str(entry["modelName"])) for entry in listed["models"]]
+        return self._management.models()
 
     def describe(self) -> dict[str, Any]:
-        """What the archive says about itself: recipe, labels' count, runtime, weights, parity, versions.
+        """What the archive says about itself, as it came: recipe, labels' count, runtime, weights, parity,
+        versions. `Description.from_dict` makes fields of it.
 
         Raises:
             ServerError: the management address does not answer, or the model is not there.
         """
-        entry = self._manage("GET", f"models/{quote(self.model, safe='')}?customized=true")[0]
-        described = entry.get("customizedMetadata")
-        if not isinstance(described, dict):
-            raise BadReply(
-                "BAD_REPLY", 200, f"{self.model} does not describe itself.", "Is it of this project?"
-            )
-        return described
+        return self._management.describe(self.model)
 
     def ready(self) -> bool:
-        """Whether the model has its workers, and all of them are READY. That an answer comes is for
-        `classify` to show.
+        """Whether the model has all its workers, and every one is READY. Only `classify` shows that they
+        answer.
 
         Raises:
             ServerError: the server does not answer, or the model is not there.
         """
-        return self._served(self.model).ready
+        return self._management.model(self.model).ready
 
-    def reach(self, timeout: float = _MANAGEMENT_SECONDS) -> None:
+    def reach(self, timeout: float = ANSWER_SECONDS) -> None:
         """Try once whether anything answers at the address, whatever it says.
+
+        Args:
+            timeout: seconds.
 
         Raises:
             Unreachable, NoReply: nothing does.
         """
         try:
-            self._transport.once("GET", f"{self._place.inference}/ping", timeout_seconds=timeout)
+            self._transport.once("GET", f"{self._inference}/ping", timeout_seconds=timeout)
         except (Unreachable, NoReply):
             raise
         except ServerError:
@@ -252,51 +277,9 @@ class ActionClient:
 
         Args:
             workers: how many, at least 0.
-            timeout: seconds until they must be.
+            timeout: seconds until they must be READY; default: the client's.
 
         Raises:
             ServerError: the server refuses, does not answer, or is not done in time.
         """
-        limit = timeout or self._transport.timeout_seconds
-        deadline = time.monotonic() + limit
-        path = f"models/{quote(self.model, safe='')}?min_worker={workers}&max_worker={workers}&synchronous=true"
-        self._manage("PUT", path, limit)
-        while True:  # the call is synchronous, but a worker may still be on its way out
-            now = self._served(self.model)
-            if len(now.workers) == workers and all(status == "READY" for status in now.workers):
-                return
-            if time.monotonic() > deadline:
-                states = ", ".join(now.workers) or "none"
-                raise NoReply("DEADLINE", 0, f"After {limit:g} s the workers are: {states}.", "See its log.")
-            time.sleep(_POLL_SECONDS)
-
-    def _served(self, name: str) -> ServedModel:
-        entry = self._manage("GET", f"models/{quote(name, safe='')}")[0]
-        return ServedModel(
-            name=str(entry["modelName"]),
-            version=str(entry["modelVersion"]),
-            workers=tuple(str(worker["status"]) for worker in entry["workers"]),
-            least_workers=int(entry["minWorkers"]),
-        )
-
-    def _manage(self, method: str, path: str, timeout: float = _MANAGEMENT_SECONDS) -> Any:  # noqa: ANN401
-        """Ask the management API, once: who asks about a server wants to know how it is now."""
-        if self._place.management is None:
-            raise Refused(
-                "NO_MANAGEMENT",
-                0,
-                f"{self._place.inference} names no port, so its management address cannot be told from it.",
-                "On the server's host give it (--management-url); elsewhere it is closed, so name the model.",
-            )
-        try:
-            return self._transport.once(method, f"{self._place.management}/{path}", timeout_seconds=timeout)
-        except Unreachable as error:
-            hint = (
-                f"{error.hint} The management address stays on the server's host; from another, name the model."
-            )
-            raise Unreachable(error.code, error.status, error.message, hint) from error
-
-
-def windows_of(options: Mapping[str, Option]) -> int:
-    """How many windows each request makes the model look at: views x crops."""
-    return int(options.get("views") or 1) * int(options.get("crops") or 1)
+        self._management.scale(self.model, workers, timeout or self._transport.timeout_seconds)

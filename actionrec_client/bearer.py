@@ -1,4 +1,4 @@
-"""The token: which servers may see it, and where it must never appear."""
+"""The token that a server asks for: which servers may see it, and what must not show it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _SECRET_PARAMETER = r"(?i)([?&;][^=&;\s]*(?:pass|pwd|token|secret|key|auth|sig)[
 
 
 class Bearer(AuthBase):
-    """Puts the token on each request that may have it. `requests` calls it once for every request.
+    """Adds the token to each request that may carry it. `requests` calls it once for every request.
 
-    There is one without a token too: where `requests` is given no `auth`, it looks for a password in
-    ``~/.netrc`` and sends that, even in the place of a token that is set as a header.
+    It is used without a token too: where `requests` is given no `auth`, it takes a password from ``~/.netrc``,
+    and sends it even where a header with a token is set.
 
     Args:
-        token: None or empty: there is none.
+        token: None or empty: no token is sent.
         insecure: send it over plain http to any host.
 
     Raises:
@@ -34,7 +34,7 @@ class Bearer(AuthBase):
     def __init__(self, token: str | None, *, insecure: bool = False) -> None:
         self._token = token.strip() if token else ""
         self._insecure = insecure
-        # Not shown: the message goes to logs.
+        # The token is not in the message, which goes to logs.
         if token and not re.fullmatch(r"[!-~]+", self._token):
             raise Refused(
                 "BAD_TOKEN",
@@ -46,7 +46,7 @@ class Bearer(AuthBase):
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         """Add the header, or refuse."""
         if self._token:
-            # The address as it is sent, and not as somebody wrote it.
+            # The address that the request is sent to, whatever was asked for at first.
             self.check(request.url or "")
             request.headers["Authorization"] = f"Bearer {self._token}"
         return request
@@ -70,13 +70,14 @@ class Bearer(AuthBase):
         )
 
     def hide(self, text: str) -> str:
-        """A reply without the token: some servers and proxies echo the headers that they were sent, and what
-        they say goes into messages, logs and files of results."""
+        """A reply's text without the token. Some servers and proxies repeat the headers that they were sent,
+        and their replies go into messages, logs and files of results.
+        """
         return text.replace(self._token, _HIDDEN) if len(self._token) >= _NO_SECRET_BELOW else text
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host of an address is this machine itself; names but ``localhost`` are not looked up."""
+    """Whether the host of an address is this machine. ``localhost`` is the only name that counts."""
     name = host.lower().rstrip(".")
     if name == "localhost" or name.endswith(".localhost"):
         return True
@@ -87,5 +88,5 @@ def is_loopback(host: str) -> bool:
 
 
 def hide_password(text: str) -> str:
-    """An address without user name, password, and parameters that sound like one (``?password=``)."""
+    """An address without user name, password, and the values of parameters such as ``?password=``."""
     return re.sub(_SECRET_PARAMETER, rf"\g<1>{_HIDDEN}", re.sub(r"(?<=://)[^/\s]*@", f"{_HIDDEN}@", text))

@@ -1,4 +1,18 @@
-"""What can go wrong between a client and a server, one class for each thing that a caller would do about it."""
+"""What can go wrong between a client and a server.
+
+There is a class for each thing that a caller can do about it:
+
+    ServerError         a request has no answer
+    + Unreachable       there is no connection                    try again
+    + NoReply           the time was up before the reply came     try again, or allow more time
+    + Busy              the server cannot answer now              try again later
+    + Refused           the request is at fault (4xx)             change the request
+    + ServerFailed      the server failed on the request (5xx)    read its log
+    + BadReply          the reply is not from such a server       check the address
+      + Redirected      the reply names another address           give that address
+
+The client itself tries the first three again until the time is up.
+"""
 
 from __future__ import annotations
 
@@ -65,11 +79,13 @@ class Busy(ServerError):
 
 
 class Refused(ServerError):
-    """The request is at fault (4xx): the file, an option, the token, the model's name."""
+    """The request is at fault (4xx): the file, an option, the token, the model's name. Errors that this client
+    finds before it sends anything are of this class too, with status 0.
+    """
 
 
 class ServerFailed(ServerError):
-    """The server took the request and failed on it (5xx); sending it again would only cost it once more."""
+    """The server took the request and failed on it (5xx). It would most likely fail on it again."""
 
 
 class BadReply(ServerError):
@@ -77,7 +93,7 @@ class BadReply(ServerError):
 
 
 class Redirected(BadReply):
-    """The server is at another address, where nothing was sent: neither the video nor the token."""
+    """The reply names another address. Nothing was sent there, neither the video nor the token."""
 
 
 def from_reply(reply: requests.Response, text: str) -> ServerError:
@@ -100,7 +116,7 @@ def from_reply(reply: requests.Response, text: str) -> ServerError:
         made = _kind(status, fields[0])(*fields, str(error.get("hint", "")))
     elif isinstance(body, dict) and "type" in body:  # TorchServe's own form
         code, message = str(body["type"]), str(body.get("message", ""))
-        # It says 500 or 507 where a worker is gone, killed from outside for one, with a batch in its hands.
+        # Its status is 500 or 507 where a worker was killed during a batch: another worker may answer.
         kind = Busy if code == _HANDLER_FAILED and message.startswith(_WORKER_DIED) else _kind(status, code)
         made = kind(code, status, message, _HINTS.get(code, ""))
     elif status >= 400:  # a proxy's page
@@ -121,7 +137,7 @@ def redirected(reply: requests.Response, url: str) -> Redirected:
         url: that was asked.
     """
     try:
-        # What follows the path may be a secret that is meant for the other place.
+        # Not the query: it may hold a secret that is meant for the other address.
         place = urlsplit(urljoin(url, reply.headers["Location"]))
         where = f"{place.scheme}://{place.netloc.rpartition('@')[2]}{place.path}"[:200]
     except ValueError:
@@ -142,8 +158,8 @@ _HINTS = {
 
 
 def _kind(status: int, code: str) -> type[ServerError]:
-    # 503 is a full queue or a restart, but it is also said of a request that would fail again.
-    # 429 is 4xx by number, but asks for patience and not for another request.
+    # 503 means a full queue or a restart, but some errors that would come again have it too.
+    # 429 is in the range of the request's faults, but the same request may succeed later.
     if status in (429, 502, 504) or (status == 503 and code not in _FAILED_FOR_GOOD):
         return Busy
     if 400 <= status < 500:
@@ -152,7 +168,7 @@ def _kind(status: int, code: str) -> type[ServerError]:
 
 
 def _seconds(retry_after: str) -> float:
-    """Retry-After in seconds; its other form, a date, needs clocks that agree and counts as not given."""
+    """Retry-After in seconds, at most an hour; 0 where it is a date, since two clocks may differ."""
     try:
         return min(max(0.0, float(retry_after)), 3600.0)
     except ValueError:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import requests
@@ -23,6 +23,8 @@ LONGEST_WAIT_SECONDS = 10.0
 """... up to this."""
 LONGEST_SECONDS = 86_400.0
 """What a time limit may be; sockets take no infinite one."""
+Method = Literal["GET", "POST", "PUT"]
+"""Of HTTP."""
 _CHUNK_BYTES = 1 << 16
 _LEAST_ATTEMPT_SECONDS = 0.05
 
@@ -40,9 +42,8 @@ class Body:
 class Transport:
     """HTTP with a bearer token, deadlines and retries; may be used by several threads at once.
 
-    Of the environment it takes proxies and certificates, as other programs do: https goes through a proxy
-    without being read by it. It takes no password (``~/.netrc``), follows no redirect, and asks no proxy for an
-    address of this machine, which to the proxy is another.
+    It takes proxies and certificates from the environment, as other programs do; a proxy cannot read https. It
+    takes no password from ``~/.netrc``, follows no redirect, and sends what is for this machine to no proxy.
 
     Args:
         token: sent as ``Authorization: Bearer``.
@@ -69,13 +70,13 @@ class Transport:
         self.timeout_seconds = timeout_seconds
         self.attempt_seconds = attempt_seconds
         self.bearer = Bearer(token, insecure=insecure_token)
-        # A Session is not made for several threads, and its open connections are what makes requests quick.
+        # One for each thread: a Session is not made for several. It keeps connections open, which saves time.
         self._local = threading.local()
 
     def call(
-        self, method: str, url: str, body: Body | None = None, timeout_seconds: float | None = None
+        self, method: Method, url: str, body: Body | None = None, timeout_seconds: float | None = None
     ) -> Any:  # noqa: ANN401  # whatever JSON came
-        """Send a request again and again until it has its answer; for requests that may be sent twice.
+        """Send a request, again where that may help, until it has its answer. Only for what may be sent twice.
 
         Args:
             method: of HTTP.
@@ -84,7 +85,8 @@ class Transport:
             timeout_seconds: overall, in the place of this object's.
 
         Raises:
-            ServerError: the last attempt's, where no other can follow before the deadline.
+            ServerError: that of the last attempt before the deadline, or one that another attempt would not
+                change.
         """
         limit = timeout_seconds or self.timeout_seconds
         attempt_limit = self.attempt_seconds or limit / 2
@@ -103,9 +105,13 @@ class Transport:
         return attempts(attempt)
 
     def once(
-        self, method: str, url: str, body: Body | None = None, timeout_seconds: float | None = None
+        self, method: Method, url: str, body: Body | None = None, timeout_seconds: float | None = None
     ) -> Any:  # noqa: ANN401
         """Send a request once.
+
+        Args:
+            method, url, body: as of `call`.
+            timeout_seconds: for the whole reply; default: this object's.
 
         Raises:
             ServerError: there is no reply in time, or not a good one.
@@ -152,8 +158,9 @@ class Transport:
 
 
 class _Session(requests.Session):
-    """Goes nowhere but where it is sent. `requests` looks at a redirect, reads all of its body and prepares the
-    request to the next address even where it is told not to follow."""
+    """Knows no redirects. Even where `requests` is told not to follow one, it reads all of its body and
+    prepares the request to the next address.
+    """
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         """There is none."""
@@ -162,8 +169,8 @@ class _Session(requests.Session):
 def _encoded(body: Body) -> tuple[bytes | Mapping[str, str] | None, dict[str, str]]:
     """A body and its headers.
 
-    TorchServe takes a form with a video apart nine times as slowly as it takes in the bytes alone
-    (benchmarks/upload.py), and for its type alone. The handler knows a form by its first bytes.
+    A form is sent as bytes. TorchServe parses a body whose header calls it a form, which takes nine times as
+    long as to pass the bytes on (benchmarks/upload.py). The handler knows a form by its first bytes.
     """
     if body.video is None:
         return body.form, {}
@@ -186,7 +193,9 @@ _JITTER = tenacity.wait_random_exponential(multiplier=FIRST_WAIT_SECONDS, max=LO
 
 
 def _read(reply: requests.Response, url: str, deadline: float, limit: float) -> str:
-    """The body, however slowly it drips in: each read alone would be within its time for ever."""
+    """The reply's body, within the deadline. A server that sends a byte now and then keeps every single read
+    within its time limit, and would never end.
+    """
     body = bytearray()
     while chunk := reply.raw.read1(_CHUNK_BYTES, decode_content=True):
         body += chunk

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import numpy.typing as npt
-from actionrec.limits import Limits
+from actionrec.limits import DEFAULT_LIMITS
 
+from .encoding import encode_pictures
 from .errors import Refused
 
 
@@ -22,7 +21,7 @@ class Frames:
     pixels: npt.NDArray[np.uint8]
     """uint8 [T, H, W, 3], RGB."""
     fps: float
-    """Of them a second."""
+    """Pictures a second, above 0 and at most 1000."""
 
     def encode(self) -> bytes:
         """An MP4 with exactly these pixels: lossless H.264 in RGB.
@@ -35,16 +34,7 @@ class Frames:
             raise ValueError(f"frames must be uint8 [T, H, W, 3], got {pixels.dtype} {list(pixels.shape)}")
         if not 0 < self.fps <= 1000:
             raise ValueError(f"fps must be above 0 and at most 1000, got {self.fps}")
-        file = io.BytesIO()
-        with av.open(file, "w", format="mp4") as output:
-            rate = Fraction(self.fps).limit_denominator(1001)
-            lossless = {"qp": "0", "preset": "ultrafast"}
-            stream = output.add_stream("libx264rgb", rate=rate, options=lossless)
-            stream.width, stream.height, stream.pix_fmt = pixels.shape[2], pixels.shape[1], "rgb24"
-            for picture in pixels:
-                output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-            output.mux(stream.encode(None))
-        return file.getvalue()
+        return encode_pictures(pixels, 1 / Fraction(self.fps).limit_denominator(1001))
 
 
 Video = Path | str | bytes | Frames
@@ -58,30 +48,34 @@ def read(video: Video) -> bytes:
         Refused: there is no such file, or it has no bytes, or more than a server takes.
         ValueError: frames of another shape.
     """
-    if isinstance(video, Frames):
-        data = video.encode()
-    elif isinstance(video, bytes):
-        data = video
+    if isinstance(video, Frames | bytes):
+        data = to_bytes(video)
     else:
         path = Path(video)
+        # Its size is checked first: a file of many gigabytes must not come into memory to be refused.
+        check_size(size_of(path))
         try:
-            # Looked at before it is read: a file of many gigabytes must not come into memory to be refused.
-            check_size(path.stat().st_size)
             data = path.read_bytes()
         except OSError as error:
-            reason = error.strerror or type(error).__name__
-            raise Refused(
-                "UNREADABLE_FILE", 0, f"{path}: {reason}.", "Check the path and its rights."
-            ) from error
+            raise _unreadable(path, error) from error
     check_size(len(data))
     return data
+
+
+def to_bytes(video: bytes | Frames) -> bytes:
+    """A file of what is in memory.
+
+    Raises:
+        ValueError: frames of another shape.
+    """
+    return video.encode() if isinstance(video, Frames) else video
 
 
 def size_of(path: Path) -> int:
     """Bytes of a file.
 
     Raises:
-        Refused: it is not there, or not to be read.
+        Refused: it is not there, or may not be read.
     """
     try:
         return path.stat().st_size
@@ -89,20 +83,23 @@ def size_of(path: Path) -> int:
         raise _unreadable(path, error) from error
 
 
-def _unreadable(path: Path, error: OSError) -> Refused:
-    reason = error.strerror or type(error).__name__
-    return Refused("UNREADABLE_FILE", 0, f"{path}: {reason}.", "Check the path and its rights.")
-
-
 def check_size(size: int) -> None:
-    """Refuse what a server would refuse, before it is sent: it would cut the connection in the middle.
+    """Refuse what a server would refuse, before it is sent: the server would cut the connection in the middle.
 
     Args:
         size: of the file, in bytes.
+
+    Raises:
+        Refused: ``TOO_LARGE``, ``EMPTY_BODY``.
     """
-    limit = Limits().body_bytes
+    limit = DEFAULT_LIMITS.body_bytes
     if size > limit:
         hint = "Use timeline, which sends a long video in parts, or cut or re-encode it."
         raise Refused("TOO_LARGE", 413, f"The file has {size:,} bytes; a request may have {limit:,}.", hint)
     if not size:
         raise Refused("EMPTY_BODY", 400, "The file has no bytes.", "Is it still being written?")
+
+
+def _unreadable(path: Path, error: OSError) -> Refused:
+    reason = error.strerror or type(error).__name__
+    return Refused("UNREADABLE_FILE", 0, f"{path}: {reason}.", "Check the path and its rights.")

@@ -16,10 +16,9 @@ from actionrec.spec import ClipSpec
 from actionrec.video.decode import decode
 
 from actionrec_client import ActionClient, Refused, Timeline
-from actionrec_client.api import Option
 from actionrec_client.timeline.long_video import LongVideo
-from actionrec_client.timeline.remux import NotCuttable, VideoFile
-from testing.media import encode, textured_frames, trimmed, turn
+from actionrec_client.timeline.remux import CuttableVideo, NotCuttable
+from testing.media import broken, copied, encode, textured_frames, trimmed, turn
 from tests.conftest import SHARED_DATA, RunningServer
 from tests.helpers_cli import actionrec
 from tests.helpers_video import spliced
@@ -98,12 +97,50 @@ def test_parts_make_the_same_timeline(
         stride_seconds=selection.stride_seconds or 1,
         start_seconds=selection.start_seconds,
         end_seconds=selection.end_seconds,
-        crops=selection.crops,
+        crops=3 if selection.crops == 3 else 1,
     )
     parts, steps = in_parts(client, path, selection, Limits(windows=windows * selection.crops))
     assert_same(parts, whole)
     assert len(steps) == 1 + -(-len(whole.windows) // windows)
     assert steps[-1] == (len(whole.windows), len(whole.windows))
+
+
+@pytest.fixture(scope="module")
+def still_motions(motions: bytes) -> bytes:
+    """The same with a key frame a second and no B-frames, so that a damaged second costs no other one."""
+    with av.open(io.BytesIO(motions), "r") as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    return encode(np.stack(frames).astype(np.uint8), 30, options={"g": "30", "bf": "0", "preset": "veryfast"})
+
+
+@pytest.mark.parametrize("windows", [3, 7])
+@pytest.mark.parametrize("container", ["mp4", "matroska"])
+@pytest.mark.parametrize(
+    ("first", "last", "missing"),
+    [(4.134, 11.0, range(4, 10)), (0.0, 6.0, range(5))],
+    ids=["in the middle", "from the start"],
+)
+def test_a_part_that_cannot_be_decoded(
+    client: ActionClient,
+    still_motions: bytes,
+    container: str,
+    first: float,
+    last: float,
+    missing: range,
+    windows: int,
+) -> None:
+    """Where nothing of a whole part can be decoded, its windows are told as missing, at their times in the
+    whole and in the reply's own warnings, as one request tells it.
+    """
+    damaged = broken(copied(still_motions, container), first, last)
+    whole = client.timeline(damaged, stride_seconds=1.0)
+    parts, _ = in_parts(client, damaged, Selection(stride_seconds=1.0), Limits(windows=windows))
+    assert_same(parts, whole)
+    assert [round(window.start_seconds) for window in parts.windows if not window.predictions] == [*missing]
+    for number in missing:
+        assert [warning.code for warning in parts.windows[number].warnings] == ["WINDOW_MISSING"]
+    (told,) = [warning for warning in parts.warnings if warning.code == "WINDOW_MISSING"]
+    assert told.message.endswith(f"({len(missing) - 1} windows more.)")
 
 
 def test_a_file_larger_than_a_request(client: ActionClient, motions: bytes) -> None:
@@ -131,7 +168,7 @@ def test_what_cannot_be_cut_is_sent_whole(client: ActionClient) -> None:
 class Slow(ActionClient):
     """As a server with large pictures or a slow model: more than six seconds of video take it too long."""
 
-    def post(self, data: bytes, options: Mapping[str, Option], timeout: float | None = None) -> dict[str, Any]:
+    def post(self, data: bytes, options: Mapping[str, Any], timeout: float | None = None) -> dict[str, Any]:
         start, end = float(options.get("start_seconds") or 0), float(options.get("end_seconds") or 1e9)
         if end - start > 6 and (end < 1e9 or start < 8):
             raise Refused("DECODE_TIMEOUT", 422, "too slow")
@@ -171,7 +208,7 @@ FILES = {
 def test_a_cut_keeps_every_frame(name: str) -> None:
     """Windows of a part have bit for bit the frames that the same seconds of the whole have."""
     data = FILES[name]
-    file = VideoFile(data)
+    file = CuttableVideo(data)
     starts = [start for start in (0.0, 1.1, 3.4, 4.2) if start + 2.2 < file.seconds]
     for start in starts:
         part = file.part(start, start + SPEC.window_seconds)
@@ -187,7 +224,7 @@ def test_real_files_are_cut_exactly() -> None:
     """The same for real clips, those that can be cut."""
     tried = 0
     for path in sorted((SHARED_DATA / "real").iterdir()):
-        file = VideoFile(path)
+        file = CuttableVideo(path)
         start = file.seconds / 2
         if start < SPEC.window_seconds:
             continue
@@ -215,7 +252,7 @@ def test_real_files_are_cut_exactly() -> None:
 def test_what_is_not_cut(data: bytes) -> None:
     """Files whose packets cannot stand alone are told from others."""
     with pytest.raises(NotCuttable):
-        VideoFile(data)
+        CuttableVideo(data)
 
 
 def test_the_command(motion_server: RunningServer, motions: bytes, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, cast
 
 import typer
 from actionrec.limits import DEFAULT_LIMITS
@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ..api import ActionClient, Option, windows_of
+from ..api import ActionClient
 from ..errors import Busy, NoReply, ServerError, Unreachable
+from ..options import Crops, Options, views_of
 from ..results import Result
 from ..transport import LONGEST_SECONDS
 
@@ -87,7 +88,7 @@ Views = Annotated[
     int | None,
     typer.Option(min=1, help="Windows spread over the range, scores averaged.", rich_help_panel=_REQUEST),
 ]
-Crops = Annotated[
+CropsOption = Annotated[
     int | None, typer.Option(min=1, help="1 or 3 a window, scores averaged.", rich_help_panel=_REQUEST)
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout in the place of a table.")]
@@ -153,15 +154,25 @@ def connect(
 
 def selected(
     top_k: int | None, start: float | None, end: float | None, views: int | None, crops: int | None
-) -> dict[str, Option]:
+) -> Options:
     """The options of a request, by the names that the server knows; None: not given."""
-    return {"top_k": top_k, "start_seconds": start, "end_seconds": end, "views": views, "crops": crops}
+    return Options(top_k=top_k, start_seconds=start, end_seconds=end, views=views, crops=as_crops(crops))
 
 
-def requests_at_a_time(asked: int | None, options: Mapping[str, Option]) -> int:
-    """As many as asked for; else no more windows on their way than one request may have, which a server gets
-    done in its time."""
-    return asked or max(1, min(_IN_FLIGHT, DEFAULT_LIMITS.windows // windows_of(options)))
+def as_crops(number: int | None) -> Crops | None:
+    """What was given as ``--crops``. The server knows which numbers there are, and refuses another."""
+    return cast(Crops | None, number)
+
+
+def requests_at_a_time(asked: int | None, options: Options) -> int:
+    """How many requests to have under way at once.
+
+    Args:
+        asked: as many as the user asks for. None: 8, or fewer, so that all together have no more views than one
+            request may have: so many a server gets done in time.
+        options: of each request.
+    """
+    return asked or max(1, min(_IN_FLIGHT, DEFAULT_LIMITS.windows // views_of(options)))
 
 
 def exit_code(error: ServerError) -> int:

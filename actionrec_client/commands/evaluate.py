@@ -11,10 +11,10 @@ from actionrec.limits import DEFAULT_LIMITS
 from rich.markup import escape
 from rich.table import Table
 
-from ..api import Option
 from ..files.find import name_of
 from ..files.journal import Journal, JournalError, records
 from ..files.lists import ListError, read_list
+from ..options import Options
 from ..results import Result
 from . import console, work
 from .accuracy import TOP, Accuracy
@@ -70,7 +70,7 @@ def evaluate(
     client = console.connect(url, model, token, management_url, timeout, insecure_token)
     journal_path = output or list_path.with_name(list_path.name + ".results.jsonl")
     # The whole video: for one view that is its middle window, for more they are spread over it.
-    options: dict[str, Option] = {"end_seconds": DEFAULT_LIMITS.seconds, "views": views, "crops": crops}
+    options = Options(end_seconds=DEFAULT_LIMITS.seconds, views=views, crops=console.as_crops(crops))
     request = {"model": client.model, "views": views, "crops": crops}
     at_a_time = console.requests_at_a_time(in_flight, options)
     try:

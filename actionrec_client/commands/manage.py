@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -10,6 +10,7 @@ from rich.table import Table
 
 from .. import probe
 from ..api import ActionClient
+from ..description import Description
 from ..transport import LONGEST_SECONDS
 from . import console
 from .console import out
@@ -58,11 +59,12 @@ def describe(
     client = ActionClient(
         url, model=model, token=token, management_url=management_url, insecure_token=insecure_token
     )
-    described = client.describe()
+    raw = client.describe()
     if as_json:
-        console.print_json(described)
+        console.print_json(raw)
         return
-    out.print(f"[bold]{escape(str(described.get('name')))}[/bold] {escape(str(described.get('version')))}")
+    described = Description.from_dict(raw)
+    out.print(f"[bold]{escape(described.name)}[/bold] {escape(described.version)}")
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in _facts(described):
         table.add_row(name, escape(value))
@@ -127,23 +129,19 @@ def scale(
         out.print(f"{escape(client.model)}: {workers} worker{'s' * (workers != 1)} READY")
 
 
-def _facts(described: dict[str, Any]) -> list[tuple[str, str]]:
+def _facts(described: Description) -> list[tuple[str, str]]:
     """What a person wants to know first; --json has all."""
-    spec, serving = described.get("spec", {}), described.get("serving", {})
-    form: dict[str, Any] = next(
-        (f for f in described.get("forms", []) if f["runtime"] == serving.get("runtime")), {}
-    )
-    parity = form.get("parity", {})
-    frames = f"{spec.get('num_frames')} frames of {spec.get('window_seconds')} s"
+    spec = described.spec
     facts = [
-        ("labels", str(described.get("labels"))),
-        ("input", f"{frames}, {spec.get('crop')} x {spec.get('crop')} pixels"),
-        ("weights", str(described.get("weights"))),
-        ("runs as", " ".join(str(serving.get(key)) for key in ("runtime", "precision", "device"))),
+        ("labels", str(described.labels)),
+        ("input", f"{spec.num_frames} frames of {spec.window_seconds:.4f} s, {spec.crop} x {spec.crop} pixels"),
+        ("weights", described.weights),
+        ("runs as", f"{described.runtime} {described.precision} {described.device}"),
     ]
-    if "max_abs_score_difference" in parity:
-        facts.append(("parity", f"scores within {parity['max_abs_score_difference']:.1e} of the eager model's"))
-    facts += [("passed over", str(reason)) for reason in serving.get("passed_over") or ()]
-    versions = described.get("built_with", {})
-    facts.append(("built with", ", ".join(f"{k} {v}" for k, v in versions.items() if isinstance(v, str))))
+    if described.score_difference is not None:
+        facts.append(("parity", f"scores within {described.score_difference:.1e} of the eager model's"))
+    facts += [("passed over", reason) for reason in described.rejected]
+    facts.append(
+        ("built with", ", ".join(f"{name} {version}" for name, version in described.built_with.items()))
+    )
     return facts

@@ -27,7 +27,7 @@ def predict(
     start: console.Start = None,
     end: console.End = None,
     views: console.Views = None,
-    crops: console.Crops = None,
+    crops: console.CropsOption = None,
     as_json: console.AsJson = False,
     url: console.Url = console.DEFAULT_URL,
     model: console.Model = None,

@@ -49,7 +49,7 @@ def timeline(
     top_k: console.TopK = None,
     start: Annotated[float, typer.Option("--start", min=0.0, help="Seconds from the first frame.")] = 0.0,
     end: Annotated[float | None, typer.Option("--end", help="Seconds; default: the video's end.")] = None,
-    crops: console.Crops = None,
+    crops: console.CropsOption = None,
     as_json: console.AsJson = False,
     url: console.Url = console.DEFAULT_URL,
     model: console.Model = None,
@@ -71,7 +71,7 @@ def timeline(
             stride_seconds=stride,
             start_seconds=start,
             end_seconds=end,
-            crops=crops or 1,
+            crops=console.as_crops(crops) or 1,
             top_k=top_k,
             on_progress=lambda done, total: progress.update(task, completed=done, total=total),
         )

@@ -20,9 +20,10 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from ..api import ActionClient, Option
+from ..api import ActionClient
 from ..errors import Busy, Redirected, ServerError, Unreachable
 from ..files.journal import Journal
+from ..options import Options
 from ..results import Result
 from .console import NOT_READY, complain, err
 
@@ -60,7 +61,7 @@ def run(
     jobs: Iterable[Job],
     total: int,
     journal: Journal,
-    options: Mapping[str, Option],
+    options: Options,
     in_flight: int,
     describe: Callable[[Job, Result], Mapping[str, object]],
 ) -> Outcome:

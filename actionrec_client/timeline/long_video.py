@@ -1,8 +1,8 @@
 """The timeline of a video of any length: in one request where a server takes it so, else part by part.
 
-The windows are those of one request for all of it (`sampling.spread` says which), each part is cut from the
-file for a run of them, and the replies are put together again: times mapped back, segments merged by the very
-function that the server uses.
+The windows are those of one request for all of it (`sampling.spread` says which). Each part is cut from the
+file for a run of them, and the replies are put together: times become those of the whole, and segments are made
+by the function that the server uses.
 """
 
 from __future__ import annotations
@@ -18,34 +18,36 @@ from actionrec.errors import ClipError
 from actionrec.limits import DEFAULT_LIMITS, Limits
 from actionrec.request import DEFAULT_TOP_K
 from actionrec.sampling import Selection, Windows, spread
-from actionrec.video.container import Source
+from actionrec.video import container
 
 from .. import video
+from ..description import Description
 from ..errors import Refused, ServerError
 from ..results import Timeline
-from .merge import Piece, merged, span
-from .remux import NotCuttable, Part, VideoFile
+from .merge import Piece, PieceReply, merged, span
+from .remux import CuttableVideo, NotCuttable, Part
 
 STRIDE_SECONDS = 1.0
 """From one window to the next, where nothing else is asked for."""
 _FORM_BYTES = 4096  # of a request, for what is not the video
+_SAMPLE_SECONDS = 10.0  # of a video, to learn from a reply how long a window is
 # A part without one good window is refused as a request; in the whole video it is a gap.
 _GAPS = frozenset({"NO_FRAMES", "CORRUPT_VIDEO", "START_BEYOND_END"})
-# Fewer windows may yet be done in time: large pictures, a slow model.
+# The same with fewer windows may be answered: pictures are large, or the model is slow.
 _TOO_MUCH = frozenset({"TOO_MANY_WINDOWS", "DECODE_TIMEOUT", "OUT_OF_TIME"})
 
 Progress = Callable[[int, int], None]
 """Called with the windows that are done and those that there are."""
 
 
-class Server(Protocol):
+class Sender(Protocol):
     """What a timeline needs of a client."""
 
     def post(self, data: bytes, options: Mapping[str, Any], timeout: float | None = None) -> dict[str, Any]:
         """Send a file with options, and return the reply."""
 
     def describe(self) -> dict[str, Any]:
-        """What is served: ``spec``, and the number of ``labels``."""
+        """What is served; see `Description`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,19 +59,82 @@ class _Recipe:
     """None: not known, so segments and means are made of the best labels only."""
 
 
+class _SentVideo:
+    """The video that a timeline is of: a file, which is read only where it has to be, or bytes.
+
+    Args:
+        source: as a caller names it.
+        most_bytes: of a request.
+
+    Raises:
+        Refused: it cannot be read, or is too large for one request and cannot be cut.
+    """
+
+    def __init__(self, source: video.Video, most_bytes: int) -> None:
+        self._place = Path(source) if isinstance(source, str | Path) else video.to_bytes(source)
+        self._most_bytes = most_bytes
+        size = video.size_of(self._place) if isinstance(self._place, Path) else len(self._place)
+        self.fits = size <= most_bytes
+        """Whether one request takes all of it."""
+        self.index: CuttableVideo | None = None
+        """Its key frames; None where it cannot be cut."""
+        try:
+            self.index = CuttableVideo(self._place)
+        except NotCuttable as error:
+            self.check_fits(error)
+
+    def read(self) -> bytes:
+        """All of it."""
+        return video.read(self._place)
+
+    def seconds(self) -> float:
+        """Its length, as a server measures it.
+
+        Raises:
+            Refused: it is no video.
+        """
+        if self.index is not None:
+            return self.index.seconds
+        try:
+            with container.Source(self.read()) as source:
+                return source.seconds()
+        except ClipError as error:
+            raise Refused(error.code, error.status, error.message, error.hint) from error
+
+    def sample(self, start_seconds: float) -> bytes:
+        """Some seconds of it, or where that cannot be cut all of it."""
+        if self.fits or self.index is None:
+            return self.read()
+        return self.index.part(start_seconds, start_seconds + _SAMPLE_SECONDS).data
+
+    def check_fits(self, why_whole: NotCuttable) -> None:
+        """Make sure that all of it can be sent in one request, since it cannot be cut.
+
+        Raises:
+            Refused: ``TOO_LARGE``.
+        """
+        if not self.fits:
+            message = f"The file has more than the {self._most_bytes:,} bytes of a request, and {why_whole}."
+            hint = "Put it into another container first: ffmpeg -i input -c copy output.mkv"
+            raise Refused("TOO_LARGE", 413, message, hint) from why_whole
+
+
 @dataclass(frozen=True, slots=True)
 class LongVideo:
     """One timeline that is wanted."""
 
-    server: Server
+    sender: Sender
     selection: Selection
     """With ``stride_seconds``."""
     top_k: int | None
+    """Labels of each window; None: the server's default."""
     timeout: float | None
-    """Seconds for each request."""
+    """Seconds for each request with its retries; None: the sender's default."""
     in_flight: int
+    """Parts at a time."""
     on_progress: Progress | None
     limits: Limits = DEFAULT_LIMITS
+    """Of one request."""
 
     def timeline(self, source: video.Video) -> Timeline:
         """The reply that one request without limits would give.
@@ -77,39 +142,29 @@ class LongVideo:
         Raises:
             ServerError: there is no answer, and why.
         """
-        path = Path(source) if isinstance(source, str | Path) else None
-        size = video.size_of(path) if path else 0
-        data = None if path else video.read(source)
-        fits = (size or len(data or b"")) <= self.limits.body_bytes
-        try:
-            file = VideoFile(path or data or b"")
-        except NotCuttable as error:
-            if not fits:
-                raise self._too_large(str(error)) from error
-            file = None
-        # Most videos are short: those need no question to the server first.
-        if fits and (file is None or self._most_windows(file.seconds) <= self._windows):
+        sent = _SentVideo(source, self.limits.body_bytes)
+        if sent.fits and self._seems_short(sent):
             try:
-                return self._one_request(data or video.read(source))
+                return self._in_one_request(sent.read())
             except ServerError as error:
                 if error.code not in _TOO_MUCH:
                     raise
-        recipe = self._recipe(file, data or (path and fits and video.read(path)) or b"")
-        if file is not None:
-            chosen = spread(self.selection, recipe.window_seconds, file.seconds)
+        recipe = self._recipe(sent)
+        chosen = spread(self.selection, recipe.window_seconds, sent.seconds())
+        if sent.index is not None:
             try:
-                return self._together(self._cut(file, chosen), chosen, recipe)
+                return self._together(self._cut(sent.index, chosen), chosen, recipe)
             except NotCuttable as error:
-                if not fits:
-                    raise self._too_large(str(error)) from error
-        whole = data or video.read(source)
-        chosen = spread(self.selection, recipe.window_seconds, _seconds(whole))
-        return self._together(self._whole(whole, chosen), chosen, recipe)
+                sent.check_fits(error)
+        return self._together(self._whole(sent.read(), chosen), chosen, recipe)
 
-    def _too_large(self, reason: str) -> Refused:
-        message = f"The file has more than the {self.limits.body_bytes:,} bytes of a request, and {reason}."
-        hint = "Put it into another container first: ffmpeg -i input -c copy output.mkv"
-        return Refused("TOO_LARGE", 413, message, hint)
+    def _seems_short(self, sent: _SentVideo) -> bool:
+        """Whether one request may do, as for most videos, which then need no question to the server first."""
+        if sent.index is None:
+            return True  # the server says where it is too long
+        length = sent.index.seconds
+        end = min(length, self.selection.end_seconds or length)
+        return (end - self.selection.start_seconds) / self._stride + 1 <= self._windows
 
     @property
     def _windows(self) -> int:
@@ -120,33 +175,32 @@ class LongVideo:
     def _stride(self) -> float:
         return self.selection.stride_seconds or STRIDE_SECONDS
 
-    def _most_windows(self, clip_seconds: float) -> float:
-        end = min(clip_seconds, self.selection.end_seconds or clip_seconds)
-        return (end - self.selection.start_seconds) / self._stride + 1
+    def _in_one_request(self, data: bytes) -> Timeline:
+        options = self._options(self.selection.start_seconds or None, self.selection.end_seconds, self.top_k)
+        return Timeline.from_dict(self.sender.post(data, options, self.timeout))
 
-    def _one_request(self, data: bytes) -> Timeline:
-        options = {
-            "start_seconds": self.selection.start_seconds or None,
-            "end_seconds": self.selection.end_seconds,
+    def _options(
+        self, start_seconds: float | None, end_seconds: float | None, top_k: int | None
+    ) -> dict[str, Any]:
+        """Of a request; None is left out."""
+        return {
+            "start_seconds": start_seconds,
+            "end_seconds": end_seconds,
             "stride_seconds": self._stride,
             "crops": self.selection.crops if self.selection.crops > 1 else None,
-            "top_k": self.top_k,
+            "top_k": top_k,
         }
-        return Timeline.from_dict(self.server.post(data, options, self.timeout))
 
-    def _recipe(self, file: VideoFile | None, whole: bytes) -> _Recipe:
+    def _recipe(self, sent: _SentVideo) -> _Recipe:
         try:
-            described = self.server.describe()
-            spec = described["spec"]
-            return _Recipe(spec["num_frames"] * spec["sampling_rate"] / spec["fps"], int(described["labels"]))
+            described = Description.from_dict(self.sender.describe())
+            return _Recipe(described.spec.window_seconds, described.labels)
         except ServerError:
             # From another host the management address cannot be asked; a window's length shows in a reply.
-            start = self.selection.start_seconds
-            data = whole or (file.part(start, start + 10.0).data if file else b"")
-            clip = self.server.post(data, {}, self.timeout)["clip"]
+            clip = self.sender.post(sent.sample(self.selection.start_seconds), {}, self.timeout)["clip"]
             return _Recipe(clip["end_seconds"] - clip["start_seconds"], None)
 
-    def _cut(self, file: VideoFile, chosen: Windows) -> Iterator[Piece]:
+    def _cut(self, file: CuttableVideo, chosen: Windows) -> Iterator[Piece]:
         first = 0
         while first < chosen.count:
             count = min(self._windows, chosen.count - first)
@@ -158,13 +212,13 @@ class LongVideo:
             yield Piece(first, count, part.data, part.offset_seconds, first + count == chosen.count)
             first += count
 
-    def _part(self, file: VideoFile, chosen: Windows, first: int, count: int) -> Part | None:
+    def _part(self, file: CuttableVideo, chosen: Windows, first: int, count: int) -> Part | None:
         """The part for a run of windows; None where it is too large for a request."""
         start, end = span(chosen, first, count)
         most = self.limits.body_bytes - _FORM_BYTES
         if file.size(start, end) > most:
             return None
-        if first + count == chosen.count:  # what lies behind the last window may yet be part of it
+        if first + count == chosen.count:  # what follows the last window may yet be part of it
             end = max(end, self.selection.end_seconds or file.seconds)
         part = file.part(start, end + self._stride)
         return part if len(part.data) <= most else None
@@ -175,8 +229,8 @@ class LongVideo:
             yield Piece(first, count, data, 0.0, first + count == chosen.count)
 
     def _together(self, pieces: Iterator[Piece], chosen: Windows, recipe: _Recipe) -> Timeline:
-        replies: list[tuple[Piece, dict[str, Any] | Refused]] = []
-        waiting: deque[tuple[Piece, Future[list[tuple[Piece, dict[str, Any] | Refused]]]]] = deque()
+        replies: list[PieceReply] = []
+        waiting: deque[tuple[Piece, Future[list[PieceReply]]]] = deque()
         pool = ThreadPoolExecutor(self.in_flight, thread_name_prefix="timeline")
 
         def finish() -> None:
@@ -198,10 +252,8 @@ class LongVideo:
             pool.shutdown(wait=False, cancel_futures=True)
         return Timeline.from_dict(merged(replies, chosen, recipe.labels, self.top_k or DEFAULT_TOP_K))
 
-    def _ask(
-        self, piece: Piece, chosen: Windows, recipe: _Recipe
-    ) -> list[tuple[Piece, dict[str, Any] | Refused]]:
-        """The reply to a piece, or those to its halves where it takes the server too long."""
+    def _ask(self, piece: Piece, chosen: Windows, recipe: _Recipe) -> list[PieceReply]:
+        """The reply to a piece, or those to its halves where all of it is too much for the server."""
         try:
             reply: dict[str, Any] | Refused = self._send(piece, chosen, recipe)
         except ServerError as error:
@@ -213,31 +265,16 @@ class LongVideo:
             if not isinstance(error, Refused) or error.code not in _GAPS:
                 raise
             reply = error
-        # Its bytes are done with: a long video's parts must not all stay in memory.
+        # Without the data: the parts of a long video must not all stay in memory.
         return [(replace(piece, data=b""), reply)]
 
     def _send(self, piece: Piece, chosen: Windows, recipe: _Recipe) -> dict[str, Any]:
         start, end = span(chosen, piece.first, piece.count)
-        if not piece.last:
-            end += min(self._stride, 1.0) / 2  # rounding must not cost the last window, nor make one more
-        elif self.selection.end_seconds is not None:
-            end = self.selection.end_seconds
-        options = {
-            "start_seconds": max(0.0, start - piece.offset_seconds),
-            "end_seconds": None
-            if piece.last and self.selection.end_seconds is None
-            else end - piece.offset_seconds,
-            "stride_seconds": self._stride,
-            "crops": self.selection.crops if self.selection.crops > 1 else None,
-            "top_k": recipe.labels or self.top_k,
-        }
-        return self.server.post(piece.data, options, self.timeout)
-
-
-def _seconds(data: bytes) -> float:
-    """Length of a video, as a server measures it."""
-    try:
-        with Source(data) as source:
-            return source.seconds()
-    except ClipError as error:
-        raise Refused(error.code, error.status, error.message, error.hint) from error
+        # Rounding must not cost the last window, nor make one more; the last piece ends where the whole does.
+        stop = self.selection.end_seconds if piece.last else end + min(self._stride, 1.0) / 2
+        options = self._options(
+            max(0.0, start - piece.offset_seconds),
+            None if stop is None else stop - piece.offset_seconds,
+            recipe.labels or self.top_k,
+        )
+        return self.sender.post(piece.data, options, self.timeout)

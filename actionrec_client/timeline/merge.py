@@ -1,15 +1,17 @@
-"""Replies to the parts of a video -> the reply to the whole, by what makes a server's."""
+"""Replies to the parts of a video -> the reply to the whole, made by `actionrec.reply` as a server's is."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from actionrec import reply as server_reply
 from actionrec.errors import ClipError, ClipWarning
-from actionrec.problems import missing
-from actionrec.reply import Prediction, Scores, Timings, Window
+from actionrec.problems import missing, problem
+from actionrec.reply import Scores
 from actionrec.sampling import Windows
 
 from ..errors import Refused
@@ -20,10 +22,19 @@ class Piece:
     """A run of windows that one request asks for."""
 
     first: int
+    """Number of its first window among those of the whole."""
     count: int
+    """How many windows it has."""
     data: bytes
+    """A video file with the frames of these windows."""
     offset_seconds: float
+    """Where that file's first frame stands in the whole."""
     last: bool
+    """Whether no windows of the whole follow."""
+
+
+PieceReply = tuple[Piece, dict[str, Any] | Refused]
+"""A piece and the reply to it; an error where not one of its windows could be decoded."""
 
 
 def span(chosen: Windows, first: int, count: int) -> tuple[float, float]:
@@ -32,19 +43,17 @@ def span(chosen: Windows, first: int, count: int) -> tuple[float, float]:
     return start, start + (count - 1) * chosen.step_seconds + chosen.seconds
 
 
-def merged(
-    replies: list[tuple[Piece, dict[str, Any] | Refused]], chosen: Windows, classes: int | None, top_k: int
-) -> dict[str, Any]:
-    """One reply of several.
+def merged(replies: list[PieceReply], chosen: Windows, classes: int | None, top_k: int) -> dict[str, Any]:
+    """One reply made of several.
 
     Args:
-        replies: in the order of their windows; an error for a part of which nothing could be decoded.
+        replies: in the order of their windows.
         chosen: the windows of the whole.
-        classes: of the model; None: the largest index seen.
-        top_k: labels to keep.
+        classes: how many labels the model has; None: as many as the largest index in the replies says.
+        top_k: how many labels to name.
 
     Raises:
-        Refused: nothing could be decoded of any part.
+        Refused: no window of any piece could be decoded.
     """
     answered = [reply for _, reply in replies if not isinstance(reply, Refused)]
     if not answered:
@@ -56,21 +65,26 @@ def merged(
         for prediction in entry["predictions"]
     }
     classes = classes or max(labels) + 1
-    windows: list[Window] = []
+    windows: list[server_reply.Window] = []
     for piece, reply in replies:
-        windows += _gap(piece, chosen, reply) if isinstance(reply, Refused) else _moved(piece, reply, classes)
+        if isinstance(reply, Refused):
+            windows += _gap(piece, chosen, reply)
+        else:
+            windows += _moved(piece, chosen, reply, classes)
     first = answered[0]
-    whole = Prediction(
+    whole = server_reply.Prediction(
         windows=tuple(windows),
         crops=first["clip"].get("views", {}).get("crops", 1),
         timeline=True,
-        timings_ms=Timings(**_sums([reply["timings_ms"] for reply in answered])),
+        timings_ms=server_reply.Timings(**_sums([reply["timings_ms"] for reply in answered])),
     )
     return whole.to_dict(labels, top_k, first["model"])
 
 
-def _moved(piece: Piece, reply: Mapping[str, Any], classes: int) -> Iterator[Window]:
-    """A part's windows at their times in the whole.
+def _moved(
+    piece: Piece, chosen: Windows, reply: Mapping[str, Any], classes: int
+) -> Iterator[server_reply.Window]:
+    """A piece's windows at their times in the whole.
 
     A reply has the number of frames and the shot boundaries of all its windows together: here the first one
     that has scores has them all.
@@ -78,9 +92,9 @@ def _moved(piece: Piece, reply: Mapping[str, Any], classes: int) -> Iterator[Win
     clip = reply["clip"]
     frames = clip["source_frames"]
     boundaries = tuple(seconds + piece.offset_seconds for seconds in reply["cuts"])
-    for entry in reply["timeline"]:
+    for number, entry in enumerate(reply["timeline"], start=piece.first):
         scores = _scores(entry["predictions"], classes)
-        yield Window(
+        yield server_reply.Window(
             start_seconds=entry["start_seconds"] + piece.offset_seconds,
             end_seconds=entry["end_seconds"] + piece.offset_seconds,
             scores=scores,
@@ -89,7 +103,7 @@ def _moved(piece: Piece, reply: Mapping[str, Any], classes: int) -> Iterator[Win
             width=clip["width"],
             height=clip["height"],
             shot_boundaries=boundaries if scores is not None else (),
-            warnings=tuple(ClipWarning(each["code"], each["message"]) for each in entry["warnings"]),
+            warnings=tuple(_of_the_whole(warning, span(chosen, number, 1)) for warning in entry["warnings"]),
         )
         if scores is not None:
             frames, boundaries = 0, ()
@@ -105,12 +119,31 @@ def _scores(predictions: list[dict[str, Any]], classes: int) -> Scores | None:
     return scores
 
 
-def _gap(piece: Piece, chosen: Windows, error: Refused) -> Iterator[Window]:
-    """A part of which nothing could be decoded, as a server tells of windows that it could not decode."""
-    why = missing(ClipError(error.code or "", error.status, error.message, error.hint))
-    for number in range(piece.count):
-        start, end = span(chosen, piece.first + number, 1)
-        yield Window(start, end, None, warnings=(why,))
+def _gap(piece: Piece, chosen: Windows, error: Refused) -> Iterator[server_reply.Window]:
+    """A piece of which no window could be decoded. The error tells why the first could not."""
+    for number in range(piece.first, piece.first + piece.count):
+        start, end = span(chosen, number, 1)
+        if error.code == "CORRUPT_VIDEO":  # its words name no time
+            why = missing(ClipError(error.code, error.status, error.message, error.hint))
+        else:
+            why = _no_frames(start, end)
+        yield server_reply.Window(start, end, None, warnings=(why,))
+
+
+def _of_the_whole(warning: Mapping[str, str], window: tuple[float, float]) -> ClipWarning:
+    """A window's warning, with its times in the whole where the server's words name those in the part."""
+    theirs = ClipWarning(warning["code"], warning["message"])
+    ours = _no_frames(*window)
+    same = theirs.code == ours.code and _without_numbers(theirs.message) == _without_numbers(ours.message)
+    return ours if same else theirs
+
+
+def _no_frames(start_seconds: float, end_seconds: float) -> ClipWarning:
+    return missing(problem("no_frames", start_seconds=start_seconds, end_seconds=end_seconds))
+
+
+def _without_numbers(message: str) -> str:
+    return re.sub(r"[0-9][0-9.e+-]*", "", message)
 
 
 def _sums(timings: list[Mapping[str, float]]) -> dict[str, float]:

@@ -1,10 +1,10 @@
-"""A video file -> parts of it, cut on key frames by copying packets; nothing is decoded or encoded.
+"""A video file -> parts of it, cut on key frames by copying packets. Nothing is decoded or encoded.
 
     packets      K . . . . . K . . . . . K . . . . . K . .
     wanted               [start ------------ end)
     part                     K . . . . . K . . . . . K        from the key frame before, to a packet behind
 
-A part's own clock starts at its key frame, so its times are those of the whole less `Part.offset_seconds`.
+A part's own clock starts at its key frame: time t of the part is time t + `Part.offset_seconds` of the whole.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from av.video.stream import VideoStream
 
 # FFmpeg's demuxer -> the muxer that takes the same packets and keeps their times.
 _MUXERS = {"mov": "mp4", "matroska": "matroska", "mpegts": "mpegts"}
-# QuickTime's codecs are none of MP4's.
+# Those that MP4 takes; QuickTime takes more.
 _MP4_CODECS = frozenset({"h264", "hevc", "av1", "libdav1d", "vp9", "libvpx-vp9", "mpeg4"})
 _SEEK_MARGINS_SECONDS = (0.0, 1.0, 8.0, 64.0, 1e6)
 _CLOCK_SECONDS = 1e-6
@@ -42,11 +42,11 @@ class Part:
 
 
 class NotCuttable(Exception):
-    """The file is of a kind, or in a state, whose packets cannot stand alone; it has to be sent whole."""
+    """No parts can be made of the file, by its format or its state; it has to be sent whole."""
 
 
-class VideoFile:
-    """The index of a video file: where its key frames are, and how many bytes lie between.
+class CuttableVideo:
+    """A video file and the index of it: where its key frames are, and how many bytes lie between.
 
     Args:
         source: a path, or the bytes of a file.
@@ -68,7 +68,7 @@ class VideoFile:
 
     def _index(self, container: InputContainer, stream: VideoStream) -> None:
         self._keys = array("q")
-        """Timestamps of the key frames."""
+        """Timestamps of the key frames; the first packet counts as one, whatever it is."""
         self._bytes_before = array("q")
         """Bytes of the stream's packets before each of them."""
         start = stream.start_time  # before packets are read: FFmpeg changes it while it reads Matroska
@@ -78,7 +78,7 @@ class VideoFile:
                 continue
             if packet.pts is None or packet.is_discard:
                 raise NotCuttable("its packets have no times of their own")
-            if packet.is_keyframe:
+            if packet.is_keyframe or not self._keys:
                 self._keys.append(packet.pts)
                 self._bytes_before.append(size)
             size += packet.size
@@ -98,13 +98,13 @@ class VideoFile:
         return end - self._bytes_before[self._key_before(start_seconds)]
 
     def part(self, start_seconds: float, end_seconds: float) -> Part:
-        """Cut out all that decoding of [start, end) takes, and at least one packet behind it.
+        """All packets that decoding of [start, end) takes, and at least one after them, as a file.
 
         Args:
             start_seconds, end_seconds: from the first frame.
 
         Raises:
-            NotCuttable: what came out does not have the same times.
+            NotCuttable: the part's times would not be those of the whole.
         """
         key = self._keys[self._key_before(start_seconds)]
         file = io.BytesIO()
@@ -127,9 +127,9 @@ class VideoFile:
     def _packets(
         self, container: InputContainer, stream: VideoStream, key: int, stop: int
     ) -> Iterator[Packet[VideoStream]]:
-        """From a key frame to the first packet behind `stop`, without frames that are shown before the key."""
+        """From a key frame to the first packet after `stop`, without frames that are shown before the key."""
         for margin_seconds in _SEEK_MARGINS_SECONDS:
-            # Some formats land behind what was asked for; the last margin is the file's start.
+            # In some formats a seek lands later than asked for; the last margin leads to the file's start.
             if key != self._keys[0]:  # a file that was just opened stands at its start
                 target = max(self._origin, key - int(margin_seconds / self._time_base))
                 container.seek(target, stream=stream)
@@ -138,7 +138,7 @@ class VideoFile:
                 stamp = packet.dts if packet.dts is not None else packet.pts
                 if not packet.size or packet.pts is None or stamp is None:
                     continue
-                if packet.is_keyframe and packet.pts == key:
+                if packet.pts == key and (packet.is_keyframe or key == self._keys[0]):
                     begun = True
                 elif not begun and packet.is_keyframe and packet.pts > key:
                     break
@@ -184,7 +184,7 @@ def opened(source: Path | bytes) -> Iterator[InputContainer]:
 
 
 def _stamped(packets: list[Packet[VideoStream]]) -> Iterator[tuple[Packet[VideoStream], int, int]]:
-    """(packet, pts, dts): where a format has no decoding times, the order of the pictures has."""
+    """(packet, pts, dts) of each; decoding times that a format does not have are made from those of display."""
     shown = [packet.pts for packet in packets if packet.pts is not None]
     decoded = [packet.dts for packet in packets if packet.dts is not None]
     if len(decoded) < len(shown):
@@ -195,7 +195,11 @@ def _stamped(packets: list[Packet[VideoStream]]) -> Iterator[tuple[Packet[VideoS
 
 
 def video_stream(container: InputContainer) -> VideoStream:
-    """The one that a server looks at."""
+    """The video stream that a server looks at.
+
+    Raises:
+        NotCuttable: there is none.
+    """
     stream = first_video(container)
     if stream is None:
         raise NotCuttable("it has no video stream")

@@ -1,0 +1,27 @@
+"""The options of a request, by the names and types that a server knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, TypedDict
+
+Crops = Literal[1, 3]
+"""Squares of each frame: 1 is the centre, 3 are the centre and both ends of the longer side."""
+
+
+class Options(TypedDict, total=False):
+    """The options of `ActionClient.classify`, for several calls that share them: ``classify(clip, **options)``.
+
+    None is as if the option were not given.
+    """
+
+    top_k: int | None
+    start_seconds: float | None
+    end_seconds: float | None
+    views: int | None
+    crops: Crops | None
+
+
+def views_of(options: Mapping[str, Any]) -> int:
+    """How many views each request makes the model look at: windows x crops."""
+    return int(options.get("views") or 1) * int(options.get("crops") or 1)
