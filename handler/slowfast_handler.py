@@ -1,4 +1,4 @@
-"""The TorchServe skin: its context, and nothing else. Rows become replies in `actionrec.service`."""
+"""TorchServe's handler: its rows and headers in, its responses out. `actionrec.service` does the work."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from torchserve_queue import Queue
 if TYPE_CHECKING:
     from ts.context import Context
 
-_SHARE_OF_TIMEOUT = 0.9  # of ``responseTimeout``, at which TorchServe kills a worker
-_CLIENT = "X-Actionrec-Client"  # who asks: set by the front, which knows its clients
-_OWN = "X-Actionrec"  # of each reply made here, so that a front can tell it from TorchServe's own
-_ERROR = "X-Actionrec-Error"  # an error's body once more: nginx drops that of a status that it may have itself
+_SHARE_OF_TIMEOUT = 0.9  # of ``responseTimeout``: TorchServe kills a worker that takes longer than that
+_CLIENT = "X-Actionrec-Client"  # request header with the client's name, set by the front
+_OWN = "X-Actionrec"  # header of every reply made here, so that a front can tell it from TorchServe's own
+_ERROR = "X-Actionrec-Error"  # header with a copy of an error's body: nginx drops the body of some statuses
 
 
 class SlowFastHandler:
-    """One worker's model. TorchServe calls `initialize` once and `handle` a batch at a time."""
+    """One worker's model. TorchServe calls `initialize` once, then `handle` with one batch at a time."""
 
     def initialize(self, context: Context) -> None:
-        """Load the model as ``model-config.yaml`` says."""
+        """Load the model with the settings of ``model-config.yaml``."""
         os.environ["TS_DECODE_INPUT_REQUEST"] = "false"  # bodies are taken apart in `actionrec.body`
         properties, config = context.system_properties, context.model_yaml_config or {}
         gpu, timeout = properties.get("gpu_id"), config.get("responseTimeout")
@@ -39,7 +39,7 @@ class SlowFastHandler:
         self.service.others_wait = Queue(self.service.classifier.manifest.name).waits
 
     def handle(self, data: Sequence[Mapping[str, Any]], context: Context) -> list[bytes]:
-        """One reply a row, each with its own status."""
+        """Answer a batch: one body per row, in order. Each row has its own status."""
         rows = []
         for index, fields in enumerate(data):
             client, describe = (context.get_request_header(index, name) for name in (_CLIENT, "describe"))

@@ -1,4 +1,4 @@
-"""How many requests wait in TorchServe's queue, as its management API says it to a worker."""
+"""Whether requests wait in TorchServe's queue, as its management API says."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import urllib.request
 logger = logging.getLogger(__name__)
 
 URL_VARIABLE = "ACTIONREC_MANAGEMENT_URL"
-"""Environment variable: where the management API is; without it nothing is known of the queue."""
+"""Environment variable with the URL of the management API; without it `Queue.waits` is always false."""
 _LOOK_SECONDS = 0.25
-"""Between two looks."""
+"""Seconds between two questions to the management API."""
 
 
 class Queue:
     """The queue of one model.
 
     Args:
-        model: its name.
+        model: the model's name.
     """
 
     def __init__(self, model: str) -> None:
@@ -29,7 +29,7 @@ class Queue:
         self._looked, self._waits = 0.0, False
 
     def waits(self) -> bool:
-        """Whether requests wait in it, as of the last quarter of a second."""
+        """Whether requests wait in the queue; at most a quarter of a second old."""
         now = time.monotonic()
         if self._url and now - self._looked > _LOOK_SECONDS:
             self._looked = now

@@ -1,1 +1,1 @@
-"""SlowFast action recognition: from the bytes of a clip to labels, with no server in it."""
+"""SlowFast action recognition: the bytes of a clip -> labels. Contains no server."""

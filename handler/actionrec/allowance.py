@@ -1,4 +1,4 @@
-"""How long answers that are ready may wait for one that is not: an allowance for each client, and one for
+"""How long finished answers may wait for one that is not finished: an allowance for each client, and one for
 all.
 """
 
@@ -8,11 +8,11 @@ import time
 from collections import OrderedDict
 
 _SHARE, _MOST_SECONDS = 0.05, 0.25
-"""Of the time that goes by, and at most so much together: for one client..."""
+"""Share of the elapsed time that an allowance grows by, and its most seconds: for one client..."""
 _SHARE_OF_ALL, _MOST_SECONDS_OF_ALL = 0.1, 0.5
-"""... and for all clients."""
+"""... and for all clients together."""
 _CLIENTS = 1_000
-"""Remembered; the others have all of their allowance."""
+"""Clients that are remembered; any other has its full allowance."""
 
 
 class _Account:
@@ -32,8 +32,8 @@ class _Account:
 
 
 class Allowance:
-    """Who may have others wait for it, and how long. An occasional large clip is waited for; whoever sends
-    nothing else is not.
+    """Who may make others wait, and for how long. Others wait for an occasional large clip, but not for a
+    client that sends nothing else.
     """
 
     def __init__(self) -> None:
@@ -41,15 +41,15 @@ class Allowance:
         self._clients: OrderedDict[str, _Account] = OrderedDict()
 
     def left(self, client: str) -> bool:
-        """Whether a client may have others wait.
+        """Whether a client may make others wait.
 
         Args:
-            client: its name; all without one share an allowance.
+            client: its name; clients without one share an allowance.
         """
         return self._all.left() > 0 and self._account(client).left() > 0
 
     def spend(self, client: str, seconds: float) -> None:
-        """Note that others have waited for a client."""
+        """Record that others have waited for a client, in seconds."""
         self._all.spend(seconds)
         self._account(client).spend(seconds)
 

@@ -1,8 +1,8 @@
 """The bytes of a body -> named fields: a JSON object, a multipart form, or the video itself.
 
-What a body is, its first bytes say and not its Content-Type: no video begins with ``{``, ``[`` or ``--``, and
-many clients send a file with a wrong type. Both readers bound what a body can grow to in memory: 100 MB of
-``[],[],`` would be 2 GB of lists.
+The first bytes decide what a body is, and not its Content-Type: no video begins with ``{``, ``[`` or ``--``,
+and many clients send a file with a wrong type. Both parsers bound the memory that a body can take: 100 MB of
+``[],[],`` would become 2 GB of lists.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from typing import Any
 from .errors import ClipError
 
 _JSON_STARTS = re.compile(rb"[ \t\r\n]{0,100}[\[{]")
-_JSON_VALUES = 100  # a request has seven; more brackets and commas than this are no request
+_JSON_VALUES = 100  # brackets and commas in a body; a request has seven values
 
 _FORM_FIELDS = 32
 _DELIMITER = re.compile(rb"--[^\r\n]{1,70}(?=\r\n)")  # RFC 2046 allows a boundary of 70 characters
-_HEADER_BYTES = 2048  # of one field; a file name has 255 at most
+_HEADER_BYTES = 2048  # of one field; a file name has at most 255
 
 _FORM_HINT = "Send it as curl does: curl -F video=@clip.mp4 -F top_k=3 URL"
 _JSON_HINT = 'Send {"video": "<base64 of the file>", "top_k": 3}, or the file itself: curl -T clip.mp4 URL'
 
 
 def not_an_object(value: object) -> ClipError:
-    """The error for a body that is something else of JSON.
+    """The error for a JSON body that is not an object.
 
     Args:
-        value: as it was parsed.
+        value: the parsed body.
     """
     kinds = {type(None): "null", bool: "true or false", int: "a number", float: "a number", list: "a list"}
     return ClipError(
@@ -39,19 +39,19 @@ def not_an_object(value: object) -> ClipError:
 
 
 def read_json(body: bytes) -> Mapping[str, Any] | None:
-    """The JSON object that a body is; None where it does not begin like JSON.
+    """Parse a body that begins like JSON; None for any other.
 
     Raises:
-        ClipError: 400, it is a list, has more than a request's values, or cannot be read.
+        ClipError: 400, the JSON is not an object, has more values than a request, or cannot be parsed.
     """
     if not _JSON_STARTS.match(body):
         return None
     if sum(body.count(mark) for mark in (b"{", b"[", b",")) > _JSON_VALUES:
         raise ClipError("BAD_BODY", 400, f"The JSON has more than {_JSON_VALUES} values.", _JSON_HINT)
     try:
-        # No name or value of a request needs more than ASCII; other text can take 4 bytes a character.
+        # Requests need no more than ASCII, and other text can take 4 bytes a character.
         value = json.loads(body.decode("ascii"))
-    except ValueError as error:  # of decoding, of the grammar, or a number of thousands of digits
+    except ValueError as error:  # not ASCII, not JSON, or a number of thousands of digits
         why = (
             str(error)
             if isinstance(error, json.JSONDecodeError)
@@ -66,12 +66,12 @@ def read_json(body: bytes) -> Mapping[str, Any] | None:
 
 
 def read_form(body: bytes) -> Mapping[str, bytes] | None:
-    """The fields of a multipart form by their names; None where the body does not begin like one.
+    """Parse a multipart form: field name -> value; None for a body that does not begin like one.
 
-    ``--b CRLF headers CRLF CRLF value CRLF --b ... CRLF --b--``, as RFC 7578 has it.
+    ``--b CRLF headers CRLF CRLF value CRLF --b ... CRLF --b--`` (RFC 7578).
 
     Raises:
-        ClipError: 400, it breaks off, has too many fields, or one without a name.
+        ClipError: 400, the form breaks off, has too many fields, or has a field without a name.
     """
     if not body.startswith(b"--"):
         return None

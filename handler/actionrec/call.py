@@ -1,5 +1,5 @@
-"""One call of `Classifier.classify`: its requests' views take turns at the model, and none waits for a late
-one.
+"""One call of `Classifier.classify`: the views of its requests take turns at the model, and no request waits
+for a late one.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from .request import ClipRequest
 from .video.decoded import Decoded
 
 _STEP_SECONDS = 0.02
-"""Between two looks at whether others wait for too long."""
+"""Seconds between two checks whether others have waited too long."""
 _TURNS_OF_OTHERS = 7
-"""Views of the requests at hand for one of those that were put aside."""
+"""Views of this call's requests for each view of a request that was put aside."""
 
 
 class Stages(Protocol):
-    """What a call needs of a classifier: its limits, its memory of other calls, decoding and the model."""
+    """What a call needs from a classifier: its limits, its memory of other calls, decoding and the model."""
 
     open_clips: int
-    """Requests whose decoding is under way at once."""
+    """Requests that are decoded at once."""
     answer_seconds: float | None
-    """What a call may take; None: any time."""
+    """Seconds that a call may take; None: no limit."""
     aside: Aside
     allowance: Allowance
 
     @property
     def max_batch(self) -> int:
-        """Views that the model takes at once."""
+        """The most views in one batch of the model."""
 
     def start(self, request: ClipRequest, news: SimpleQueue[None], *, last: bool = False) -> Job:
-        """Have the decoding of a request begin."""
+        """Start decoding a request."""
 
     def infer(self, batch: Sequence[tuple[Job, Decoded]]) -> list[Job]:
-        """Give each job the scores of its views; returns the jobs that the model failed on."""
+        """Run the model and give each job the scores of its views. Returns the jobs whose batch failed."""
 
 
 class Call:
@@ -66,7 +66,7 @@ class Call:
         self._end = None if seconds is None else time.monotonic() + seconds
 
     def run(self) -> list[Prediction | ClipError]:
-        """One result or error a request, in order."""
+        """One result or error per request, in order."""
         classifier = self._classifier
         while self._waiting or self._jobs:
             while self._waiting and len(self._jobs) < classifier.open_clips:
@@ -88,18 +88,18 @@ class Call:
         return [self._results[index] for index in sorted(self._results)]
 
     def _start(self, request: ClipRequest) -> Job:
-        """Whoever has had others wait for long enough lets them go first from now on."""
+        """Start a request. A client that has used up its allowance lets others go first from the beginning."""
         client = request.client
         last = bool(client) and self._others_wait is not None and not self._classifier.allowance.left(client)
         return self._classifier.start(request, self._news, last=last)
 
     def close(self) -> None:
-        """Give up what an error has left over."""
+        """Stop the jobs that are left after an exception."""
         for job in self._jobs.values():
             job.views.close()
 
     def _next_batch(self) -> list[tuple[Job, Decoded]]:
-        """Views that are ready, with their jobs; those of whoever has had the fewest come first."""
+        """Views that are ready, with their jobs. Clients that have had the fewest views come first."""
         batch: list[tuple[Job, Decoded]] = []
         while len(batch) < self._classifier.max_batch:
             for job in self._in_turn():
@@ -114,22 +114,22 @@ class Call:
         return batch
 
     def _in_turn(self) -> list[Job]:
-        """All jobs, in the order in which the next view is taken from them."""
+        """All jobs, in the order in which they are asked for the next view."""
         own = sorted(self._jobs.values(), key=lambda job: (self._views_given[_owner(job)], job.taken))
         aside = self._classifier.aside.running()
         return [*aside, *own] if self._turns % (_TURNS_OF_OTHERS + 1) == _TURNS_OF_OTHERS else [*own, *aside]
 
     def _put_aside(self, seconds: float) -> None:
-        """Put late jobs aside where others have waited for them for too long.
+        """Put late jobs aside where others have waited for them too long.
 
         Args:
-            seconds: that have gone by since the last look.
+            seconds: time since the last check.
         """
         if self._others_wait is None:
             return
         late = {index: job for index, job in self._jobs.items() if job.late and not job.done}
         if not late or len(late) < len(self._jobs) + len(self._waiting):
-            return  # the others are not done either
+            return  # no other request of this call is done
         if not (self._results or self._others_wait()):
             return
         allowance = self._classifier.allowance
@@ -142,7 +142,7 @@ class Call:
                 self._results[index] = still_working()
 
     def _give_up(self) -> None:
-        """Whatever is not done by now has taken too long."""
+        """Answer every request that is not done with an error: the call has taken too long."""
         late = [*self._jobs, *(index for index, _ in self._waiting)]
         self._results.update(dict.fromkeys(late, _too_long(self._classifier.answer_seconds or 0.0)))
         self.close()
@@ -151,7 +151,7 @@ class Call:
 
 
 def _owner(job: Job) -> str:
-    """Who a job's views are counted for: its client, or where that is not known itself."""
+    """The name that a job's views are counted for: its client, or the job itself where no client is known."""
     return job.request.client or f"job {id(job)}"
 
 

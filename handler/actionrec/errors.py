@@ -1,7 +1,7 @@
-"""The one family of errors that a client sees.
+"""The errors and warnings that a client sees.
 
 A `ClipError` carries all that a reply needs: a stable code, the HTTP status, what was received, and what
-to do about it. It says nothing about the server's insides.
+to do about it. It says nothing about the server's internals.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ class ClipError(ValueError):
 
     Args:
         code: stable, upper case, for programs (``NO_VIDEO_STREAM``).
-        status: HTTP status, 4xx for the client's doing, 5xx for ours.
+        status: HTTP status: 4xx where the client is at fault, 5xx where the service is.
         message: what was received and what is wrong with it.
         hint: what the sender can do.
-        key: which problem of `problems` it is; empty for those that decoding does not give.
-        values: that its words were made from.
+        key: name of the problem in `problems`; empty for errors that decoding does not give.
+        values: the values in its message.
     """
 
     def __init__(
@@ -55,9 +55,9 @@ class ClipWarning:
     code: str
     message: str
     key: str = field(default="", compare=False)
-    """Which warning of `problems` it is."""
+    """Name of the warning in `problems`."""
     values: Mapping[str, object] = field(default_factory=dict, compare=False)
-    """That its words were made from."""
+    """The values in its message."""
 
     def to_dict(self) -> dict[str, str]:
         """One entry of a reply's ``warnings``."""

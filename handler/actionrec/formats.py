@@ -1,4 +1,4 @@
-"""What bytes are that cannot be opened as a video, and why a file cannot be read: names out of closed sets."""
+"""Names for bytes that cannot be opened as a video, and for why a file cannot be read, out of closed sets."""
 
 from __future__ import annotations
 
@@ -54,30 +54,30 @@ _REASONS: dict[type[Exception], str] = {
 _OTHER_REASON = "it cannot be taken apart"
 
 KINDS = frozenset(name for table in (_AUDIO, _NOT_VIDEO, _VIDEO) for _, _, name in table) | {_UNKNOWN}
-"""What bytes can be called."""
+"""All names that this module gives to bytes."""
 REASONS = frozenset({*_REASONS.values(), _OTHER_REASON})
-"""Why a file cannot be read."""
+"""All reasons that this module gives."""
 
 
 def video_kind(data: bytes) -> str | None:
-    """The name of a video format, as the first bytes say it."""
-    return _recognise(data, _VIDEO)
+    """The video format that the first bytes name; None where they name none."""
+    return _sniff(data, _VIDEO)
 
 
 def sound_kind(data: bytes) -> str | None:
-    """The name of a sound format."""
-    return _recognise(data, _AUDIO)
+    """The sound format that the first bytes name; None where they name none."""
+    return _sniff(data, _AUDIO)
 
 
 def other_kind(data: bytes) -> str:
-    """The name of something that is neither, in so many words where it is not known."""
-    return _recognise(data[:64].lstrip(), _NOT_VIDEO) or _UNKNOWN
+    """The name of any other kind of file, or that it is not known."""
+    return _sniff(data[:64].lstrip(), _NOT_VIDEO) or _UNKNOWN
 
 
 def reason(error: Exception) -> str:
-    """Why a file cannot be read, in one of the `REASONS`."""
+    """Why a file cannot be read: one of the `REASONS`."""
     return next((text for kind, text in _REASONS.items() if isinstance(error, kind)), _OTHER_REASON)
 
 
-def _recognise(data: bytes, table: tuple[tuple[int, bytes, str], ...]) -> str | None:
+def _sniff(data: bytes, table: tuple[tuple[int, bytes, str], ...]) -> str | None:
     return next((name for offset, magic, name in table if data[offset : offset + len(magic)] == magic), None)

@@ -1,4 +1,4 @@
-"""How many clips are decoded at once: as many as there are cores, and slow ones do not count."""
+"""How many windows are decoded at once: as many as there are cores. Slow ones do not count."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _SLOW_SECONDS = 0.3
-"""Decoding of one window that takes longer no longer keeps others out. (In a sandbox it goes on at a lower
-priority.)"""
+"""Seconds after which decoding of one window no longer counts, so that it keeps nobody out. (In a sandbox it
+goes on at a lower priority.)"""
 
 
 class Gate:
-    """Lets a number of steps in at once. Thread-safe.
+    """Limits how many decoding steps run at once. Thread-safe.
 
     Args:
         places: steps at once, not counting slow ones.
@@ -28,12 +28,12 @@ class Gate:
 
     @contextmanager
     def place(self, client: str, *, slow: bool = False) -> Iterator[None]:
-        """A place, for as long as the context lasts.
+        """Take a place for as long as the context lasts; waits for one.
 
         Args:
-            client: who the step is for; one client leaves a place to others. Empty: not known, and nobody
-                else's.
-            slow: it is known to be slow: it goes in at once, and does not count.
+            client: whose step it is; one client leaves a place to others. Empty: not known, and counted as a
+                client of its own.
+            slow: whether the step is known to be slow: it begins at once, and takes no place.
         """
         if slow:
             yield
@@ -57,7 +57,7 @@ class Gate:
                 self._changed.notify_all()
 
     def _wait(self, client: str) -> float:
-        """Seconds until there may be a place for a client; 0 where there is one now."""
+        """Seconds until a client may get a place; 0 where there is one now."""
         oldest = time.monotonic() - _SLOW_SECONDS
         counted = [(since, owner) for since, owner in self._inside.values() if since > oldest]
         others_wait = any(other != client or not other for other in self._waiting)

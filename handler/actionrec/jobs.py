@@ -1,4 +1,4 @@
-"""Requests on their way, and those that were put aside."""
+"""Requests that are being answered, and those that were put aside."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from .video.decoded import Decoded
 logger = logging.getLogger(__name__)
 
 LATE_SECONDS = 1.0
-"""By the clock, that decoding a window may take on a machine that has other work, before the request is
+"""Seconds by the clock that decoding a window may take, on a machine with other work, before the request is
 late."""
 _GOES_ON_SECONDS = 3.0
-"""That the work on a request goes on after it was put aside, if it does not come again..."""
+"""Seconds that the work on a request goes on after it was put aside, unless it is sent again..."""
 _KEPT_SECONDS = 15.0
-"""... and that what was done so far is kept."""
+"""... and seconds that the finished part of it is kept."""
 
 
 @dataclass(slots=True)
 class Job:
-    """A request on its way."""
+    """A request that is being answered."""
 
     request: ClipRequest
     views: Prefetch
@@ -39,9 +39,10 @@ class Job:
     transform_ms: float = 0.0
     inference_ms: float = 0.0
     error: ClipError | None = None
-    """Why there is no answer, where that is not decoding's doing."""
+    """Why there is no answer, where decoding is not the reason."""
     windows: dict[int, tuple[Decoded, list[Scores]]] = field(default_factory=dict)
-    """Number of a window -> where it is from, without frames, and the scores of its crops."""
+    """Number of a window -> its `Decoded` without frames, and the scores of its crops, float32 [classes]
+    each."""
 
     def take(self) -> Decoded | None:
         """The next view for the model; None where none is ready."""
@@ -53,33 +54,33 @@ class Job:
         return None
 
     def add(self, view: Decoded, scores: Scores) -> None:
-        """Note what the model says of a view."""
+        """Keep the scores of a view."""
         self.windows.setdefault(view.window, (_without_frames(view), []))[1].append(scores)
 
     def fail(self, error: ClipError) -> None:
-        """Give the job up with an error."""
+        """Stop the job with an error."""
         self.error = error
         self.views.close()
 
     @property
     def done(self) -> bool:
-        """Whether `result` has its answer."""
+        """Whether `result` can be called."""
         return self.error is not None or self.views.done
 
     @property
     def late(self) -> bool:
-        """Whether it wants another turn at the model, or takes longer to decode than an ordinary clip does."""
+        """Whether it wants another turn at the model, or takes longer to decode than an ordinary clip."""
         again = self.taken > 0 and self.views.ready
         return again or self.views.slow or self.views.step_seconds() > LATE_SECONDS
 
     def result(self) -> Prediction | ClipError:
-        """When all is done: the answer, or why there is none."""
+        """The answer, or why there is none. Call it when the job is `done`."""
         error = self.error or self.views.error
         if isinstance(error, ClipError):
             return error
         found = [self.windows[number] for number in sorted(self.windows)]
         if error is not None or not any(rows for _, rows in found):
-            logger.error("Decoding failed in a way that is not known", exc_info=error)
+            logger.error("Decoding failed for an unknown reason", exc_info=error)
             return internal("The clip could not be decoded.")
         return Prediction(
             windows=tuple(
@@ -93,11 +94,11 @@ class Job:
 
 
 class Aside:
-    """Jobs that were put aside, since others would have waited for them: the same request, sent again, goes on
-    with its job. Thread-safe.
+    """Jobs that were put aside because others would have waited for them. The same request, sent again,
+    continues its job. Thread-safe.
 
     Args:
-        places: jobs at once; one client has half of them at most. Beyond that the oldest are given up.
+        places: the most jobs; one client has at most half of them. Beyond that the oldest are given up.
     """
 
     def __init__(self, places: int) -> None:
@@ -116,9 +117,9 @@ class Aside:
         self._clear_up()
 
     def take(self, request: ClipRequest) -> Job | None:
-        """The job of a request that was put aside before, if it is still there."""
+        """Remove and return the job of the same request; None where it is no longer kept."""
         with self._lock:
-            if not self._jobs:  # nearly always: then there is nothing to compute a hash for
+            if not self._jobs:  # nearly always, and it saves the hash
                 return None
         key = _key(request)
         with self._lock:
@@ -133,11 +134,11 @@ class Aside:
             return [job for job, since in self._jobs.values() if since > begun and not job.done]
 
     def close(self) -> None:
-        """Give up all."""
+        """Give up all jobs."""
         self._clear_up(everything=True)
 
     def _clear_up(self, *, everything: bool = False) -> None:
-        """Give up those that are too old or too many."""
+        """Give up jobs that are too old or too many."""
         with self._lock:
             newest_first = list(reversed(self._jobs.items()))
             kept: dict[str, int] = {}
@@ -162,12 +163,12 @@ def still_working() -> ClipError:
 
 
 def internal(message: str) -> ClipError:
-    """The answer where the service is at fault."""
+    """The error where the service is at fault."""
     return ClipError("INTERNAL", 500, message, "This is the service's fault; its log says more.")
 
 
 def _key(request: ClipRequest) -> str:
-    """The same for the same bytes, options and client."""
+    """A key that is equal for equal bytes, windows, crops and client."""
     digest = hashlib.sha256(request.video).hexdigest()
     return f"{digest} {request.selection} {request.client}"
 

@@ -1,7 +1,7 @@
-"""What one request may ask for and cost: every limit, in one place.
+"""What one request may ask for and cost: all limits, in one place.
 
-The defaults are what an archive is built with. They travel in its ``model-config.yaml`` beside the ClipSpec,
-where whoever runs it may change them; what is missing there has its default.
+An archive is built with the defaults. They travel in its ``model-config.yaml`` beside the ClipSpec, where an
+operator may change them; a limit that is missing there has its default.
 """
 
 from __future__ import annotations
@@ -18,37 +18,40 @@ class Limits:
     """The most that a request may bring, ask for, or cost.
 
     Raises:
-        ValueError: a limit is no number above 0.
+        ValueError: a limit is not a number above 0.
     """
 
     body_bytes: int = 104_857_600
-    """Of the video file. TorchServe refuses larger bodies before (``max_request_size``)."""
+    """Bytes of the video file. TorchServe refuses larger bodies before (``max_request_size``)."""
     pixels: int = 8_294_400
-    """Of a frame, width x height as coded: 3840x2160."""
+    """Pixels of a frame, width x height as coded: 3840x2160."""
     aspect: int = 20
-    """Longer side of a frame over its shorter one: scaling by the shorter side makes the longer one grow."""
+    """Longer side of a frame over its shorter one: the shorter one is resized to a fixed length, the longer
+    grows."""
     frames: int = 100_000
-    """Looked at for one request, by their packets: almost an hour at 30 a second."""
+    """Frames read for one request, counted by packets: almost an hour at 30 a second."""
     streams: int = 64
-    """In the file, of any kind."""
+    """Streams in the file, of any kind."""
     seconds: float = 86_400.0
-    """The largest time that an option may name; beyond a day a number is a mistake."""
+    """The largest time that an option may name, in seconds; one beyond a day is a mistake."""
     top_k: int = 1_000
     """Labels in a reply, where the model has so many."""
     windows: int = 64
     """Views of one request: windows x crops."""
     stride_seconds: float = 0.1
-    """The smallest stride of a timeline. The less it is, the more frames are kept for windows to come."""
+    """The smallest stride of a timeline, in seconds. The smaller it is, the more frames are kept for later
+    windows."""
     open_seconds: float = 1.5
-    """Of opening a file, until its first packet could be read: milliseconds are enough for an honest one. This
-    and the two that follow are seconds of a quiet machine (`sandbox.patience`), and are enforced in the
-    sandbox only: nothing but its end stops a decoder."""
+    """Seconds for opening a file and reading its first packet; an honest one takes milliseconds. This limit and
+    the two that follow are seconds of a quiet machine (`sandbox.patience`). They hold in the sandbox only: a
+    decoder can be stopped only by ending its process."""
     decode_seconds: float = 10.0
-    """Of decoding one window."""
+    """Seconds for decoding one window."""
     request_seconds: float = 30.0
-    """Of opening a file and decoding all windows of a request."""
+    """Seconds for opening a file and decoding all windows of a request."""
     memory_bytes: int = 1_610_612_736
-    """What a decoding child may use beyond its start. Enforced in the sandbox only."""
+    """Bytes of address space that a decoding child may add to those it starts with. Holds in the sandbox
+    only."""
 
     def __post_init__(self) -> None:
         for limit in fields(self):
@@ -63,10 +66,10 @@ class Limits:
         return asdict(self)
 
     def check_size(self, width: int, height: int) -> None:
-        """Refuse frames that are too large, or of a shape that no camera has.
+        """Refuse a frame that is too large, or of a shape that no camera has.
 
         Args:
-            width, height: in pixels, from a header or of a decoded frame.
+            width, height: in pixels, of a header or a decoded frame.
 
         Raises:
             ClipError: 413 or 422.
@@ -78,10 +81,10 @@ class Limits:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Limits:
-        """The inverse of `to_dict`; what is missing has its default.
+        """The inverse of `to_dict`; missing limits have their defaults.
 
         Raises:
-            ValueError: a limit is unknown, or no number above 0.
+            ValueError: a limit is unknown, or not a number above 0.
         """
         names = [f.name for f in fields(cls)]
         if unknown := sorted(set(values) - set(names)):

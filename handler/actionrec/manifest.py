@@ -1,7 +1,7 @@
-"""What an archive says about itself: the part of ``model-config.yaml`` that is ours.
+"""An archive's description of itself: this project's part of ``model-config.yaml``.
 
-`export` writes it, the handler reads it. TorchServe reads its own keys (workers, batch size, time-outs)
-from the same file and ignores the rest.
+`export` writes it, `actionrec` reads it. TorchServe reads its own keys (workers, batch size, time-outs)
+from the same file and ignores the others.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LABELS_FILE = "labels.txt"
 
 @dataclass(frozen=True)
 class Artifact:
-    """The model as it was exported: one file that runs without the code that built it."""
+    """One exported form of the model: a file that runs without the code that built it."""
 
     runtime: str
     """``torchscript``, which runs anywhere; ``aoti``, compiled for one kind of host; ``compile``, compiled when
@@ -30,34 +30,34 @@ class Artifact:
     precision: str
     """``fp32``, ``fp16`` or ``bf16``."""
     device: str
-    """Where it runs: ``cpu`` or ``cuda``."""
+    """The device that it is exported for: ``cpu`` or ``cuda``."""
     file: str
     """Its name inside the archive."""
     batch: int | None = None
-    """The only batch size it takes; None: any."""
+    """The only batch size that it takes; None: any."""
     built_on: Mapping[str, Any] = field(default_factory=dict)
-    """What compiled code needs of its host (`host.fingerprint`); empty where it is not compiled."""
+    """The host that compiled code needs (`host.fingerprint`); empty where the artifact is not compiled."""
     parity: Mapping[str, Any] = field(default_factory=dict)
-    """How far it is from the eager model; see `export.parity`."""
+    """How far its scores are from the eager model's; see `export.parity`."""
 
     def to_dict(self) -> dict[str, Any]:
-        """As an archive and its description have it."""
+        """One entry of the configuration's and the description's ``forms``."""
         values = asdict(self)
         return {"artifact" if name == "file" else name: value for name, value in values.items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Artifact:
-        """From what `to_dict` gives.
+        """The inverse of `to_dict`.
 
         Raises:
-            TypeError: a value is missing, or one too many.
+            TypeError: a value is missing, or unknown.
         """
         return cls(**{"file" if name == "artifact" else name: value for name, value in values.items()})
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The model inside an archive, and how it came to be."""
+    """The model in an archive, and how it was built."""
 
     name: str
     """The endpoint's name: ``slowfast_r50``, ``motion``, or the user's ``NAME``."""
@@ -66,7 +66,7 @@ class Manifest:
     weights: str
     """``sha256:<hex>`` of the weights file, or ``random``."""
     artifacts: tuple[Artifact, ...]
-    """The best first: the first that the host can run is served."""
+    """The best first: the first one that the host can run is served."""
     labels: tuple[str, ...]
     """One per class, in the order of the model's scores."""
     built_with: Mapping[str, Any] = field(default_factory=dict)
@@ -78,7 +78,7 @@ class Manifest:
         """Write ``model-config.yaml`` and ``labels.txt``.
 
         Args:
-            directory: where to.
+            directory: folder for the two files.
             serving: TorchServe's own keys (``batchSize`` and so on).
 
         Returns:
@@ -97,7 +97,7 @@ class Manifest:
         """Read what `write` wrote.
 
         Raises:
-            ValueError: the files are there but do not make a manifest.
+            ValueError: the files do not make a manifest.
             FileNotFoundError: a file is missing.
         """
         path = directory / CONFIG_FILE
@@ -113,24 +113,26 @@ class Manifest:
             raise ValueError(f"{path} is not an archive's configuration: {error!r}") from error
 
     def describe(self) -> dict[str, Any]:
-        """What ``GET /models/<name>?customized=true`` says, without the labels themselves."""
+        """The reply to ``GET /models/<name>?customized=true``, with the number of labels in place of the
+        labels.
+        """
         values = self._to_dict()
         values["spec"] = self.spec.describe()
         values["labels"] = len(self.labels)
         return values
 
     def _to_dict(self) -> dict[str, Any]:
-        """All of it; the artifacts are ``forms`` there, which is the interface's older name for them."""
+        """All values; the artifacts are called ``forms`` there, the interface's older name."""
         values = asdict(self)
         del values["artifacts"]
         return {**values, "spec": self.spec.to_dict(), "forms": [each.to_dict() for each in self.artifacts]}
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
-    """The labels in a text file, one a line, in class order; blank lines at the end do not count.
+    """Read the labels in a text file: one a line, in class order; blank lines at the end do not count.
 
     Raises:
-        ValueError: no label, a blank one between others, or one that stands twice.
+        ValueError: there is no label, a blank line between labels, or a label that stands twice.
     """
     labels = tuple(line.strip() for line in path.read_text(encoding="utf-8").rstrip().splitlines())
     if not labels or not all(labels):

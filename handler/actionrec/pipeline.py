@@ -1,14 +1,14 @@
-"""Many requests -> many results, stages overlapped. Knows no server.
+"""Many requests -> many results, with overlapping stages. Knows no server.
 
     requests -> decode, side by side in threads   -> transform -> inference, a batch of views at a time
-                (PyAV and OpenCV let go of the GIL)               while the next ones are being decoded
+                (PyAV and OpenCV release the GIL)                  while the next ones are being decoded
              -> results
 
-A request may have one view or many. The views of all requests take turns, and each request's decoding is a
-batch ahead of the model at most, so memory grows neither with a video nor with its number of windows.
+A request has one view or many. The views of all requests take turns, and each request is decoded at most one
+batch ahead of the model. So memory grows neither with a video's length nor with its number of windows.
 
-A request that takes longer than others can wait for it is put aside: it is answered STILL_WORKING, the work on
-it goes on, and the same request, sent again, has what was done so far.
+A request for which others would wait too long is put aside: it is answered STILL_WORKING while the work on it
+goes on, and the same request, sent again, continues from there.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ class Classifier:
     """A loaded model that classifies clips.
 
     Args:
-        manifest: what the archive says about itself.
-        runtime: its model, on a device.
-        decode_threads: views decoded at once; default: one a core.
-        open_clips: requests whose decoding is under way at once, the others wait for the end of one; default:
-            `decode_threads`. With as many as a call brings requests, none waits for another's last window.
-        sandbox: decode in child processes, which is what clips of strangers need; else in this process.
-            ``require``: not without the defences that matter (`sandbox.confine.REQUIRED`).
-        decoder: what decodes; default: as `sandbox` says.
-        answer_seconds: what a call of `classify` may take; requests that are not done by then get an error.
+        manifest: the archive's description of itself.
+        runtime: the archive's model, on a device.
+        decode_threads: views decoded at once. Default: one per core.
+        open_clips: requests that are decoded at once; the others wait until one is done. Default:
+            `decode_threads`. With as many as a call has requests, none waits for another's last window.
+        sandbox: decode in child processes, which videos of strangers need; else in this process.
+            ``require``: fail where a defence of `sandbox.confine.REQUIRED` is missing.
+        decoder: decodes where there is no sandbox. Default: `video.decode.windows`.
+        answer_seconds: seconds that a call of `classify` may take; requests not done by then get an error.
 
     Raises:
         RuntimeError: no decoding child can be started.
@@ -75,12 +75,12 @@ class Classifier:
         self.runtime = runtime
         self.answer_seconds = answer_seconds
         self.open_clips = open_clips or threads
-        """Requests whose decoding is under way at once."""
+        """Requests that are decoded at once."""
         self.aside = Aside(self.open_clips)
         """Requests that were put aside."""
         self.allowance = Allowance()
-        """Who may have others wait for it."""
-        # A child for each open clip: one whose views wait for the model keeps its child.
+        """Who may make others wait, and for how long."""
+        # One child per request: a request whose views wait for the model keeps its child.
         self.sandbox = (
             Sandbox(manifest.spec, manifest.limits, self.open_clips, require=sandbox == "require")
             if sandbox
@@ -88,7 +88,7 @@ class Classifier:
         )
         self._decoder: Decoder = decoder or windows
         self._gate = Gate(threads)
-        # A slow clip keeps its thread, and one that was put aside too.
+        # A slow request keeps its thread, and so does one that was put aside.
         self._pool = ThreadPoolExecutor(2 * self.open_clips + threads, thread_name_prefix="decode")
 
     @classmethod
@@ -101,15 +101,15 @@ class Classifier:
         sandbox: bool | str = False,
         answer_seconds: float | None = None,
     ) -> Classifier:
-        """From an unpacked archive, warmed up.
+        """Load an unpacked archive and warm it up.
 
         Args:
-            directory: of the archive.
+            directory: the unpacked archive.
             device: where the model runs.
             open_clips, sandbox, answer_seconds: see `Classifier`.
 
         Raises:
-            FileNotFoundError, ValueError, RuntimeError: the archive is not whole, or not for this device.
+            FileNotFoundError, ValueError, RuntimeError: the archive is incomplete, or does not fit this device.
         """
         manifest = Manifest.load(directory)
         runtime = Runtime(directory, manifest, device)
@@ -117,14 +117,14 @@ class Classifier:
         return cls(manifest, runtime, open_clips=open_clips, sandbox=sandbox, answer_seconds=answer_seconds)
 
     def close(self) -> None:
-        """End the decoding threads, and the children where there are any."""
+        """End the decoding threads and child processes."""
         self.aside.close()
         self._pool.shutdown(cancel_futures=True)
         if self.sandbox:
             self.sandbox.close()
 
     def reply(self, prediction: Prediction, top_k: int) -> dict[str, Any]:
-        """The JSON object that answers a request."""
+        """The JSON object that answers a request, with its `top_k` best labels."""
         manifest, artifact = self.manifest, self.runtime.artifact
         model = {
             "name": manifest.name,
@@ -136,7 +136,7 @@ class Classifier:
         return prediction.to_dict(dict(enumerate(manifest.labels)), top_k, model)
 
     def describe(self) -> dict[str, Any]:
-        """What the archive is, and which of its artifacts is served here."""
+        """The archive's description, the artifact that is served here, and the state of the sandbox."""
         artifact = self.runtime.artifact
         serving = {
             "runtime": artifact.runtime,
@@ -151,19 +151,19 @@ class Classifier:
 
     @property
     def max_batch(self) -> int:
-        """Views that the model takes at once."""
+        """The most views in one batch of the model."""
         return self.runtime.max_batch
 
     def classify(
         self, requests: Sequence[ClipRequest], others_wait: Callable[[], bool] | None = None
     ) -> list[Prediction | ClipError]:
-        """One result or error a request, in order. A bad clip costs no other clip its answer, nor its time.
+        """One result or error per request, in order. A bad clip costs no other clip its answer, nor its time.
 
         Args:
-            requests: what to classify.
-            others_wait: for servers: says whether requests beyond these wait for this call's end; asked now and
-                then. With it, a late request is put aside where the answers of others wait for it, or requests
-                do. None: all are waited for.
+            requests: the clips to classify.
+            others_wait: for servers: returns whether requests of other calls wait for this one; called now and
+                then. With it, a late request is put aside where finished answers or other requests would wait
+                for it. None: every request is waited for.
         """
         call = Call(self, requests, others_wait)
         try:
@@ -172,12 +172,12 @@ class Classifier:
             call.close()
 
     def start(self, request: ClipRequest, news: SimpleQueue[None], *, last: bool = False) -> Job:
-        """Have the decoding of a request begin.
+        """Start decoding a request.
 
         Args:
-            request: that was not put aside.
-            news: is told when there is a view more.
-            last: it lets all others go first.
+            request: one that was not put aside.
+            news: gets an item after each step of decoding.
+            last: let all others go first.
         """
 
         def decode(prefetch: Prefetch) -> Iterator[Decoded]:
@@ -192,7 +192,7 @@ class Classifier:
         def submit(prefetch: Prefetch, step: Callable[[], None]) -> None:
             self._pool.submit(self._step, prefetch, step, request.client)
 
-        # One batch of them is enough to fill the next one while this one runs.
+        # One batch of views is enough to fill the next one while this one runs.
         prefetch = Prefetch(decode, submit, self.max_batch, lambda: news.put(None), slow=last)
         return Job(request, prefetch)
 
@@ -201,7 +201,7 @@ class Classifier:
             step()
 
     def infer(self, batch: Sequence[tuple[Job, Decoded]]) -> list[Job]:
-        """Run the model and give each job its scores; returns the jobs that it failed on."""
+        """Run the model and give each job the scores of its views. Returns the jobs whose batch failed."""
         jobs = list({id(job): job for job, _ in batch}.values())
         try:
             start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""One request's views, decoded ahead of the model by a few, in threads that all requests share."""
+"""The views of one request, decoded a few ahead of the model, in threads that all requests share."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from .video.decoded import Decoded
 
 
 class Prefetch:
-    """Takes views out of an iterator, one a step, each step in whatever thread is free.
+    """Takes views from an iterator: one view per step, each step in whichever thread is free.
 
-    No thread waits for the model: at `depth` views that nobody has taken it stops, and goes on when one is.
+    No thread waits for the model: steps stop when `depth` views are ready, and go on when one is taken.
 
     Args:
-        decode: gives what decodes, `decode.windows` for one; closed when it ends, fails or is no longer
-            wanted. It is given this object: a long step may ask it whether its result is `wanted`, and tell it
-            that it is `slow`.
-        submit: has a step of this object run in another thread, soon.
+        decode: returns the iterator, for example `decode.windows`; it is closed when it ends, fails or is no
+            longer wanted. `decode` gets this object: a long step may read `wanted`, and set `slow`.
+        submit: runs a step of this object in another thread, soon.
         depth: views to have ready, at least 1.
         tell: called after each step, in its thread.
-        slow: it is taken for slow from its beginning.
+        slow: whether it counts as slow from its beginning.
     """
 
     def __init__(
@@ -36,7 +35,7 @@ class Prefetch:
     ) -> None:
         self._closed = False
         self.slow = slow
-        """Whether it has taken much more than an ordinary clip does, and lets others go first."""
+        """Whether it takes much longer than an ordinary clip, and lets others go first."""
         self._step_began: float | None = None
         self._views = decode(self)
         self._submit = submit
@@ -47,30 +46,30 @@ class Prefetch:
         self._ended = False
         self._stepping = True
         self.error: Exception | None = None
-        """Why there are no more views, where that is a failure; set before `done` is."""
+        """The exception that decoding ended with, if any; set before `done` is."""
         self.decode_ms = 0.0
-        """Time spent decoding so far."""
+        """Milliseconds spent on decoding so far."""
         submit(self, self._step)
 
     @property
     def ready(self) -> bool:
-        """Whether a view is there for the model."""
+        """Whether a view is ready for the model."""
         with self._lock:
             return bool(self._ready)
 
     def step_seconds(self) -> float:
-        """How long the step under way has taken so far; 0 where none is, or it waits for a place."""
+        """Seconds that the current step has taken so far; 0 where none runs, or it waits for a place."""
         began = self._step_began
         return 0.0 if began is None else time.monotonic() - began
 
     @property
     def wanted(self) -> bool:
-        """Whether somebody waits for what is still to come."""
+        """Whether somebody waits for more views."""
         return not self._closed
 
     @property
     def done(self) -> bool:
-        """Whether nothing will come any more."""
+        """Whether all views were taken and no more will come."""
         with self._lock:
             return self._ended and not self._ready
 
@@ -86,7 +85,7 @@ class Prefetch:
             return view
 
     def close(self) -> None:
-        """Decode no more; a step under way ends first, and nobody waits for it."""
+        """Stop decoding. A step that runs goes on to its end; this call does not wait for it."""
         with self._lock:
             self._closed = True
             self._ready.clear()

@@ -1,8 +1,8 @@
-"""What can be wrong with a video: every error and warning of decoding, and the words for it.
+"""Every error and warning of decoding, and its message.
 
-A problem is a key and values: numbers, and names out of closed sets. The words are made from them in the
-process that answers. So a decoding child, which may have been taken over by the video that it decodes, says
-key and values (`to_wire`), and only what an honest child can say is believed (`error_from_wire`,
+A problem is a key and values: numbers, and names out of closed sets. The process that answers the request makes
+the message from them. A decoding child may have been taken over by the video that it decodes. So it sends key
+and values only (`to_wire`), and only what an honest child can send is accepted (`error_from_wire`,
 `warning_from_wire`).
 """
 
@@ -21,17 +21,19 @@ _MOST = 2**63
 
 
 def _count(value: object) -> bool:
-    """A whole number from 0 on."""
+    """Whether a value is a whole number from 0 on."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST
 
 
 def _number(value: object) -> bool:
-    """A number from 0 on, whole or not."""
+    """Whether a value is a number from 0 on, whole or not."""
     return _count(value) or (isinstance(value, float) and math.isfinite(value) and 0 <= value < _MOST)
 
 
 def _name(value: object) -> bool:
-    """As FFmpeg names its formats, codecs and colour spaces, or some of them with commas between."""
+    """Whether a value may be FFmpeg's name of a format, codec or colour space, or several with commas
+    between.
+    """
     return isinstance(value, str) and 0 < len(value) <= 80 and value.isascii() and _plain(value)
 
 
@@ -46,12 +48,12 @@ Check = Callable[[object], bool]
 class _Problem:
     code: str
     status: int
-    """HTTP; 200 for a warning."""
+    """HTTP status; 200 for a warning."""
     message: str
-    """With a place for each value, as `str.format` has it."""
+    """A template for `str.format`, with a field for each value."""
     hint: str = ""
     values: Mapping[str, Check] | None = None
-    """Name of each value -> what it must be."""
+    """Name of each value -> the check that it must pass."""
 
 
 _PROBLEMS = {
@@ -205,17 +207,17 @@ _WARNINGS = {
     ),
 }
 _MISSING = "WINDOW_MISSING"
-"""The code of the warning whose words are those of the error that the window has met."""
+"""Code of the warning that a window is missing; its message is that of the error that the window met."""
 
 Wire = dict[str, Any]
 
 
 def problem(key: str, /, **values: object) -> ClipError:
-    """An error.
+    """The error with a key.
 
     Args:
-        key: which one.
-        values: of the kinds that the table says.
+        key: one of `_PROBLEMS`.
+        values: its values, of the kinds in the table.
     """
     what = _PROBLEMS[key]
     return ClipError(
@@ -224,13 +226,13 @@ def problem(key: str, /, **values: object) -> ClipError:
 
 
 def warning(key: str, /, **values: object) -> ClipWarning:
-    """A warning; arguments as for `problem`."""
+    """The warning with a key; arguments as for `problem`."""
     what = _WARNINGS[key]
     return ClipWarning(what.code, what.message.format(**values), key, values)
 
 
 def missing(why: ClipError) -> ClipWarning:
-    """The warning that a window is missing, in the words of an error of `problem`."""
+    """The warning that a window is missing, with the message of an error of `problem`."""
     return ClipWarning(_MISSING, why.message, why.key, why.values)
 
 
@@ -245,15 +247,15 @@ def unreadable(data: bytes, error: Exception) -> ClipError:
 
 
 def to_wire(what: ClipError | ClipWarning) -> Wire:
-    """Key and values, without words."""
+    """Key and values, without the message."""
     return {"key": what.key, "values": dict(what.values), "missing": what.code == _MISSING}
 
 
 def error_from_wire(said: object) -> ClipError:
-    """The error that a child says it has met.
+    """The error that a child reports.
 
     Raises:
-        ValueError: no honest child says that.
+        ValueError: no honest child reports that.
     """
     key, values, is_missing = _taken_apart(said, _PROBLEMS)
     if is_missing:
@@ -262,10 +264,10 @@ def error_from_wire(said: object) -> ClipError:
 
 
 def warning_from_wire(said: object) -> ClipWarning:
-    """As `error_from_wire`, of a warning.
+    """The warning that a child reports.
 
     Raises:
-        ValueError: no honest child says that.
+        ValueError: no honest child reports that.
     """
     key, values, is_missing = _taken_apart(said, {**_WARNINGS, **_PROBLEMS})
     if is_missing != (key in _PROBLEMS):

@@ -1,7 +1,6 @@
-"""Scores of windows -> the JSON object that answers a request.
+"""Scores of windows -> the JSON object that answers a request. Needs numpy alone.
 
-The server makes its replies here, and the client makes that of a long video here, whose windows came in several
-replies. It needs numpy alone.
+The server makes its replies here. So does the client, which merges the replies to the parts of a long video.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ Scores = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Where the time of one request went, in milliseconds; transform and inference are its batches'."""
+    """Milliseconds that one request took. Transform and inference are those of the batches that it was in."""
 
     decode: float
     transform: float
     inference: float
 
     def to_dict(self) -> dict[str, float]:
-        """As a reply has them."""
+        """The ``timings_ms`` object of a reply."""
         return {
             "decode": round(self.decode, 1),
             "transform": round(self.transform, 1),
@@ -39,24 +38,24 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What the model says of one window."""
+    """One window: its scores, and which part of the video it is."""
 
     start_seconds: float
-    """From the video's first frame."""
+    """Seconds from the video's first frame."""
     end_seconds: float
-    """Of what it covers: earlier than asked for where the video is shorter."""
+    """Seconds at which its frames end: earlier than requested where the video is shorter."""
     scores: Scores | None
-    """float32 [classes], probabilities, the mean of its crops; None where it could not be decoded."""
+    """float32 [classes], probabilities, the mean over its crops; None where it could not be decoded."""
     source_frames: int = 0
     """Frames of the video inside it, before sampling."""
     source_fps: float = 0.0
-    """Measured inside it; 0 where it has one frame only."""
+    """Frames a second inside it; 0 where it has one frame only."""
     width: int = 0
-    """Of the video as shown, in pixels."""
+    """Pixels of the video as shown (after rotation)."""
     height: int = 0
-    """Of the video as shown, in pixels."""
+    """Pixels of the video as shown (after rotation)."""
     shot_boundaries: tuple[float, ...] = ()
-    """When the picture changes at once, in seconds from the video's first frame; timelines only."""
+    """Seconds from the video's first frame at which the picture changes at once; timelines only."""
     warnings: tuple[ClipWarning, ...] = ()
 
 
@@ -65,11 +64,11 @@ class Prediction:
     """The answer to one request."""
 
     windows: tuple[Window, ...]
-    """In order; at least one of them with scores."""
+    """In order of time; at least one has scores."""
     crops: int
-    """Views of each window."""
+    """Crops of each window."""
     timeline: bool
-    """Whether the windows were asked for one by one, and not for their mean."""
+    """Whether each window is reported on its own (`stride_seconds`), beside the mean of all."""
     timings_ms: Timings
 
     @property
@@ -85,16 +84,16 @@ class Prediction:
 
     @property
     def shot_boundaries(self) -> list[float]:
-        """When the picture changes at once, in seconds; looked for in timelines only."""
+        """Seconds at which the picture changes at once, without repetitions; timelines only."""
         return distinct(seconds for window in self.answered for seconds in window.shot_boundaries)
 
     def to_dict(self, labels: Mapping[int, str], top_k: int, model: Mapping[str, Any]) -> dict[str, Any]:
         """The reply's JSON object.
 
         Args:
-            labels: class index -> label, of all classes that may be named.
+            labels: class index -> label, of every class that may be named.
             top_k: how many labels to name.
-            model: what the reply says of the model.
+            model: the reply's ``model`` object.
         """
         reply: dict[str, Any] = {"predictions": _best(self.scores, labels, top_k)}
         if self.timeline:
@@ -139,13 +138,13 @@ def _entry(window: Window, labels: Mapping[int, str], top_k: int) -> dict[str, A
 
 
 def _best(scores: Scores, labels: Mapping[int, str], top_k: int) -> list[dict[str, Any]]:
-    # Stable, so that equal scores come in the order of the classes.
+    # Stable: equal scores stay in the order of the classes.
     best = [index for index in np.argsort(-scores, kind="stable").tolist() if index in labels][:top_k]
     return [{"label": labels[i], "class_index": i, "score": round(float(scores[i]), 6)} for i in best]
 
 
 def _once_each(warnings: Iterable[ClipWarning]) -> list[dict[str, str]]:
-    """The first warning of each code, with how many windows more have one of its kind."""
+    """The first warning of each code, with the number of other windows that have this code."""
     first: dict[str, ClipWarning] = {}
     more: dict[str, int] = {}
     for warning in warnings:

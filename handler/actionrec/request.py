@@ -1,8 +1,8 @@
-"""A row of the server -> a ClipRequest, checked.
+"""A row of a server -> a checked ClipRequest.
 
-A server hands over a dict a request: the raw body under ``body`` or ``data`` (a video, a JSON object or a form,
-see `body`), or what it has taken apart itself: a form's fields by their names, or a JSON value as the body. All
-mean the same request.
+A server gives one dict per request: either the raw body under ``body`` or ``data`` (a video, a JSON object or a
+multipart form, see `body`), or what the server has parsed already: a form's fields by name, or a JSON value as
+the body. All of these mean the same request.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from .limits import DEFAULT_LIMITS, Limits
 from .sampling import FIRST_WINDOW, Selection
 
 VIDEO_FIELDS = ("video", "data", "body")
-"""Names that carry the video, the first that is there counts."""
+"""Names of the field with the video. A JSON object is searched for them in this order."""
 
 DEFAULT_TOP_K = 5
 _OPTIONS = ("top_k", "start_seconds", "end_seconds", "views", "crops", "stride_seconds")
 _CROPS = (1, 3)
 
-# As JSON writes it; Python takes digits of other scripts, "1_0" and " 1 " too.
+# A number as JSON writes it. Python's `float` also accepts digits of other scripts, "1_0" and " 1 ".
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _NUMBER_LENGTH = 64
 
@@ -45,21 +45,21 @@ class ClipRequest:
     top_k: int = DEFAULT_TOP_K
     """How many labels to return, best first."""
     selection: Selection = FIRST_WINDOW
-    """Which part of it."""
+    """The windows and crops of the video to classify."""
     client: str = ""
-    """Who asks, for fair shares; empty: not known, and somebody else than anybody else."""
+    """Who sends the request, for fair shares; empty where it is not known."""
 
 
 def parse_request(row: Mapping[str, Any], num_classes: int, limits: Limits = DEFAULT_LIMITS) -> ClipRequest:
     """Turn a row into a request.
 
     Args:
-        row: field name -> bytes or str; any value of JSON where the server parsed some.
-        num_classes: the largest `top_k`, where the limits allow so many.
-        limits: of options and of the video's size.
+        row: field name -> bytes or str; any JSON value where the server parsed the body.
+        num_classes: classes of the model; `top_k` can be no larger.
+        limits: the largest options and video that are accepted.
 
     Raises:
-        ClipError: 400, naming the field and what is allowed; 413 for a video that is too large.
+        ClipError: 400, with the field and its range; 413 for a video that is too large.
     """
     fields = dict(row)
     for name in ("body", "data"):
@@ -78,7 +78,7 @@ def parse_request(row: Mapping[str, Any], num_classes: int, limits: Limits = DEF
             raise _bad(
                 "UNKNOWN_OPTION", f"There is no option {_show(name)}.", f"Options: {', '.join(_OPTIONS)}."
             )
-    # Without a cap of their own these would be the model's; 5 is more than a model of 3 classes has.
+    # A model of 3 classes has no 5 labels to give.
     most = min(num_classes, limits.top_k)
     top_k = _number(fields, "top_k", min(DEFAULT_TOP_K, most), 1, most, whole=True)
     return ClipRequest(video, int(top_k), _selection(fields, limits))
@@ -112,7 +112,7 @@ def _selection(fields: Mapping[str, Any], limits: Limits) -> Selection:
 
 
 def _unpacked(name: str, body: object) -> Mapping[str, Any]:
-    """The fields that a body is made of; the body alone where it is the video."""
+    """The fields in a body; a body that is the video becomes one field."""
     if isinstance(body, Mapping):
         return _from_json(body)
     data = _bytes(body)
@@ -139,7 +139,7 @@ def _from_json(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _video(fields: dict[str, Any]) -> bytes:
-    """Take the video out of the fields."""
+    """Remove the video from the fields and return it."""
     names = [name for name in VIDEO_FIELDS if name in fields]
     if not names:
         raise _bad(
@@ -157,7 +157,7 @@ def _video(fields: dict[str, Any]) -> bytes:
 
 
 def _bytes(value: object) -> bytes:
-    """What was sent, where a server made text of it or found null in it."""
+    """The bytes that were sent, where the server may have made text or None of them."""
     if value is None:
         return b""
     if isinstance(value, bytes | bytearray):
@@ -177,7 +177,7 @@ def _bytes(value: object) -> bytes:
 def _number(
     fields: Mapping[str, Any], name: str, default: float, low: float, high: float, *, whole: bool = False
 ) -> float:
-    """The value of an option: a number, or text that is one as JSON writes it."""
+    """The value of an option: a number, or text that JSON reads as a number."""
     if name not in fields:
         return default
     value = fields[name]
@@ -190,7 +190,7 @@ def _number(
     elif isinstance(value, int | float) and not isinstance(value, bool):
         number = value
     allowed = f"Choose {low:g} to {high:g}."
-    # An integer as it is: one of hundreds of digits is no float.
+    # Integers are compared as they are: one with hundreds of digits does not fit a float.
     if not isinstance(number, int) and (not math.isfinite(number) or (whole and not number.is_integer())):
         raise _bad("BAD_OPTION", f"{name} is {_show(value)}, not a {'whole ' * whole}number.", allowed)
     if not low <= number <= high:
@@ -199,10 +199,10 @@ def _number(
 
 
 def _show(value: object) -> str:
-    """In ASCII, and short whatever it is."""
+    """A value as messages show it: ASCII, at most 40 characters."""
     try:
         text = _brief.repr(value).encode("ascii", "backslashreplace").decode()
-    except ValueError:  # Python writes no integer of more than 4,300 digits
+    except ValueError:  # Python prints no integer of more than 4,300 digits
         return "a number of thousands of digits"
     return text if len(text) <= 40 else text[:37] + "..."
 

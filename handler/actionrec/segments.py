@@ -1,4 +1,4 @@
-"""Scores of a timeline's windows -> spans of one label each. Pure; numpy alone, so that clients can use it too.
+"""Scores of a timeline's windows -> segments. Pure arithmetic in numpy alone, so that clients can use it too.
 
     windows      [---- A ----)
                     [---- A ----)
@@ -8,15 +8,15 @@
     evidence     A  A  A  A A A/B B  B  B  B  B        of an instant
     segments     [------ A ------)[----- B -----)
 
-The evidence of an instant is the mean score of the windows that see it, weighted by how near their middles are:
-from 1 for a window with the instant in its middle down to 0 at its ends.
+The evidence of an instant is the mean score of the windows that contain it, weighted by how near their middles
+are: from 1 for a window with the instant in its middle down to 0 at its ends.
 
-The labels of all instants are chosen together: those with the most evidence, less `CHANGE_COST` for every
-change (the Viterbi path, which is hysteresis that looks both ways). So where windows overlap by half or more,
-one that says something else does not split a segment, and a change is put where the evidence turns.
+The labels of all instants are chosen together: the sequence with the most evidence, less `CHANGE_COST` for
+every change (the Viterbi path: hysteresis in both directions). So where windows overlap by half or more, one
+window with another label does not split a segment, and a change lies where the evidence turns.
 
-Where one action outshines the other in windows that see both, that is late or early. But in an edited video an
-action mostly ends with the shot, so where a shot boundary is near, the edge is put there.
+Where one action outweighs the other in windows that contain both, that is too late or too early. But in an
+edited video most actions end with the shot, so an edge near a shot boundary is moved there.
 """
 
 from __future__ import annotations
@@ -32,25 +32,26 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.floating]
 
 CHANGE_COST = 1.2
-"""What a change of label has to gain, in nats. A window that stands alone weighs its log score once."""
+"""Evidence that a change of label must gain, in nats. A window that stands alone counts its log score once."""
 
 SCORE_FLOOR = 0.02
-"""Lower scores count as this one: no window may rule a label out for its neighbours."""
+"""Lower scores count as this one: no window may rule out a label for its neighbours."""
 
 FARTHEST_SHOT_BOUNDARY = 0.5
-"""Of a window's length; an edge is moved to no shot boundary that is further away (benchmarks/edges.py)."""
+"""How far an edge may be moved to a shot boundary, as a share of a window's length (benchmarks/edges.py)."""
 
-_CUT_SECONDS = 0.2
-"""Windows differ about a shot boundary by less than the time from one sampled frame to the next, at most 0.1 s
-in the published recipe. Two of them are further apart than that (`video.shot_boundaries._BESIDE`)."""
+_SAME_SECONDS = 0.2
+"""Shot boundaries of two windows that are no further apart are one: windows see it up to one sampling step
+late, which is at most 0.1 s in the published recipe. Real ones are further apart
+(`video.shot_boundaries._BESIDE`)."""
 
 _LEAST_WEIGHT = 1e-9
-"""At the very ends of a window: it is seen, and where nothing else sees it, this decides."""
+"""Weight at the very ends of a window: too little to matter, unless no other window contains the instant."""
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch of video with one label."""
+    """A span of a video with one label."""
 
     class_index: int
     start_seconds: float
@@ -59,7 +60,7 @@ class Segment:
     """Mean of the label's score over the segment's instants, 0 to 1."""
 
     def to_dict(self, label: str) -> dict[str, Any]:
-        """As it stands in a reply, with the name of its class."""
+        """One entry of a reply's ``segments``; `label` is the name of the class."""
         return {
             "label": label,
             "class_index": self.class_index,
@@ -74,17 +75,17 @@ def segments(
 ) -> list[Segment]:
     """Merge windows into segments.
 
-    Instants that no window sees belong to a segment only where the stretch is no longer than the timeline's
-    stride and the label is the same on both sides; so a segment ends where windows are missing.
+    Instants outside of all windows belong to a segment only where the gap is no longer than the timeline's
+    stride and the label is the same on both sides. So a segment ends where windows are missing.
 
     Args:
-        windows: (start, end) of each in seconds, ends after starts; in any order, from any number of requests
-            for the same video. Those that could not be decoded are left out.
+        windows: (start, end) of each in seconds, end after start; in any order, from any number of requests for
+            the same video, without those that could not be decoded.
         scores: [windows, classes], probabilities; 0 for classes whose score is not known.
-        shot_boundaries: when the picture changes at once, in seconds.
+        shot_boundaries: seconds at which the picture changes at once.
 
     Returns:
-        Segments in order, none overlapping another, no two neighbours that touch with one label.
+        Segments in order, without overlap; two that touch differ in label.
 
     Raises:
         ValueError: the shapes do not fit, or a window ends before it starts.
@@ -111,22 +112,23 @@ def segments(
 
 
 def distinct(shot_boundaries: Iterable[float]) -> list[float]:
-    """Cuts as several windows see them -> each once, in order.
+    """Shot boundaries of several windows -> each once, in order. In seconds.
 
-    Each window knows the first frame of the shot that it samples itself, so the earliest is the nearest.
+    Each window reports its own first sampled frame of the new shot, so the earliest report is the nearest.
     """
     found: list[float] = []
     for seconds in sorted(shot_boundaries):
-        if not found or seconds > found[-1] + _CUT_SECONDS:
+        if not found or seconds > found[-1] + _SAME_SECONDS:
             found.append(seconds)
     return found
 
 
 def _evidence(spans: Floats, scores: Floats) -> tuple[Floats, npt.NDArray[np.bool_], Floats]:
-    """The pieces between the windows' edges: the same windows see all of a piece.
+    """Mean scores of the pieces between the windows' edges: each window contains all of a piece or none of it.
 
     Returns:
-        edges [pieces + 1] in seconds, whether any window sees a piece [pieces], mean scores [pieces, classes].
+        edges [pieces + 1] in seconds, whether any window contains a piece [pieces], mean scores [pieces,
+        classes].
     """
     edges = np.unique(spans)
     middles = (edges[:-1] + edges[1:]) / 2
@@ -143,14 +145,14 @@ def _evidence(spans: Floats, scores: Floats) -> tuple[Floats, npt.NDArray[np.boo
 
 
 def _stretches(edges: Floats, seen: npt.NDArray[np.bool_], stride: float) -> list[tuple[int, int]]:
-    """Runs of pieces (first, stop) that are parted by unseen ones longer than the stride."""
+    """Runs of pieces (first, stop), separated by gaps longer than the stride."""
     holes = [i for i in range(len(seen)) if not seen[i] and edges[i + 1] - edges[i] > stride]
     bounds = [-1, *holes, len(seen)]
     return [(before + 1, hole) for before, hole in pairwise(bounds) if before + 1 < hole]
 
 
 def _best_path(evidence: Floats, weights: Floats) -> npt.NDArray[np.int64]:
-    """The label of each piece [pieces] that together have the most evidence, less the cost of changes."""
+    """The label of each piece [pieces]: the sequence with the most evidence, less the cost of its changes."""
     gains = np.log(np.maximum(evidence, SCORE_FLOOR)) * weights[:, None]
     total = gains[0]
     came_from = np.empty(gains.shape, dtype=np.int64)
@@ -170,7 +172,9 @@ def _best_path(evidence: Floats, weights: Floats) -> npt.NDArray[np.int64]:
 def _merge(
     labels: npt.NDArray[np.int64], edges: Floats, seen: npt.NDArray[np.bool_], evidence: Floats
 ) -> list[Segment]:
-    """Neighbouring pieces with one label -> segments, which begin and end with a piece that is seen."""
+    """Neighbouring pieces with one label -> segments, which begin and end with a piece that a window
+    contains.
+    """
     found = []
     changes = [0, *(np.flatnonzero(np.diff(labels)) + 1).tolist(), len(labels)]
     for first, stop in pairwise(changes):
@@ -185,13 +189,13 @@ def _merge(
 
 
 def _at_shot_boundaries(found: list[Segment], shot_boundaries: Sequence[float], reach: float) -> list[Segment]:
-    """The segments, with the edges between those that touch moved to the nearest shot boundary within `reach`
+    """The segments, where each edge between two that touch is moved to the nearest shot boundary within `reach`
     seconds.
     """
     placed = list(found)
     for number, (before, after) in enumerate(pairwise(found)):
         edge = before.end_seconds
-        # No further than the segments on both sides go, the first of which may have been moved already.
+        # The edge stays between the outer ends of its two segments; the first may have been moved already.
         least, most = placed[number].start_seconds, after.end_seconds
         near = [at for at in shot_boundaries if abs(at - edge) <= reach and least < at < most]
         if near and edge == after.start_seconds:

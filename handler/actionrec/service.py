@@ -1,9 +1,9 @@
-"""Rows of a server in, replies out: what every engine calls.
+"""Rows of a server -> replies. Every engine calls this; it knows no server itself.
 
     row -> request -> classified with the others -> prediction -> JSON
       (a description)    (`pipeline`)                (`reply`)
 
-What goes wrong with one row is that row's reply, and costs no other row its own. Knows no server.
+An error in one row becomes the reply of that row; all other rows are answered.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ logger = logging.getLogger(__name__)
 JSON = "application/json"
 """Media type of all replies."""
 _RETRY_SECONDS = 1
-"""What a client is told to wait for before it asks again, where that may help."""
+"""``Retry-After``, in seconds, where the same request may succeed later."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One request as it came."""
+    """One request as the server received it."""
 
     fields: Mapping[str, Any] = field(default_factory=dict)
-    """Its body, under ``body`` or ``data``, or the fields of it; see `request`."""
+    """The body under ``body`` or ``data``, or the fields that the server made of it; see `request`."""
     client: str = ""
-    """Who asks, where a front knows it: for fair shares."""
+    """Who sends the request, for fair shares; empty where the front does not say."""
     request_id: str = ""
-    """Stands in errors."""
+    """The server's name for the request; error replies repeat it."""
     describe: bool = False
-    """It asks what is served here, and brings no video."""
+    """Whether the row asks for the model's description and brings no video."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +50,22 @@ class Reply:
     """The answer to one row."""
 
     status: int
-    """Of HTTP."""
+    """HTTP status."""
     body: bytes
-    """A JSON object, in UTF-8; an error's in ASCII."""
+    """A JSON object in UTF-8; an error's is ASCII."""
     timings: Timings | None = None
-    """Where its time went; None for what was not classified."""
+    """Milliseconds of each step; None where nothing was classified."""
     retry_after_seconds: int | None = None
-    """After which the same request may be answered; None: it makes no difference, or it is answered."""
+    """Seconds after which the same request may succeed; None where a retry is of no use."""
 
 
 class Service:
     """A loaded model that answers rows.
 
     Args:
-        classifier: it.
-        others_wait: says whether requests beyond a call's wait for its end; see `Classifier.classify`. None:
-            all are waited for.
+        classifier: the loaded model.
+        others_wait: returns whether requests of other calls wait for this one; see `Classifier.classify`.
+            None: every request is waited for.
     """
 
     def __init__(self, classifier: Classifier, others_wait: Callable[[], bool] | None = None) -> None:
@@ -82,17 +82,18 @@ class Service:
         sandbox: bool | str = True,
         answer_seconds: float | None = None,
     ) -> Service:
-        """From an unpacked archive, warmed up, in a process that does nothing else.
+        """Load an unpacked archive and warm it up, in a process that does nothing else.
 
         Args:
-            directory: of the archive.
+            directory: the unpacked archive.
             device: where the model runs: ``cpu``, ``cuda:0``.
-            rows: of a call, at most: the videos of so many are decoded at once. Default: one a core.
-            sandbox: decode in child processes; ``require``: not without the defences that matter.
-            answer_seconds: what a call of `answer` may take; rows that are not done by then get an error.
+            rows: the most rows of one call; as many videos are decoded at once. Default: one per core.
+            sandbox: decode in child processes; ``require``: fail where a required defence is missing.
+            answer_seconds: seconds that a call of `answer` may take; rows that are not done by then get an
+                error.
 
         Raises:
-            FileNotFoundError, ValueError, RuntimeError: the archive is not whole, or not for this host.
+            FileNotFoundError, ValueError, RuntimeError: the archive is incomplete, or does not fit this host.
         """
         if device == "cpu":
             keep_freed_memory()
@@ -102,14 +103,14 @@ class Service:
         described = classifier.describe()
         logger.info("Loaded %s %s: %s", described["name"], described["version"], described["serving"])
         logger.info("Decoding sandbox: %s", described["sandbox"])
-        # What lives from here on lives as long as the process. Unfrozen, Python now and then looks through all
-        # objects of torch and the model, and a request waits for it (benchmarks/process.py).
+        # All objects made so far live as long as the process. Unless they are frozen, Python's collector scans
+        # those of torch and the model now and then, while a request waits (benchmarks/process.py).
         gc.collect()
         gc.freeze()
         return cls(classifier)
 
     def answer(self, rows: Sequence[Row]) -> list[Reply]:
-        """One reply a row, in order. Nothing is raised: that would cost all rows their answers."""
+        """Answer all rows, in order. Raises nothing: an exception would cost every row its answer."""
         parsed = [None if row.describe else self._parsed(row) for row in rows]
         requests = [request for request in parsed if isinstance(request, ClipRequest)]
         answers = iter(self.classifier.classify(requests, self.others_wait))
@@ -136,7 +137,7 @@ class Service:
     def _reply(
         self, row: Row, request: ClipRequest | ClipError | None, answer: Prediction | ClipError | None
     ) -> Reply:
-        """A row's reply. What cannot be encoded costs its own row its answer, and no other."""
+        """The reply to one row. Where it cannot be encoded, this row alone gets an error."""
         try:
             if answer is None:
                 return Reply(HTTPStatus.OK, _json(self.classifier.describe()))
@@ -151,7 +152,7 @@ class Service:
 
 
 def _refused(error: ClipError, request_id: str) -> Reply:
-    # In ASCII, so that an engine can put it into a header as well.
+    # ASCII, so that an engine can also put it into a header.
     body = json.dumps({"error": error.to_dict(), "request_id": request_id}).encode("ascii")
     again = _RETRY_SECONDS if error.status == HTTPStatus.SERVICE_UNAVAILABLE else None
     return Reply(error.status, body, retry_after_seconds=again)
@@ -162,5 +163,5 @@ def _fault(message: str) -> ClipError:
 
 
 def _json(value: Mapping[str, Any]) -> bytes:
-    # A lone surrogate, which a request's text can have, has no bytes in UTF-8.
+    # A request's text may have a lone surrogate, which UTF-8 cannot encode.
     return json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace")

@@ -1,15 +1,20 @@
-"""The decode sandbox: `decode` in confined child processes.
+"""The decode sandbox: `decode.windows` in confined child processes.
 
-pool      takes a request, lends it a child                            (this side)
-keeper    has fresh children ready, sees to the end of others          (this side)
-process   the zygote and a child as their worker sees them; slot: the memory that both can see
+On the worker's side:
+
+pool      gives a request to a child and returns the child's windows
+keeper    has fresh children ready, and ends the others
+process   the zygote and its children, as processes and sockets; slot: the memory that is shared with a child
 patience  how long a child may take
-schema    what is believed of a child's words; words: what becomes of its standard error
-failures  which bytes have ended children before                       (this side)
-wire      what is said between the two, and checked
-zygote    forks children; it never sees a video                        (the other side)
-child     decodes, and nothing else                                    (the other side)
-confine   what the kernel no longer lets the two do                    (the other side)
+schema    checks what a child sends; words: its standard error
+failures  remembers files that have ended children before
+wire      the messages between the two sides, and their checks
+
+On the other side:
+
+zygote    forks children; it never sees a video
+child     decodes, and nothing else
+confine   what the kernel no longer lets these two do
 """
 
 from .pool import Caller as Caller

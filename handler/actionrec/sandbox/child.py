@@ -1,16 +1,15 @@
-"""One decoding child: it gives up what it does not need, then decodes for one client, video after video.
+"""One decoding child: it gives up the rights that it does not need, then decodes one client's videos.
 
-The frames of a window go into shared memory, everything else over the socket:
+The frames of a view go into shared memory, everything else over the socket:
 
     worker                               child
-                                      <- {ready}            which defences hold
+                                      <- {ready}            with the defences that hold
       {spec, selection, limits, bytes}, the bytes ->
                                       <- {started}
                                       <- {opened}
-                                      <- {window: ...}      frames lie in the shared memory
-      {next: true} ->                                       they have been copied; {next: false}: no more,
-      please
-                                      <- {end}, or {error: ...}, or {internal: ...} in the place of a window
+                                      <- {window: ...}      one view; its frames are in the shared memory
+      {next: true} ->                                     the frames have been copied; {next: false}: stop
+                                      <- {end}, or {error: ...} or {internal: ...} instead of a window
 """
 
 from __future__ import annotations
@@ -39,19 +38,21 @@ from ..video.window_reader import new_room
 from . import wire
 
 _MADV_POPULATE_WRITE = 23
-"""Linux 5.14: maps all pages at once, which is four times as fast as one by one at their first use."""
+"""Linux 5.14: maps all pages at once, four times as fast as one by one at their first use."""
 _INTERNAL_CHARACTERS = 4000
 
 
 class Connection:
-    """The child's end: blocking, by plain read and write, which is all that it keeps the right to."""
+    """The child's end of the socket. Uses only blocking read and write, since the child may call nothing
+    else.
+    """
 
     def __init__(self, descriptor: int) -> None:
         self._file = io.BufferedReader(io.FileIO(descriptor, "rb"), buffer_size=1 << 16)
         self.descriptor = descriptor
 
     def receive(self) -> dict[str, Any]:
-        """The next message.
+        """Return the next message.
 
         Raises:
             EOFError: the worker has hung up.
@@ -59,7 +60,7 @@ class Connection:
         return wire.parse(self.read(wire.length_of(self.read(4))))
 
     def read(self, count: int) -> bytes:
-        """So many bytes.
+        """Return exactly `count` bytes.
 
         Raises:
             EOFError: the worker has hung up.
@@ -70,16 +71,16 @@ class Connection:
         return data
 
     def send(self, message: dict[str, Any]) -> None:
-        """Send a message, all of it."""
+        """Send a whole message."""
         data = memoryview(wire.frame(message))
         while data:
             data = data[os.write(self.descriptor, data) :]
 
 
-def described(clip: Decoded) -> dict[str, Any]:
-    """A window without its frames, as it travels."""
-    values = {f.name: getattr(clip, f.name) for f in fields(clip) if f.name not in ("frames", "warnings")}
-    return {**values, "warnings": [to_wire(warning) for warning in clip.warnings]}
+def described(view: Decoded) -> dict[str, Any]:
+    """A view without its frames, as a message."""
+    values = {f.name: getattr(view, f.name) for f in fields(view) if f.name not in ("frames", "warnings")}
+    return {**values, "warnings": [to_wire(warning) for warning in view.warnings]}
 
 
 def live(
@@ -90,16 +91,16 @@ def live(
     socket: int,
     memory: int,
 ) -> None:
-    """A child's life: one request after the other, until the worker hangs up or kills it.
+    """Answer one request after the other, until the worker hangs up or kills this process.
 
     Args:
-        memory_bytes: of the shared memory.
-        give_up: gives up what is not needed. It is given what starts the threads that are, and calls that
-            before no thread can be started any more; it returns which defences hold.
-        warm_up: decodes something. What a process does for the first time takes it twice as long: this is done
+        memory_bytes: size of the shared memory.
+        give_up: gives up rights. It gets a function that starts this process's threads, and calls it before the
+            step that forbids new threads; it returns the defences that hold.
+        warm_up: decodes something. A process does everything for the first time at half speed, so this happens
             before anybody waits.
-        decoder: `decode.windows`, or what a test puts in its place.
-        socket, memory: descriptors: of the socket, and of the shared memory.
+        decoder: `decode.windows`, or a test's replacement.
+        socket, memory: descriptors of the socket and of the shared memory.
 
     Raises:
         EOFError, BrokenPipeError, ConnectionResetError: the worker has hung up.
@@ -120,7 +121,7 @@ def live(
 def _serve(
     connection: Connection, memory: mmap.mmap, thread: Executor, decoder: Callable[..., Iterator[Decoded]]
 ) -> None:
-    """One request."""
+    """Answer one request."""
     request = connection.receive()
     data = connection.read(request["bytes"])
     connection.send({"started": True})
@@ -147,8 +148,8 @@ def _serve(
 
 
 def _room(memory: mmap.mmap, shape: tuple[int, ...]) -> Pixels:
-    """Room for a window's frames: in the shared memory, where it has one crop, so that they need not be
-    copied.
+    """An array for a window's frames: in the shared memory where the window has one crop, which saves a
+    copy.
     """
     if shape[0] > 1:
         return new_room(shape)
@@ -156,12 +157,12 @@ def _room(memory: mmap.mmap, shape: tuple[int, ...]) -> Pixels:
 
 
 def _answer(connection: Connection, memory: mmap.mmap, found: Iterator[Decoded]) -> bool:
-    """Send windows for as long as they are wanted; says whether all were."""
-    for clip in found:
-        slot = np.frombuffer(memory, dtype=np.int16, count=clip.frames.size).reshape(clip.frames.shape)
-        if not np.may_share_memory(slot, clip.frames):
-            np.copyto(slot, clip.frames)
-        connection.send({"window": described(clip)})
+    """Send views until there are no more, or the worker wants no more; returns whether all were sent."""
+    for view in found:
+        slot = np.frombuffer(memory, dtype=np.int16, count=view.frames.size).reshape(view.frames.shape)
+        if not np.may_share_memory(slot, view.frames):
+            np.copyto(slot, view.frames)
+        connection.send({"window": described(view)})
         if not connection.receive()["next"]:
             return False
     return True

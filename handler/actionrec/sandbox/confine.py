@@ -1,8 +1,8 @@
-"""What a decoding child gives up before it sees a stranger's bytes. Linux; plain ctypes, no library.
+"""The rights that a decoding child gives up before it sees a stranger's bytes. Linux; ctypes alone.
 
-The zygote gives up what it does not need to fork; a child is born without that, and gives up the rest. Each
-defence stands alone, and a kernel or a container may refuse some of them: what holds is reported, and shown by
-``describe``. What a decoder needs afterwards is memory and the descriptors that it was born with.
+The zygote gives up what it does not need to fork; a child is born without that, and gives up the rest. The
+defences are independent, and a kernel or a container may refuse some of them: those that hold are reported, and
+shown by ``describe``. Afterwards a decoder has memory and the descriptors that it was born with.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 _SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_TSYNC = 1, 1
 _CLONE_NEWIPC, _CLONE_NEWUSER, _CLONE_NEWNET = 0x08000000, 0x10000000, 0x40000000
 _CAPABILITY_VERSION_3 = 0x20080522
-# <linux/landlock.h>; these have the same numbers on every architecture.
+# <linux/landlock.h>; these numbers are the same on every architecture.
 _LANDLOCK_CREATE_RULESET, _LANDLOCK_RESTRICT_SELF = 444, 446
 _LANDLOCK_VERSION = 1
 
 _CPU_GRACE_SECONDS = 5
 
-# What decoding and Python's own loop call: memory, the two descriptors, clocks, the end. Everything else is
-# refused: files, sockets, processes, threads, signals to others. A column for each architecture.
+# The system calls of decoding and of Python's own loop: memory, the two descriptors, clocks, the end. All
+# others are refused: files, sockets, processes, threads, signals to others. One column per architecture.
 _MACHINES = {"x86_64": (0, 0xC000003E, 317), "aarch64": (1, 0xC00000B7, 277)}
-"""Machine -> its column, its AUDIT_ARCH, and its number of the system call `seccomp`."""
+"""Machine -> its column, its AUDIT_ARCH, and the number of the system call `seccomp`."""
 _SYSCALLS = {
     "read": (0, 63),
     "write": (1, 64),
@@ -65,7 +65,7 @@ _SYSCALLS = {
 
 
 def die_with(parent: int) -> None:
-    """Have the kernel kill this process when its parent is gone, whatever ends that.
+    """Have the kernel kill this process when its parent ends, for whatever reason.
 
     Args:
         parent: the parent's process id.
@@ -74,26 +74,26 @@ def die_with(parent: int) -> None:
         OSError: the parent is gone already, or the kernel refuses.
     """
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before the line above
+    if os.getppid() != parent:  # the parent died before the line above
         raise ProcessLookupError(f"parent {parent} is gone")
 
 
 Step = Callable[[], object]
 
 REQUIRED = ("no_new_privileges", "no_capabilities", "resource_limits", "dies_with_parent", "seccomp")
-"""Defences that ``sandbox: require`` insists on. The others are a second line: containers often refuse a
-network namespace, and old kernels have no Landlock; without system calls for them there is neither network nor
-file."""
+"""Defences without which ``sandbox: require`` does not start. The others are a second line: containers often
+refuse a network namespace, and old kernels have no Landlock. Seccomp alone leaves no system calls for networks
+and files."""
 
 
 def confine_zygote(parent: int) -> dict[str, str]:
-    """Give up what children are to be born without. Call it when all is imported, and on one thread.
+    """Give up all rights that children are to be born without. Call it on one thread, when all is imported.
 
     Args:
-        parent: process id of the parent, whose death is this process's.
+        parent: process id of the worker; this process dies with it.
 
     Returns:
-        defence -> ``on``, or why it could not be had.
+        defence -> ``on``, or the reason why it does not hold.
     """
     _wait_for_one_thread()
     return _taken(
@@ -103,7 +103,7 @@ def confine_zygote(parent: int) -> dict[str, str]:
             "network_namespace": _leave_network,
             "no_capabilities": _drop_capabilities,
             "landlock": _no_files,
-            # After a change of credentials the kernel forgets it.
+            # After the rest: the kernel forgets it at a change of credentials.
             "dies_with_parent": lambda: die_with(parent),
         }
     )
@@ -112,16 +112,16 @@ def confine_zygote(parent: int) -> dict[str, str]:
 def confine_child(
     parent: int, memory_bytes: int, cpu_seconds: int, start_threads: Step = bool
 ) -> dict[str, str]:
-    """Give up everything else that decoding does not need.
+    """Give up all other rights that decoding does not need.
 
     Args:
-        parent: process id of the zygote, whose death is this process's.
-        memory_bytes: of address space, in all.
-        cpu_seconds: of this process's whole life.
-        start_threads: starts the threads that this process is to have; afterwards it can start none.
+        parent: process id of the zygote; this process dies with it.
+        memory_bytes: the most address space.
+        cpu_seconds: the most CPU time of this process's whole life.
+        start_threads: starts all threads that this process needs; afterwards it can start none.
 
     Returns:
-        defence -> ``on``, or why it could not be had.
+        defence -> ``on``, or the reason why it does not hold.
     """
     found = _taken(
         {
@@ -129,13 +129,13 @@ def confine_child(
             "dies_with_parent": lambda: die_with(parent),
         }
     )
-    # They inherit what was given up so far.
+    # Threads inherit what was given up so far.
     start_threads()
     return found | _taken({"seccomp": _only_listed_syscalls})
 
 
 def address_space() -> int:
-    """What this process has of it now, in bytes."""
+    """The address space of this process now, in bytes."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     return pages * resource.getpagesize()
 
@@ -152,7 +152,7 @@ def _taken(steps: dict[str, Step]) -> dict[str, str]:
 
 
 def _wait_for_one_thread() -> None:
-    """A thread that Python has joined may take a moment more to be gone."""
+    """A joined thread may need a moment more to disappear."""
     for _ in range(1000):
         if len(list(Path("/proc/self/task").iterdir())) == 1:
             return
@@ -160,27 +160,29 @@ def _wait_for_one_thread() -> None:
 
 
 def _go_first() -> None:
-    """Where the machine is out of memory, the kernel ends this process and not the worker."""
+    """When the machine runs out of memory, the kernel ends this process before the worker."""
     Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
 
 
 def _leave_network() -> None:
-    # A user namespace of its own is what lets an ordinary user have the others.
+    # An ordinary user may make the other namespaces only inside a user namespace.
     _check(_libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET | _CLONE_NEWIPC))
 
 
 def _drop_capabilities() -> None:
-    """None are left, also where the worker is root's (as in most containers)."""
+    """Drop all capabilities, also where the worker is root (as in most containers)."""
     header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
     _check(_libc.capset(header, bytes(24)))
 
 
 def _no_files() -> None:
-    """No path can be opened, made, removed or run any more; no port, and no socket or signal to outside."""
+    """Forbid to open, make, remove or run any path, to use ports, and to reach outside sockets and
+    processes.
+    """
     abi = _check(_libc.syscall(_LANDLOCK_CREATE_RULESET, None, 0, _LANDLOCK_VERSION))
     files = (1 << 13) - 1
     files |= (1 << 13 if abi >= 2 else 0) | (1 << 14 if abi >= 3 else 0) | (1 << 15 if abi >= 5 else 0)
-    # bind and connect; abstract sockets and signals. A kernel refuses the fields that it does not know.
+    # bind and connect; abstract sockets and signals. A kernel refuses fields that it does not know.
     fields = [files] + ([0b11] if abi >= 4 else []) + ([0b11] if abi >= 6 else [])
     attributes = struct.pack(f"={len(fields)}Q", *fields)
     ruleset = _check(_libc.syscall(_LANDLOCK_CREATE_RULESET, attributes, len(attributes), 0))
@@ -193,13 +195,13 @@ def _no_files() -> None:
 def _limit(memory_bytes: int, cpu_seconds: int) -> None:
     for limit, soft, hard in (
         (resource.RLIMIT_AS, memory_bytes, memory_bytes),
-        # At the soft one the kernel sends SIGXCPU, which says what it was for; at the hard one SIGKILL.
+        # At the soft limit the kernel sends SIGXCPU, which names the reason; at the hard one SIGKILL.
         (resource.RLIMIT_CPU, cpu_seconds, cpu_seconds + _CPU_GRACE_SECONDS),
         (resource.RLIMIT_FSIZE, 0, 0),
         (resource.RLIMIT_CORE, 0, 0),
         (resource.RLIMIT_NOFILE, 0, 0),  # no new ones; those that are open stay
     ):
-        # Whoever started the server may have set less, and more cannot be had.
+        # The server may have been started with lower limits, which cannot be raised.
         _, most = resource.getrlimit(limit)
         if most != resource.RLIM_INFINITY:
             soft, hard = min(soft, most), min(hard, most)
@@ -207,7 +209,7 @@ def _limit(memory_bytes: int, cpu_seconds: int) -> None:
 
 
 def _machine() -> str:
-    """What this program is made for: what the kernel says can be another name for it (``setarch``)."""
+    """The machine that this program is compiled for; the kernel may report another name (``setarch``)."""
     with Path(sys.executable).open("rb") as file:
         head = file.read(20)
     number = int.from_bytes(head[18:20], "little")
@@ -231,7 +233,8 @@ def _only_listed_syscalls() -> None:
     program += [(give, 0, 0, refuse), (give, 0, 0, allow)]
     code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in program))
     header = struct.pack("@HP", len(program), ctypes.addressof(code))
-    # For all threads, or for none: then it returns the number of one that it cannot be had for.
+    # The filter holds for all threads, or for none: then the call returns the number of a thread that refused
+    # it.
     if _check(_libc.syscall(seccomp, _SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_TSYNC, header)):
         raise OSError(0, "one of the threads cannot have it")
 

@@ -1,6 +1,4 @@
-"""Which files have cost a decoder its life or all of its time: what has done so twice is not tried a third
-time.
-"""
+"""Files that have crashed a decoder or used up its time: a file that has done so twice is not tried again."""
 
 from __future__ import annotations
 
@@ -15,11 +13,11 @@ from ..errors import ClipError
 CRASH_HINT = "It is damaged, or made to do harm. Re-encode it: ffmpeg -i input -c:v libx264 output.mp4"
 
 _REMEMBERED = 1_000
-"""Files."""
+"""The most files."""
 _TRIES = 2
-"""Times that a file may end its decoder before it is refused without another try."""
+"""Times that a file may end its decoder before it is refused."""
 _FORGOTTEN_SECONDS = 3_600.0
-"""After its last try: a file may have been unlucky, on a machine that had other work."""
+"""Seconds after its last try at which a file is forgotten: it may have been unlucky, on a busy machine."""
 
 
 @dataclass(slots=True)
@@ -37,12 +35,12 @@ class FailureRecord:
         self._lock = threading.Lock()
 
     def check(self, data: bytes) -> None:
-        """Make sure that these bytes may be tried.
+        """Refuse bytes that have ended too many children.
 
         Raises:
-            ClipError: 422, that of the last time; they have ended too many children.
+            ClipError: 422, with the error of the last time.
         """
-        if not self._entries:  # nearly always: then there is nothing to compute a hash for
+        if not self._entries:  # nearly always, and it saves the hash
             return
         key = hashlib.sha256(data).digest()
         with self._lock:

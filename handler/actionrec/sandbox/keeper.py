@@ -1,14 +1,14 @@
-"""The keeper of decoding children: a thread that has fresh ones ready, and sees to the end of those that are
-done.
+"""The keeper of decoding children: a thread that has fresh ones ready, and ends those that are done.
 
-    idle    fresh children, which nobody has asked anything
+    idle    fresh children, which have had no request
     busy    each with one request
-    kept    of one client each, for its next request
-    dead    killed, or ended; their memory is cleared and used again once their end has been seen
+    kept    each for one client's next request
+    dead    killed or ended; their memory is cleared and used again when their end has been seen
 
-What a fresh process does for the first time costs it about as much as the decoding of a small clip: a child for
-each request costs 29 ms of CPU time at 340x256, one that is kept 4 ms (benchmarks/sandbox.py). So a client that
-has a name keeps a child, which is never another's. A request without a client's name has a child of its own.
+The first request costs a fresh process about as much as the decoding of a small clip: a new child for each
+request costs 29 ms of CPU time at 340x256, a kept one 4 ms (benchmarks/sandbox.py). So a client with a name
+keeps its child, which is never given to another client. A request without a client's name has a child of
+its own.
 """
 
 from __future__ import annotations
@@ -26,37 +26,37 @@ from .slot import Slot
 logger = logging.getLogger(__name__)
 
 _CHECK_SECONDS = 1.0
-"""How often idle children and the zygote are looked at."""
+"""Seconds between two checks of idle children and the zygote."""
 _START_SECONDS = 120.0
-"""Until the zygote must be ready: a third of a second on an idle machine."""
+"""Seconds within which the zygote must be ready; on an idle machine it takes a third of a second."""
 _FORK_SECONDS = 20.0
-"""Until a child must be ready: milliseconds on an idle machine."""
+"""Seconds within which a child must be ready; on an idle machine it takes milliseconds."""
 _RETRY_SECONDS = 1.0
-"""Until the keeper tries again after children that could not be started."""
+"""Seconds before the keeper tries again, after children could not be started."""
 _UNREAPED_SECONDS = 60.0
-"""Until a killed child whose end nobody can see, since something holds it, is given up."""
+"""Seconds after which a killed child whose end cannot be seen, since something holds it, is given up."""
 _KEPT_SECONDS = 60.0
-"""Until a child that its client has no request for is ended."""
+"""Seconds without a request of its client after which a kept child is ended."""
 _KEPT_BYTES = 400_000_000
-"""Of memory that a child may have and be kept: what a large video has made it take stays with it."""
+"""Bytes of memory up to which a child is kept: what a large video has made it take stays with it."""
 _KEPT_CPU_SECONDS = 30.0
-"""Of its life so far, that a child may have used and be kept."""
+"""Seconds of CPU time, over its life, up to which a child is kept."""
 _DYING_SECONDS = 0.002
-"""Between two looks at children that were just killed."""
+"""Seconds between two checks of children that were just killed."""
 
 
 class Keeper:
     """Keeps a number of fresh children ready. Thread-safe.
 
     Args:
-        size: of them.
+        size: number of fresh children.
         module: what the zygote runs.
-        window_bytes: of shared memory for each child.
+        window_bytes: size of the shared memory of each child.
         limits: what a child may use.
-        require: start no child where one of `confine.REQUIRED` cannot be had.
+        require: start no child unless all of `confine.REQUIRED` hold.
 
     Raises:
-        RuntimeError: no child can be started, or not with the defences that are required.
+        RuntimeError: no child can be started, or a required defence is missing.
     """
 
     def __init__(self, size: int, module: str, window_bytes: int, limits: Limits, *, require: bool) -> None:
@@ -69,20 +69,20 @@ class Keeper:
         self.idle: list[Child] = []
         self.busy: set[Child] = set()
         self.kept: OrderedDict[Child, tuple[str, float]] = OrderedDict()
-        """With its client, and the moment from which it has been without a request."""
+        """Child -> its client, and the time of its last request (`time.monotonic`)."""
         self.dead: list[tuple[Child, float]] = []
-        """With the moment at which each was killed."""
+        """Each with the time at which it was killed (`time.monotonic`)."""
         self.slots: list[Slot] = []
-        """Memory that is cleared, and nobody's."""
+        """Cleared memory that no child uses."""
         self.zygote: Zygote | None = None
         self.closed = False
         self._problem = ""
         self.defences: dict[str, str] = {}
-        """Defence -> ``on``, or why it could not be had."""
+        """Defence -> ``on``, or the reason why it does not hold."""
         self.lost = 0
-        """Children that were lost, or killed before they had answered, so far."""
-        # The kernel ends the zygote with the *thread* that started it, and its children with it: this one,
-        # which therefore lives as long as the keeper.
+        """How many children have died, or were killed before they had answered."""
+        # The kernel ends the zygote, and so its children, with the *thread* that started it: this one. So it
+        # lives as long as the keeper.
         self.thread = threading.Thread(target=self._keep, name="sandbox", daemon=True)
         self.thread.start()
         with self._changed:
@@ -94,11 +94,11 @@ class Keeper:
         raise RuntimeError(f"Decoding children cannot be started: {problem}")
 
     def take(self, client: str, seconds: float) -> Child | None:
-        """A child for a request; None where there is none within so many seconds.
+        """A child for a request; None where there is none in time.
 
         Args:
-            client: whose request it is; empty: not known, so the child is to be a fresh one.
-            seconds: to wait.
+            client: name of the request's client; empty: not known, so the child must be a fresh one.
+            seconds: the longest wait.
         """
         deadline = time.monotonic() + seconds
         with self._changed:
@@ -110,7 +110,7 @@ class Keeper:
                 self._bury(child, lost=True)
             while not self.closed and time.monotonic() < deadline:
                 while self.idle:
-                    # The oldest: it is ready for sure.
+                    # The oldest one is ready for sure.
                     child = self.idle.pop(0)
                     self._changed.notify_all()
                     if child.well():
@@ -121,12 +121,12 @@ class Keeper:
         return None
 
     def end(self, child: Child, client: str, *, lost: bool) -> None:
-        """Take a child back, whose request is over.
+        """Take back a child whose request is over: keep it for its client, or end it.
 
         Args:
             child: from `take`.
-            client: whose request it was; without one the child's life is over, too.
-            lost: whether it was lost, or is killed before it has answered.
+            client: name of the request's client; a child without one is ended.
+            lost: whether the child has died, or must be killed before it has answered.
         """
         fit = child.memory_bytes() < _KEPT_BYTES and child.cpu_seconds() < _KEPT_CPU_SECONDS
         with self._changed:
@@ -153,18 +153,18 @@ class Keeper:
         self.thread.join(_START_SECONDS)
 
     def _bury(self, child: Child, *, lost: bool) -> None:
-        """Kill a child; the thread sees to its end. Call it with the lock held."""
+        """Kill a child; the thread waits for its end. Call it with the lock held."""
         child.kill()
         self.lost += lost
         self.dead.append((child, time.monotonic()))
         self._changed.notify_all()
 
     def _keep(self) -> None:
-        """Look after the zygote, have it fork children, look after idle ones, see to the end of killed ones."""
+        """Check the zygote, have it fork children, check idle children, and wait for the end of killed ones."""
         while not self.closed:
             try:
                 problem = self._look()
-            except Exception:  # this thread has to live: see the constructor
+            except Exception:  # this thread must not end: see the constructor
                 logger.exception("The keeper of decoding children failed, and goes on")
                 problem = "the keeper failed; the log says how"
             with self._changed:
@@ -185,7 +185,7 @@ class Keeper:
         return self.closed or (bool(self.dead or len(self.idle) < self._size) and not self._problem)
 
     def _look(self) -> str:
-        """One round of the keeper; what is wrong, or nothing."""
+        """One round of the keeper. Returns what is wrong; empty where nothing is."""
         with self._changed:
             for child in [child for child in self.idle if not child.well()]:
                 logger.warning("Idle decoding child %d is gone or stopped; it is replaced", child.pid)
@@ -212,7 +212,7 @@ class Keeper:
         return ""
 
     def _laid_to_rest(self, child: Child, since: float) -> bool:
-        """See to the end of a killed child; whether that is over."""
+        """Free what is left of a killed child; returns whether nothing is left to do."""
         gone = child.zygote.reaped() or child.ended()
         if not gone and time.monotonic() - since < _UNREAPED_SECONDS:
             return False
@@ -226,7 +226,7 @@ class Keeper:
         return True
 
     def _living_zygote(self) -> Zygote:
-        """The zygote; a new one where that is gone, stopped, or not answering."""
+        """The zygote; a new one where the old one is gone, stopped, or does not answer."""
         if self.zygote is not None:
             if self.zygote.well():
                 return self.zygote
@@ -244,7 +244,7 @@ class Keeper:
         return zygote
 
     def _give_up_zygote(self) -> None:
-        """Its children end with it."""
+        """Drop the zygote; its children end with it."""
         assert self.zygote is not None
         for line in self.zygote.words.said():
             logger.warning("The zygote of decoding children: %s", line)
@@ -252,10 +252,10 @@ class Keeper:
         self.zygote = None
 
     def _start(self, zygote: Zygote) -> None:
-        """Have one more child.
+        """Start one more child.
 
         Raises:
-            OSError, RuntimeError: it cannot be had.
+            OSError, RuntimeError: it cannot be started.
         """
         slot = self.slots.pop() if self.slots else Slot(self._window_bytes)
         try:
@@ -279,10 +279,10 @@ class Keeper:
             self._changed.notify_all()
 
     def _note(self, defences: dict[str, str]) -> None:
-        """Note the defences that hold.
+        """Record the defences that hold.
 
         Raises:
-            RuntimeError: one that is required does not.
+            RuntimeError: a required one does not hold.
         """
         self.defences = self.defences | defences
         lacking = {name: why for name, why in defences.items() if why != "on" and name in REQUIRED}

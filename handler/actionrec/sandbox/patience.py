@@ -1,7 +1,7 @@
 """How long a child may take: its time budgets, in seconds of a machine that has nothing else to do.
 
-A second of the child's CPU time counts as one, a second by the clock as a quarter at least: so a busy machine
-does not refuse what a quiet one answers, and a child that does nothing is not waited for much longer.
+A second of the child's CPU time counts as a second, and a second by the clock as at least a quarter. So a busy
+machine does not refuse what a quiet one answers, and a child that does nothing is stopped soon.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from typing import Any
 from .process import Child
 
 _STEP_SECONDS = 0.02
-"""Between two looks at the child's CPU time."""
+"""Seconds between two checks of the child's CPU time."""
 _LOOK_SECONDS = 1.0
-"""Between two looks at whether it was stopped."""
+"""Seconds between two checks whether the child was stopped by a signal."""
 _IDLE_SHARE = 4
-"""Seconds by the clock that count as one where the child uses no CPU time..."""
+"""Seconds by the clock that count as one while the child uses no CPU time..."""
 _LAST_SHARE = 20
-"""... and where it has to let everybody else go first."""
+"""... and while it must let all others go first."""
 
 
 class NotWantedError(Exception):
-    """Nobody waits for the child any more."""
+    """Nobody waits for the child's answer any more."""
 
 
 class Patience:
     """Waits for a child's messages.
 
     Args:
-        child: that is at work.
-        seconds: that all waits together may take.
-        wanted: whether anybody still waits.
-        slow: called when the child has to let others go first.
+        child: the child that is at work.
+        seconds: the most time of all waits together.
+        wanted: returns whether anybody still waits.
+        slow: called when the child must let others go first from now on.
     """
 
     def __init__(
@@ -49,13 +49,12 @@ class Patience:
         """The next message.
 
         Args:
-            seconds: that this wait may take.
-            slow_seconds: of CPU time; then the child has to let everybody else go first, for the rest of its
-                life.
+            seconds: the most time of this wait.
+            slow_seconds: CPU time after which the child must let all others go first, for the rest of its life.
 
         Raises:
-            TimeoutError: none came in time; `str` of it says which time was up.
-            ConnectionError: the child is gone, or says what it must not.
+            TimeoutError: no message came in time; its text says which limit was reached.
+            ConnectionError: the child is gone, or sends something wrong.
             NotWantedError: nobody waits any more.
         """
         began, cpu_began = time.monotonic(), self._child.cpu_seconds()
@@ -79,7 +78,7 @@ class Patience:
                 if time.monotonic() > look:
                     look = time.monotonic() + _LOOK_SECONDS
                     if not self._child.well():
-                        self._child.kill()  # somebody has stopped it: it counts as killed from outside
+                        self._child.kill()  # somebody has stopped it; that counts as killed from outside
                 if spent() >= seconds:
                     raise TimeoutError(f"a step took more than {seconds:g} s")
                 if spent() >= self._left:

@@ -1,12 +1,11 @@
 """`decode.windows` in child processes: a hostile clip costs its sender an answer, and nobody else anything.
 
-    windows(...) -> takes a child -> sends the bytes -> copies window after window -> gives the child back
-                    keeper: has the zygote fork the next ones, so that none is waited for
+    windows(...) -> takes a child -> sends the bytes -> copies view after view -> gives the child back
+                    keeper: has the zygote fork the next children before they are needed
 
-A child decodes for one client and never for another, so it has nothing of anybody else to give away. One that
-crashes, hangs or overruns its limits is killed and costs that request. What a child may do beyond decoding,
-which is nothing, stands in `confine`; how it is spoken to in `wire`; what of its words is believed in
-`schema`.
+A child decodes for one client only, so it can give away nothing of another's. A child that crashes, hangs or
+exceeds a limit is killed, and only its request fails. `confine` lists what a child may do beyond decoding
+(nothing), `wire` has the messages, and `schema` checks them.
 """
 
 from __future__ import annotations
@@ -36,48 +35,49 @@ from .wire import BrokenPeerError
 logger = logging.getLogger(__name__)
 
 _TAKE_SECONDS = 5.0
-"""Until a child must be free, and until it must have taken a request's bytes."""
+"""Seconds within which a child must be free, and seconds within which it must have taken a request's bytes."""
 _TRIES = 3
-"""Children that a request is given to, where they are lost without its fault."""
+"""Children that a request is given to, if they are lost through no fault of its video."""
 _SLOW_OPEN_SECONDS = 0.05
-"""Opening takes milliseconds: what takes this long lets everybody else go first."""
+"""Seconds of CPU time for opening, normally milliseconds; after that the child lets all others go first."""
 _SLOW_WINDOW_SECONDS = 0.1
-"""The same of decoding. A window of 1080p takes longer: smaller clips go first."""
+"""The same for decoding a window. A window of 1080p takes longer: smaller clips go first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who has a video decoded."""
+    """Who has a video decoded, and how it is told."""
 
     client: str = ""
-    """Whose video it is: one with a name may have a child that has decoded for it before."""
+    """Name of the client; one with a name may get a child that has decoded for it before. Default: not
+    known."""
     wanted: Callable[[], bool] = lambda: True
-    """Whether anybody still waits for more; where not, decoding ends within a moment."""
+    """Returns whether anybody still waits; where not, decoding ends within a moment."""
     slow: Callable[[], object] = bool
     """Called when decoding takes much longer than an ordinary clip's, and lets others go first from then on."""
     last: bool = False
-    """Whether it lets others go first from its beginning."""
+    """Whether decoding lets others go first from its beginning."""
 
 
 NOBODY = Caller()
 
 
 class _LostError(Exception):
-    """A child is gone, and not by the fault of its video."""
+    """A child is gone, through no fault of its video."""
 
 
 class Sandbox:
     """Child processes that decode. Thread-safe; close it, or use it in a ``with`` statement.
 
     Args:
-        spec: what the model eats; one window of it is what the children's shared memory holds.
+        spec: what the model eats; a child's shared memory holds one window of it.
         limits: what a child may use.
         size: fresh children to have ready; default: one a core.
         module: what the zygote runs.
-        require: refuse to start where one of `confine.REQUIRED` cannot be had.
+        require: refuse to start unless all of `confine.REQUIRED` hold.
 
     Raises:
-        RuntimeError: no child can be started, or not with the defences that are required.
+        RuntimeError: no child can be started, or a required defence is missing.
     """
 
     def __init__(
@@ -99,12 +99,12 @@ class Sandbox:
 
     @property
     def defences(self) -> dict[str, str]:
-        """Defence -> ``on``, or why it could not be had."""
+        """Defence -> ``on``, or the reason why it does not hold."""
         return self._keeper.defences
 
     @property
     def replaced(self) -> int:
-        """Children that were lost, or killed before they had answered, so far."""
+        """How many children have died, or were killed before they had answered."""
         return self._keeper.lost
 
     def windows(
@@ -115,15 +115,15 @@ class Sandbox:
         limits: Limits,
         caller: Caller = NOBODY,
     ) -> Iterator[Decoded]:
-        """As `decode.windows`, in a child.
+        """Like `decode.windows`, in a child.
 
         Args:
             data, spec, selection, limits: as for `decode.windows`.
-            caller: who asks, and what it wants to know.
+            caller: who asks, and how it is told.
 
         Raises:
             ClipError: as `decode.windows`; DECODER_CRASHED, DECODE_TIMEOUT (422); DECODER_UNAVAILABLE (503).
-            RuntimeError: decoding failed in a way that is not known; the child's traceback is in it.
+            RuntimeError: decoding failed for an unknown reason; the child's traceback is in it.
         """
         self._failures.check(data)
         for _ in range(_TRIES):
@@ -140,7 +140,7 @@ class Sandbox:
         raise _unavailable()
 
     def describe(self) -> dict[str, Any]:
-        """What ``describe`` says of the sandbox."""
+        """The sandbox's part of the model's description."""
         return {"children": self._size, "replaced": self.replaced, "defences": dict(self.defences)}
 
     def pids(self) -> list[int]:
@@ -148,7 +148,7 @@ class Sandbox:
         return self._keeper.pids()
 
     def close(self) -> None:
-        """End all children. Requests that are being decoded get DECODER_UNAVAILABLE."""
+        """End all children. Requests that are being decoded fail with DECODER_UNAVAILABLE."""
         self._keeper.close()
 
     def __enter__(self) -> Sandbox:
@@ -165,11 +165,11 @@ class Sandbox:
         limits: Limits,
         caller: Caller,
     ) -> Iterator[Decoded]:
-        """The windows from one child.
+        """The views from one child.
 
         Raises:
-            ClipError, RuntimeError: as `windows`.
-            _LostError: the child is gone, and the video is not to blame.
+            ClipError, RuntimeError: as in `windows`.
+            _LostError: the child is gone, through no fault of the video.
         """
         child = self._keeper.take(caller.client, _TAKE_SECONDS)
         if child is None:
@@ -186,7 +186,7 @@ class Sandbox:
                 message = patience.receive(limits.decode_seconds, _SLOW_WINDOW_SECONDS)
             while "window" in message:
                 window = answers.window(message["window"], child.slot.frames)
-                asked = True  # whoever has seen enough may leave here
+                asked = True  # the caller may stop here
                 yield window
                 asked = False
                 child.send({"next": True}, deadline=time.monotonic() + _TAKE_SECONDS)
@@ -212,7 +212,7 @@ class Sandbox:
 
     @staticmethod
     def _dismiss(child: Child) -> bool:
-        """Tell a child that waits for an answer that nobody wants more windows; whether it has heard."""
+        """Tell a child that no more views are wanted; returns whether that reached it."""
         try:
             child.send({"next": False}, deadline=time.monotonic() + _TAKE_SECONDS)
         except (TimeoutError, ConnectionError):
@@ -220,7 +220,7 @@ class Sandbox:
         return True
 
     def _begin(self, child: Child, data: bytes, spec: ClipSpec, selection: Selection, limits: Limits) -> None:
-        """Have a child begin. One that is lost before cannot have been lost by these bytes."""
+        """Give a child its request. A child that is lost before it starts was not lost through these bytes."""
         request = {
             "spec": spec.to_dict(),
             "selection": asdict(selection),
@@ -236,7 +236,7 @@ class Sandbox:
             raise _LostError(f"Decoding child {child.pid} was lost before it began: {error!r}") from error
 
     def _crashed(self, child: Child, data: bytes, error: ConnectionError) -> ClipError | _LostError:
-        """What the end of a child in the middle of its work comes to."""
+        """The error for a child that ended in the middle of its work."""
         if self._keeper.closed:
             return _unavailable()
         status = child.how_it_ended()
@@ -244,8 +244,8 @@ class Sandbox:
             timeout = _timeout("it used up its CPU time")
             self._failures.add(data, timeout)
             return timeout
-        # A child can neither kill itself nor be killed by its limits: someone else did, or the machine had no
-        # more memory. It ends with its zygote, too.
+        # A child can neither kill itself nor be killed by its limits: somebody else did it, or the machine was
+        # out of memory. A child also ends with its zygote.
         if status == -signal.SIGKILL or (status is None and not child.zygote.well()):
             return _LostError(f"Decoding child {child.pid} was killed from outside")
         how = "broke off" if status is None else ending(status)

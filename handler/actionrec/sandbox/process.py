@@ -1,4 +1,4 @@
-"""The zygote and its children as their worker sees them: processes and sockets."""
+"""The zygote and its children, as the worker sees them: processes and sockets."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from .words import Words
 ZYGOTE_MODULE = "actionrec.sandbox.zygote"
 
 _CONTROL_SECONDS = 10.0
-"""Until the zygote must have answered: milliseconds on an idle machine."""
+"""Seconds within which the zygote must answer; on an idle machine it takes milliseconds."""
 _LOOK_SECONDS = 0.2
-"""The same, where its answer is not worth more time."""
+"""The same, for answers that are not worth more time."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Zygote:
     """A started zygote. Thread-safe.
 
-    The kernel ends it with the *thread* that has made it, and its children with it.
+    The kernel ends it, and so its children, with the *thread* that started it.
 
     Args:
-        module: what it runs.
-        window_bytes: of shared memory for each child.
+        module: the module that it runs.
+        window_bytes: size of the shared memory of each child.
         limits: what a child may use.
 
     Raises:
@@ -53,14 +53,15 @@ class Zygote:
         try:
             self._process = subprocess.Popen(
                 [
-                    # -P: no current directory among the places for modules. -S: they are all given.
+                    # -P: do not import from the current directory. -S: do not search for packages, all places
+                    # are given.
                     *(sys.executable, "-P", "-S", "-m", module),
                     *("--socket", str(its.fileno())),
                     *("--memory-bytes", str(window_bytes)),
                     *("--parent", str(os.getpid())),
                     *("--address-space", str(limits.memory_bytes)),
-                    # Two threads, for as long as a request may take, after those that it was kept for. By the
-                    # clock it is stopped before that.
+                    # For two threads during one request, after those that the child was kept for. The limits by
+                    # the clock end it earlier.
                     *("--cpu-seconds", str(int(2 * limits.request_seconds) + 60)),
                 ],
                 env=_environment(),
@@ -68,8 +69,9 @@ class Zygote:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
-                # A process group of its own, for no signal of a terminal; not a session, whose share of the
-                # processor would be as large as the worker's, whatever its priority (sched_autogroup).
+                # A process group of its own, so that no signal of a terminal reaches it. Not a session: that
+                # would get as large a share of the processor as the worker, whatever its priority
+                # (sched_autogroup).
                 process_group=0,
             )
         except BaseException:
@@ -82,18 +84,18 @@ class Zygote:
         self.pid = self._process.pid
 
     def wait_until_ready(self, deadline: float) -> dict[str, str]:
-        """Wait for its first words: which defences it has.
+        """Wait until it is ready; returns its defences.
 
         Raises:
-            TimeoutError, ConnectionError: it does not say them.
+            TimeoutError, ConnectionError: it does not become ready.
         """
         return _defences(self._receive(deadline))
 
     def fork(self, slot: Slot) -> Child:
-        """A new child, which is not ready yet.
+        """Fork a child, which is not ready yet.
 
         Raises:
-            OSError: it cannot be had; TimeoutError and ConnectionError: the zygote is of no use any more.
+            OSError: it cannot be forked; TimeoutError and ConnectionError: the zygote is of no more use.
         """
         ours, its = socket.socketpair()
         words, errors = Words.pipe()
@@ -111,9 +113,10 @@ class Zygote:
         return Child(pid, self, Channel(ours), slot, words)
 
     def reap(self, pid: int) -> int | None:
-        """The exit status of a child that has ended, negative for a signal; None: it has not, or nobody knows.
+        """The exit status of a child, negative for a signal; None: it has not ended, or its status is not
+        known.
 
-        Until this has said it, no other process has the child's number.
+        Until this has returned a status, no other process gets the child's id.
         """
         with suppress(OSError):
             status = self._ask("reap", pid)
@@ -121,7 +124,7 @@ class Zygote:
         return None
 
     def look(self, pid: int) -> bool:
-        """Whether a child is alive and not stopped; true also where the zygote does not say it soon."""
+        """Whether a child is alive and not stopped; also true where the zygote does not answer soon."""
         with suppress(OSError):
             return bool(self._ask("look", pid, seconds=_LOOK_SECONDS))
         return True
@@ -135,22 +138,22 @@ class Zygote:
             return False
 
     def how_it_ended(self) -> str:
-        """As `ending` says it; kills it where it is still alive."""
+        """Its end in words, as `ending` gives them; kills it where it is still alive."""
         with suppress(subprocess.TimeoutExpired):
             return ending(self._process.wait(1))
         self.kill()
         return "broke off"
 
     def kill(self) -> None:
-        """End it at once, also where it is stopped. Its children end with it."""
+        """Kill it, also where it is stopped. Its children end with it."""
         self._process.kill()
 
     def reaped(self) -> bool:
-        """Whether its end has come and been seen."""
+        """Whether it has ended and was reaped."""
         return self._process.poll() is not None
 
     def close(self) -> None:
-        """Kill it and hang up; nobody waits for its end here."""
+        """Kill it and hang up, without waiting for its end."""
         self.kill()
         self._control.close()
         self.words.close()
@@ -158,7 +161,7 @@ class Zygote:
     def _ask(
         self, what: str, pid: int, descriptors: Sequence[int] = (), seconds: float = _CONTROL_SECONDS
     ) -> object:
-        """Have the zygote do something.
+        """Send the zygote an order and return its answer.
 
         Raises:
             OSError: it does not answer in time, or is gone (TimeoutError, ConnectionError).
@@ -173,7 +176,7 @@ class Zygote:
             socket.send_fds(self._control, [json.dumps(order).encode()], descriptors)
             while True:
                 answer = self._receive(deadline)
-                # One to an order before may come late.
+                # The answer to an earlier order may come late.
                 if answer.get("id") == self._asked:
                     return answer["answer"]
         finally:
@@ -192,10 +195,10 @@ class Child:
     """A child that a zygote has forked.
 
     Args:
-        pid: its process id, which no other process gets before `Zygote.reap` has said that it ended.
-        zygote: that forked it.
-        channel: the socket.
-        slot: where its frames lie.
+        pid: its process id, which no other process gets before `Zygote.reap` has returned the child's status.
+        zygote: the zygote that forked it.
+        channel: the socket to it.
+        slot: the memory for its frames.
         words: its standard error.
     """
 
@@ -205,7 +208,7 @@ class Child:
         self.slot = slot
         self.words = words
         self.stepped_back = False
-        """Whether it has only what nobody else wants."""
+        """Whether it runs only when no other process wants the processor."""
         self._channel = channel
         self._status: int | None = None
         clock = ctypes.c_int()
@@ -214,52 +217,52 @@ class Child:
         self.receive = channel.receive
 
     def wait_until_ready(self, deadline: float) -> dict[str, str]:
-        """Wait for its first words: which defences it has.
+        """Wait until it is ready; returns its defences.
 
         Raises:
-            TimeoutError, ConnectionError: it does not say them.
+            TimeoutError, ConnectionError: it does not become ready.
         """
         return _defences(self.receive(deadline))
 
     def well(self) -> bool:
-        """Whether it is alive and not stopped, as far as can be known."""
+        """Whether it is alive and not stopped, as far as that is known."""
         return self.zygote.look(self.pid)
 
     def cpu_seconds(self) -> float:
-        """That its threads have used so far; 0 where that cannot be known."""
+        """CPU seconds that its threads have used; 0 where that is not known."""
         with suppress(OSError):
             return time.clock_gettime(self._clock) if self._clock is not None else 0.0
         return 0.0
 
     def memory_bytes(self) -> int:
-        """That it has in memory; 0 where that cannot be known."""
+        """Bytes of its resident memory; 0 where that is not known."""
         with suppress(OSError, ValueError, IndexError):
             pages = Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[1]
             return int(pages) * resource.getpagesize()
         return 0
 
     def step_back(self) -> None:
-        """From now on have only the time of the processors that nobody else wants, for the rest of its life.
+        """Let it run only when no other process wants the processor, for the rest of its life.
 
-        A lower priority would not do: a model's threads wait for each other all the time, and each of them
-        would wait for the end of a slow child's turn on its core.
+        A lower priority would not be enough: a model's threads wait for each other all the time, and each of
+        them would wait for the end of a slow child's turn on its core.
         """
         self.stepped_back = True
-        # Linux keeps it for each thread.
+        # Linux schedules each thread on its own.
         with suppress(OSError):
             for task in Path(f"/proc/{self.pid}/task").iterdir():
                 os.sched_setscheduler(int(task.name), os.SCHED_IDLE, os.sched_param(0))
 
     def kill(self) -> None:
-        """End it at once; also where it is stopped."""
-        # It ends with its zygote, and then its number may be another process's.
+        """Kill it, also where it is stopped."""
+        # A child ends with its zygote, and then another process may get its id.
         if self._status is None and not self.zygote.reaped():
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
 
     def how_it_ended(self, patience_seconds: float = 1.0) -> int | None:
-        """Its exit status, negative for a signal; None where it is still alive, and then it is killed."""
-        # A closed socket is seen before the end of the process is.
+        """Its exit status, negative for a signal. None: it is still alive, and is killed now."""
+        # The socket closes a moment before the process ends.
         deadline = time.monotonic() + patience_seconds
         while not self.ended() and time.monotonic() < deadline and self.zygote.well():
             time.sleep(0.005)
@@ -268,19 +271,19 @@ class Child:
         return self._status
 
     def ended(self) -> bool:
-        """Whether its end has been seen."""
+        """Whether it has ended and its status is known."""
         if self._status is None:
             self._status = self.zygote.reap(self.pid)
         return self._status is not None
 
     def hang_up(self) -> None:
-        """Close what this side has of it, but for its slot."""
+        """Close the socket and its standard error, but not its slot."""
         self._channel.close()
         self.words.close()
 
 
 def ending(status: int) -> str:
-    """``was ended by SIGSEGV`` and the like.
+    """The end of a process in words: ``was ended by SIGSEGV`` and the like.
 
     Args:
         status: exit status, negative for a signal.
@@ -301,16 +304,16 @@ def _defences(message: dict[str, Any]) -> dict[str, str]:
 
 
 def _environment() -> dict[str, str]:
-    """Where modules are, whatever this process did to find them, and none of its secrets."""
+    """The environment of the zygote: the places of all modules, and no secrets."""
     package = Path(__file__).resolve().parents[2]
     places = [str(package), *(str(Path(place).resolve()) for place in sys.path if place)]
     kept = {k: os.environ[k] for k in ("PATH", "LD_LIBRARY_PATH", "LANG", "SYSTEMROOT") if k in os.environ}
     return {
         **kept,
         "PYTHONPATH": os.pathsep.join(places),
-        # Each child has its own clip, and threads of a library would be there before the confinement.
+        # Each child decodes its own video, and a library's threads would start before the confinement.
         "OPENBLAS_NUM_THREADS": "1",
         "OMP_NUM_THREADS": "1",
-        # An arena of its own for the second thread would take 64 MB of the address space that a child may have.
+        # A memory arena for the second thread would take 64 MB of the address space that a child may have.
         "MALLOC_ARENA_MAX": "1",
     }

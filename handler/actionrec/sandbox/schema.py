@@ -1,8 +1,7 @@
-"""What a worker believes of a decoding child: values of the kinds and in the ranges that an honest child says.
+"""What a worker accepts from a decoding child: only values of the kinds and ranges that an honest child sends.
 
-A child may have been taken over by the video that it decodes. So a window is taken apart value by value, an
-error is a key and values from which the words are made here (`problems`), and windows come in order and are
-not too many.
+A child may have been taken over by the video that it decodes. So a view is checked value by value, the message
+of an error is made here from its key and values (`problems`), and views must come in order and not be too many.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from .wire import BrokenPeerError
 from .words import safe_lines
 
 _WARNINGS = 8
-"""Of one window; an honest one has three at most."""
+"""The most warnings of one window; an honest one has three."""
 _FPS = 2.0**32
 _SIDE = 65_535
 _NAMES = {field.name for field in fields(Decoded)} - {"frames"}
@@ -40,19 +39,19 @@ class Answers:
         self._crops = selection.crops
         self._most_windows = limits.windows // selection.crops
         self._frames = limits.frames
-        # A window may begin at the last second that can be asked for.
+        # A window may begin at the largest time that an option may name.
         self._seconds = limits.seconds + limits.seconds
         self._next = (0, 0)
 
     def window(self, said: object, frames: Callable[[tuple[int, ...]], Pixels]) -> Decoded:
-        """A window from what the child says of it.
+        """The view that a message describes.
 
         Args:
-            said: what it says.
-            frames: takes a shape and copies so many pixels out of the shared memory.
+            said: the child's description of it, without frames.
+            frames: takes a shape and returns a copy of so many pixels of the shared memory.
 
         Raises:
-            BrokenPeerError: no honest child says that.
+            BrokenPeerError: no honest child sends that.
         """
         if not isinstance(said, dict) or said.keys() != _NAMES:
             raise BrokenPeerError("a window with other fields")
@@ -91,11 +90,10 @@ class Answers:
             raise BrokenPeerError(f"a window that cannot be: {error}") from error
 
     def failure(self, message: dict[str, Any]) -> Exception:
-        """The error that the child says it has met: a ClipError, or a RuntimeError for one that it does not
-        know.
+        """The error that a child reports: a ClipError, or a RuntimeError for one that it does not know.
 
         Raises:
-            BrokenPeerError: no honest child says that.
+            BrokenPeerError: no honest child sends that.
         """
         if message.keys() == {"error"}:
             try:
@@ -108,10 +106,10 @@ class Answers:
         raise BrokenPeerError("an unknown message")
 
     def check_end(self) -> None:
-        """Make sure that the child may be done now.
+        """Check that the child may end its answer now.
 
         Raises:
-            BrokenPeerError: it has given nothing, or not all crops of a window.
+            BrokenPeerError: it has sent no view, or not all crops of a window.
         """
         if self._next[0] == 0 or self._next[1] != 0:
             raise BrokenPeerError("an end out of turn")

@@ -10,13 +10,13 @@ import numpy as np
 
 from ..video.resize import Pixels
 
-# Seals: the memory's size stays what it is, or a child could take it away under the worker's hands.
+# Seals: nobody can change the memory's size, or a child could take it away while the worker reads it.
 _F_ADD_SEALS, _SEAL_SEAL, _SEAL_SHRINK, _SEAL_GROW = 1033, 1, 2, 4
 
 
 class Slot:
-    """Memory for the frames of one window, seen by the worker and by one child. Made once, used by child after
-    child.
+    """Memory for the frames of one window, shared by the worker and one child; used by one child after the
+    other.
     """
 
     def __init__(self, size: int) -> None:
@@ -26,7 +26,7 @@ class Slot:
         self._memory = mmap.mmap(self.descriptor, size)
 
     def frames(self, shape: tuple[int, ...]) -> Pixels:
-        """A copy of what lies in it.
+        """A copy of the frames in it.
 
         Args:
             shape: [T, H, W, 3]
@@ -35,7 +35,7 @@ class Slot:
         return np.frombuffer(self._memory, dtype=np.int16, count=count).reshape(shape).copy()
 
     def clear(self) -> None:
-        """Take everything out of it: the next child decodes for somebody else."""
+        """Set it to zero: the next child decodes for somebody else."""
         np.frombuffer(self._memory, dtype=np.uint8)[:] = 0
 
     def close(self) -> None:

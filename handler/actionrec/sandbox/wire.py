@@ -1,6 +1,7 @@
-"""Messages between a worker and its decoding children: a length, then JSON; after a request the video's bytes.
+"""Messages between a worker and its decoding children: a length, then JSON; a request is followed by the
+video's bytes.
 
-JSON and not pickle: what comes from a process that has parsed a stranger's bytes is only ever looked at.
+JSON and not pickle: data of a process that has parsed a stranger's bytes must not run code here.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ from typing import Any
 
 _LENGTH = struct.Struct("<I")
 _LARGEST = 65_536
-"""Bytes of a message; the longest honest ones are a few hundred."""
+"""The most bytes of a message; the longest honest ones have a few hundred."""
 
 
 class BrokenPeerError(ConnectionError):
-    """The other end is gone, or says what it must not."""
+    """The other end is gone, or sends something that it must not."""
 
 
 def frame(message: dict[str, Any]) -> bytes:
-    """A message as it travels."""
+    """The bytes of a message, with its length in front."""
     text = json.dumps(message, allow_nan=False).encode()
     return _LENGTH.pack(len(text)) + text
 
@@ -30,7 +31,7 @@ def parse(text: bytes) -> dict[str, Any]:
     """The inverse of `frame`, without the length.
 
     Raises:
-        BrokenPeerError: it is no JSON object, or holds a number that is none.
+        BrokenPeerError: the text is no JSON object, or holds NaN or an infinity.
     """
 
     def refuse(name: str) -> None:
@@ -39,7 +40,7 @@ def parse(text: bytes) -> dict[str, Any]:
     try:
         message = json.loads(text, parse_constant=refuse)
     except (ValueError, RecursionError) as error:
-        # The error's own words would have the peer's bytes in them.
+        # The text of this error could hold bytes of the peer.
         raise BrokenPeerError("not a message") from error
     if not isinstance(message, dict):
         raise BrokenPeerError("not a message: no object")
@@ -47,10 +48,10 @@ def parse(text: bytes) -> dict[str, Any]:
 
 
 def length_of(head: bytes) -> int:
-    """How long the message after these four bytes is.
+    """The length of the message after these four bytes.
 
     Raises:
-        BrokenPeerError: longer than any message is.
+        BrokenPeerError: it is longer than any message may be.
     """
     (length,) = _LENGTH.unpack(head)
     if length > _LARGEST:
@@ -59,7 +60,7 @@ def length_of(head: bytes) -> int:
 
 
 class Channel:
-    """The worker's end: every wait has a deadline, in seconds of `time.monotonic`."""
+    """The worker's end of the socket: every wait has a deadline, in seconds of `time.monotonic`."""
 
     def __init__(self, end: socket.socket) -> None:
         self._socket = end
@@ -79,11 +80,11 @@ class Channel:
             self._socket.sendall(payload)
 
     def receive(self, deadline: float) -> dict[str, Any]:
-        """The next message. After a TimeoutError it may be called again, and nothing is lost.
+        """Return the next message. After a TimeoutError it may be called again, and nothing is lost.
 
         Raises:
-            TimeoutError: none came.
-            ConnectionError: the peer is gone, or what came is no message.
+            TimeoutError: no message came in time.
+            ConnectionError: the peer is gone, or has sent something that is no message.
         """
         self._fill(_LENGTH.size, deadline)
         end = _LENGTH.size + length_of(bytes(self._received[: _LENGTH.size]))
@@ -101,7 +102,7 @@ class Channel:
             self._received += part
 
     def _until(self, deadline: float) -> None:
-        # Not 0, which would mean not to wait at all, even for what is there already.
+        # Not 0: that would not even read what has arrived already.
         self._socket.settimeout(max(deadline - time.monotonic(), 0.001))
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
-"""What a decoding process writes to its standard error: a pipe of its own, read without trust.
+"""The standard error of a decoding process: a pipe that is read without trust.
 
-The worker's own standard error is TorchServe's, which takes some lines for metrics and process ids. So what a
-child writes never gets there as it is: a bounded part of it is logged, each line with a prefix.
+The worker's own standard error belongs to TorchServe, which takes some lines for metrics and process ids. So a
+child's text never gets there unchanged: a bounded part of it is logged, each line with a prefix.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _LINE_CHARACTERS = 200
 
 
 def safe_lines(text: str) -> list[str]:
-    """The last lines of a text that may be made to do harm: printable ASCII, bounded in number and length."""
+    """The last lines of an untrusted text, in printable ASCII, bounded in number and length."""
     lines = text.splitlines()[-_LINES:]
     return [
         line.encode("ascii", "backslashreplace").decode()[:_LINE_CHARACTERS].translate(_CONTROLS)
@@ -35,13 +35,13 @@ class Words:
     def pipe(cls) -> tuple[Words, int]:
         """A pipe: the reading end, and the descriptor of the writing end.
 
-        Neither end ever waits: what is written into a full pipe is lost.
+        Neither end ever waits: a full pipe loses what is written into it.
         """
         read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         return cls(read), write
 
     def said(self) -> list[str]:
-        """What was written since the last call, as `safe_lines` has it."""
+        """The lines that were written since the last call, as `safe_lines` gives them."""
         try:
             data = os.read(self._descriptor, _MOST_BYTES)
         except OSError:

@@ -2,12 +2,13 @@
 
     worker                               zygote                              child
       fork, descriptors ->                 fork ------------------------------> confine, {ready} to the worker
-                                        <- process id                           one video, then its end
-      look, process id ->               <- whether it is alive and not stopped
+                                        <- process id                           requests of one client, then its
+                                        end
+      look, process id ->               <- whether the child is alive and not stopped
       reap, process id ->               <- its exit status
 
-It has imported PyAV, OpenCV and numpy (no torch), and has used them once, so a child is there in milliseconds.
-It never sees a byte of a video: what a child does to its own memory, no other child is born with.
+It has imported PyAV, OpenCV and numpy (no torch), and has used them once, so a child is ready in milliseconds.
+It never sees a byte of a video, so nothing that a video does to one child's memory reaches another child.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from . import confine, wire
 from .child import described, live
 
 _FD_COUNT = 3
-"""Given with each fork: the child's socket, its shared memory, its standard error."""
+"""Descriptors that come with each fork order: the child's socket, its shared memory, its standard error."""
 
 
 _WARM_UP_SPEC = ClipSpec(short_side=32, crop=32)
@@ -60,13 +61,13 @@ def _tiny(codec: str, container: str) -> bytes:
 
 
 def rehearse() -> None:
-    """Load what would be loaded at first use, while files can still be read: by importing it, and by use."""
-    # PyAV imports the modules of a kind of stream when it meets the first one.
+    """Use everything once, so that all modules and data are loaded while files can still be read."""
+    # PyAV imports the modules for a kind of stream when it meets the first one.
     for module in pkgutil.walk_packages(av.__path__, "av."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
     video = _tiny("mpeg4", "avi")
-    importlib.import_module("numpy.ma")  # np.unique's, at its first use
+    importlib.import_module("numpy.ma")  # np.unique imports it at its first use
     for data, selection in (
         (video, Selection()),
         (video, Selection(stride_seconds=0.1)),
@@ -74,8 +75,8 @@ def rehearse() -> None:
         (b"no video", Selection()),
     ):
         try:
-            for clip in windows(data, _WARM_UP_SPEC, selection, Limits()):
-                wire.frame(described(clip))
+            for view in windows(data, _WARM_UP_SPEC, selection, Limits()):
+                wire.frame(described(view))
         except ClipError as error:
             wire.frame({"error": error.to_dict()})
     try:
@@ -90,16 +91,16 @@ def _decode(video: bytes, thread: Executor) -> None:
 
 
 def main(decoder: Callable[..., Iterator[Decoded]] = windows) -> None:
-    """Get ready, say which defences hold, and fork until the worker hangs up.
+    """Get ready, report the defences that hold, and fork until the worker hangs up.
 
     Args:
-        decoder: takes what `windows` does.
+        decoder: `decode.windows`, or a test's replacement.
     """
     parser = argparse.ArgumentParser(prog="python -m actionrec.sandbox.zygote")
     for name in ("socket", "memory-bytes", "parent", "address-space", "cpu-seconds"):
         parser.add_argument(f"--{name}", type=int, required=True)
     given = parser.parse_args()
-    # Until then the worker is the only one that could send a signal; a terminal's Ctrl-C is not for a child.
+    # A terminal's Ctrl-C is not meant for a child.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     confine.die_with(given.parent)
     faulthandler.enable()
@@ -107,10 +108,10 @@ def main(decoder: Callable[..., Iterator[Decoded]] = windows) -> None:
     rehearse()
     warm_up = partial(_decode, _tiny("libx264" if "libx264" in av.codecs_available else "mpeg4", "mp4"))
     control = socket.socket(fileno=given.socket)
-    # Read while files can still be read.
+    # Before the confinement, which forbids to read files.
     address_space = given.address_space + confine.address_space()
     defences = confine.confine_zygote(given.parent)
-    # Pages that Python's collector does not touch stay shared.
+    # Memory pages stay shared as long as Python's collector does not touch them.
     gc.collect()
     gc.freeze()
     control.send(json.dumps({"ready": defences}).encode())
@@ -139,7 +140,7 @@ def main(decoder: Callable[..., Iterator[Decoded]] = windows) -> None:
 
 
 def _live(descriptors: list[int], life: Callable[[int, int], None]) -> None:
-    """A child's whole life; does not return."""
+    """Run a child's whole life; does not return."""
     status = 1
     try:
         end, memory, errors = descriptors
@@ -152,7 +153,7 @@ def _live(descriptors: list[int], life: Callable[[int, int], None]) -> None:
     except BaseException:
         os.write(2, traceback.format_exc().encode())
     finally:
-        # Nothing that the zygote was to do at its end is for a child.
+        # A child must not run what the zygote has registered for its own exit.
         os._exit(status)
 
 
@@ -165,8 +166,8 @@ def _look(pid: int) -> bool:
 
 
 def _reap(pid: int) -> int | None:
-    """The exit status of a child that has ended, as `os.waitstatus_to_exitcode` has it; None: not yet, or not
-    known.
+    """The exit status of a child, as `os.waitstatus_to_exitcode` gives it; None: it has not ended, or its
+    status is not known.
     """
     try:
         found, status = os.waitpid(pid, os.WNOHANG)

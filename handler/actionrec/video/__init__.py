@@ -1,1 +1,1 @@
-"""Bytes of a video -> frames: PyAV and OpenCV, no torch, and nothing that a server knows."""
+"""The bytes of a video -> frames, with PyAV and OpenCV. No torch, and nothing of a server."""

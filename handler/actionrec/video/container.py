@@ -1,7 +1,7 @@
-"""Bytes -> an opened container and its video stream, or an error that says what the bytes are.
+"""Bytes -> an open container and its video stream, or an error that says what the bytes are.
 
-FFmpeg opens far more than video files: playlists that name other files and addresses, for one. Nothing but
-the formats listed here is probed, and no protocol is allowed, so a file can refer to nothing outside itself.
+FFmpeg opens far more than video files, for example playlists that name other files and addresses. So only the
+formats listed here are probed, and no protocol is allowed: a file can refer to nothing outside itself.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from .sample_tables import too_many_samples
 from .transport_stream import is_transport_stream, programs
 
 MAX_REORDER = 16
-"""FFmpeg reorders by at most 16 frames (H.264 and HEVC), so this many packets past a window's end close it."""
+"""FFmpeg reorders by at most 16 frames (H.264 and HEVC): this many packets after a window's end are enough."""
 
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,gif,ivf,h264,hevc,m4v,mpegvideo"
-"""FFmpeg's demuxer names."""
+"""Formats that are let in, by the names of FFmpeg's demuxers."""
 
 Clock = Callable[["Packet[VideoStream]"], "int | None"]
-"""Tells when a packet is decoded, in ticks."""
+"""Returns when a packet is decoded, in ticks; None where the packet does not say."""
 
 _BARE_STREAMS = frozenset({"h264", "hevc", "mpegvideo", "m4v"})
 
@@ -40,39 +40,40 @@ CODECS = frozenset(
     | {"mpeg1video", "mjpeg", "h263", "flv", "theora", "wmv1", "wmv2", "msmpeg4v2", "msmpeg4", "prores"}
     | {"dnxhd", "gif"}
 )
-"""FFmpeg's decoder names: those that are fuzzed. For wmv3, vc1 and msmpeg4v1 there is no file to start from."""
+"""Codecs that are let in, by FFmpeg's decoder names: those that are fuzzed. There is no sample file to start
+fuzzing wmv3, vc1 and msmpeg4v1 from."""
 
 
 def open_container(file: BinaryIO, formats: str = CONTAINERS) -> InputContainer:
-    """Open a file in the way that no content can use to reach another file or address. Nothing is decoded.
+    """Open a file so that no content can make FFmpeg reach another file or address. Decodes nothing.
 
     Args:
         file: a video.
-        formats: those of `CONTAINERS` that it may be in.
+        formats: the allowed ones, out of `CONTAINERS`.
 
     Raises:
-        av.FFmpegError, ValueError, OSError, MemoryError: it is no container that is let in, or not whole.
+        av.FFmpegError, ValueError, OSError, MemoryError: it is no allowed container, or damaged.
     """
     options = {
         "format_whitelist": formats,
         "protocol_whitelist": "none",
-        # Opening probes the stream by decoding its first frames, and throws them away.
-        # Headers say all that is needed here, so the probe's decoder is told to skip every frame.
+        # Opening probes the stream: it decodes the first frames and discards them. The headers say all that
+        # is needed here, so the probe's decoder is told to skip every frame.
         "skip_frame": "all",
-        # Even so it opens decoders; no other than those that are let in.
+        # Even so the probe opens decoders: only the allowed ones.
         "codec_whitelist": ",".join(sorted(CODECS)),
     }
     return av.open(file, mode="r", metadata_errors="replace", options=options)
 
 
 def first_video(container: InputContainer) -> VideoStream | None:
-    """The video stream that counts: the first that is not a cover picture."""
+    """The video stream to decode: the first that is not a cover picture; None where there is none."""
     streams = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
     return next(streams, None)
 
 
 def stamp_of(packet: Packet[VideoStream]) -> int | None:
-    """A packet's timestamp, in ticks: of presentation, or where it has none, of decoding."""
+    """A packet's presentation time in ticks; its decoding time where it has no other."""
     return packet.pts if packet.pts is not None else packet.dts
 
 
@@ -81,10 +82,10 @@ class Source:
 
     Args:
         data: a whole video file.
-        limits: how many streams, pixels and packets it may have.
+        limits: the most streams, pixels, packets and seconds that are accepted.
 
     Raises:
-        ClipError: from the constructor: the bytes are no video, or one that is not let in.
+        ClipError: from the constructor: the bytes are no video, or one that is not allowed.
     """
 
     def __init__(self, data: bytes, limits: Limits = DEFAULT_LIMITS) -> None:
@@ -92,7 +93,7 @@ class Source:
         self.limits = limits
         self._formats = CONTAINERS
         if not is_transport_stream(data):
-            # What is not looked through below is not to be taken for one either.
+            # `programs` checks transport streams only, so FFmpeg must not take anything else for one.
             self._formats = ",".join(name for name in CONTAINERS.split(",") if name != "mpegts")
         elif programs(data, limits.streams) > limits.streams:
             raise problem("too_many_streams", most=limits.streams)
@@ -111,11 +112,11 @@ class Source:
             self.stream = _video_stream(self.container, self.limits)
             name = self.container.format.name
             self.chunked = name == "avi" and bool(self.stream.codec_context.has_b_frames)
-            """Whether a packet's decoding time is the number of a chunk. An AVI has no other, so what FFmpeg
-            guesses of reordered frames puts them in a wrong order."""
-            # Asked once: a decoder may find out on the way that it reorders.
+            """Whether decoding times are chunk numbers, as in AVI, and FFmpeg has to guess when reordered
+            frames are shown; its guesses put them in a wrong order."""
+            # Read once: a decoder may discover later that it reorders.
             self.counted = self.chunked or name in _BARE_STREAMS
-            """Whether time is told by counting frames: the format has a rate but no presentation times."""
+            """Whether frames are timed by counting them: the format has a rate but no presentation times."""
             self._sized = bool(self.stream.codec_context.width)
         except ClipError:
             self.container.close()
@@ -128,42 +129,45 @@ class Source:
 
     @property
     def ticks_per_frame(self) -> int:
-        """The nominal frame time; of 25 frames a second where the stream states no rate."""
-        # A bare stream's average rate is a default of the demuxer's; the guessed one is read from the codec.
+        """The nominal frame time, in ticks; that of 25 frames a second where the stream states no rate."""
+        # A bare stream's average rate is the demuxer's default; the guessed rate comes from the codec.
         rate = self.stream.guessed_rate or self.stream.average_rate or Fraction(25)
         return max(1, round(1 / (rate * self.time_base)))
 
     def _find_origin(self) -> int:
         if self.counted:
             return 0
-        # An AVI starts at 0, though FFmpeg may guess that the first frame is shown later.
+        # An AVI starts at 0, though FFmpeg may guess a later time for its first frame.
         if self.stream.start_time is not None and self.container.format.name != "avi":
             return self.stream.start_time
-        # Matroska with B-frames: the first frame shown is among the first packets, in any place.
+        # In Matroska with B-frames, the first frame shown may be any of the first packets.
         first = islice(self._read(), MAX_REORDER + 1)
         stamps = [packet.pts for packet in first if packet.pts is not None]
         self.rewind()
         return min(stamps, default=0)
 
     def arrival(self, number: int, clock: Clock) -> int | None:
-        """The time of decoding of one of the file's first packets, in ticks; None where none of these says."""
+        """The decoding time of a packet, given by its number from the file's start, in ticks.
+
+        Derived from a later packet where this one has none; None where none of the first packets has one.
+        """
         with Source(self._data, self.limits) as other:
             for index, packet in enumerate(islice(other.demux(), MAX_REORDER + 1)):
                 if index >= number and (stamp := clock(packet)) is not None:
-                    # Matroska does not say of the very first.
+                    # Matroska has none for the very first packet.
                     return stamp - (index - number) * self.ticks_per_frame
         return None
 
     def seconds(self) -> float:
-        """Length of the clip by its packets' timestamps; what its header says plays no part."""
+        """Length of the video in seconds, by its packets' timestamps; the header's duration is ignored."""
         with Source(self._data, self.limits) as other:
             return other.length(other.demux())
 
     def length(self, packets: Iterable[Packet[VideoStream]]) -> float:
-        """How long a clip of these packets is, in seconds.
+        """Length of a video of these packets, in seconds.
 
         Raises:
-            ClipError: so long that the timestamps must be wrong.
+            ClipError: it is so long that the timestamps must be wrong.
         """
         count, first, end = 0, None, self.origin
         for packet in packets:
@@ -181,7 +185,9 @@ class Source:
         return float(ticks * self.time_base)
 
     def seek(self, ticks: int) -> bool:
-        """Go to the key frame before a timestamp. Says whether that worked; if not, all is as when opened."""
+        """Go to the key frame before a timestamp, in ticks. Returns whether that worked; if not, the file is
+        reopened.
+        """
         try:
             self.container.seek(ticks, stream=self.stream)
         except (av.FFmpegError, OverflowError):
@@ -190,10 +196,11 @@ class Source:
         return True
 
     def demux(self) -> Iterator[Packet[VideoStream]]:
-        """The packets from where the file stands to its end, in decoding order. They are counted: headers lie.
+        """The packets from the current position to the file's end, in decoding order. Their number is limited
+        here, since headers cannot be trusted.
 
         Raises:
-            ClipError: they are too many.
+            ClipError: there are too many.
         """
         for count, packet in enumerate(self._read()):
             if count > self.limits.frames:
@@ -205,21 +212,21 @@ class Source:
         try:
             yield from self.container.demux(self.stream)
         except IndexError:
-            # Streams have appeared on the way, and PyAV 18 looks for them among those that it knew at the
-            # start. It does so at the end, when all packets were given.
+            # PyAV 18 raises it at the end of a file in which a stream appeared on the way: it looks only for
+            # the streams that it knew at the start. All packets were given before.
             return
 
     def check_refusal(self) -> None:
-        """Call it when the decoder has failed: raises the ClipError where a frame's size was the reason."""
+        """Call it when the decoder has failed. Raises ClipError where a frame's size was the reason."""
         context = self.stream.codec_context
-        # Some decoders keep the size that they have refused, others forget it.
+        # Some decoders keep the size that they refused, others forget it.
         if context.width and context.height:
             self.limits.check_size(context.width, context.height)
         elif self._sized:
             raise problem("frame_too_large", most=self.limits.pixels)
 
     def rewind(self) -> None:
-        """Open the file anew, with a new decoder, to read it from its start."""
+        """Reopen the file with a new decoder, at its start."""
         self.close()
         self._open()
 
@@ -235,7 +242,11 @@ class Source:
 
 
 def _video_stream(container: InputContainer, limits: Limits) -> VideoStream:
-    """The first video stream that is not a cover picture, set up to decode on one thread."""
+    """The first video stream that is not a cover picture, set up to decode in one thread.
+
+    Raises:
+        ClipError: there is none, or it is not allowed.
+    """
     if len(container.streams) > limits.streams:
         raise problem("too_many_streams", most=limits.streams)
     stream = first_video(container)
@@ -248,9 +259,9 @@ def _video_stream(container: InputContainer, limits: Limits) -> VideoStream:
     context = stream.codec_context
     if context.width and context.height:
         limits.check_size(context.width, context.height)
-    # Sizes may change on the way, and a decoder takes the memory before a frame can be looked at. It counts
-    # the padding to whole blocks, so it has a little more than the limit, which is checked on each frame.
+    # Frame sizes may change on the way, and a decoder allocates before a frame can be checked. The decoder
+    # counts padding to whole blocks, so its limit is a little higher; the exact one is checked on each frame.
     context.options = {"max_pixels": str(limits.pixels * 9 // 8 + 65_536)}
-    # Clips are decoded side by side, so more threads in each would only contend.
+    # Videos are decoded side by side, so more threads in each would only contend.
     context.thread_count = 1
     return stream

@@ -1,9 +1,9 @@
-"""Frames converted in a thread of their own, while the decoder is at work on the next ones.
+"""Frames are converted in a thread of their own, while the decoder works on the next ones.
 
     this thread      decode 0 | decode 1 | decode 2 | decode 3 |
-    the other                 | convert 0| convert 1| convert 2| convert 3
+    other thread              | convert 0| convert 1| convert 2| convert 3
 
-Decoding lets go of the GIL, and so do all steps of a conversion. Where no core is free nothing is lost.
+Decoding releases the GIL, and so do all steps of a conversion. Where no core is free, nothing is lost.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from av.video.frame import VideoFrame
 from .resize import Pixels, Resizer
 
 _WAITING = 4
-"""Decoded frames that wait for their conversion, at most: one of 1080p takes 3 MB."""
+"""The most decoded frames that wait for their conversion; one of 1080p takes 3 MB."""
 
 
 class Conversion:
     """Converts frames one after the other.
 
     Args:
-        resize: converts one.
-        thread: runs what it is given one at a time, in order.
+        resize: converts one frame.
+        thread: an executor that runs one task at a time, in order.
     """
 
     def __init__(self, resize: Resizer, thread: Executor) -> None:
@@ -34,24 +34,24 @@ class Conversion:
         self._pending: deque[Future[None]] = deque()
 
     def start(self, frame: VideoFrame, places: Sequence[Pixels]) -> None:
-        """Convert a frame soon; waits while too many are before it.
+        """Queue a frame for conversion; waits while the queue is full.
 
         Args:
             frame: as it came out of the decoder.
-            places: where its pixels go, int16 [crops, crop, crop, 3] each; to be read after `finish`.
+            places: arrays that receive its pixels, int16 [crops, crop, crop, 3] each; read them after `finish`.
 
         Raises:
-            Exception: what converting an earlier frame has raised.
+            Exception: raised by the conversion of an earlier frame.
         """
         while len(self._pending) >= _WAITING:
             self._pending.popleft().result()
         self._pending.append(self._thread.submit(self._convert, frame, places))
 
     def finish(self) -> None:
-        """Wait until all are converted.
+        """Wait until all frames are converted.
 
         Raises:
-            Exception: what converting one has raised.
+            Exception: raised by a conversion.
         """
         while self._pending:
             self._pending.popleft().result()

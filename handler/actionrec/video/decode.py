@@ -1,17 +1,17 @@
-"""Bytes of a video -> frames at the model's size. PyAV (FFmpeg) and OpenCV's resize; no torch.
+"""The bytes of a video -> frames at the model's size, with PyAV (FFmpeg) and OpenCV's resize. No torch.
 
-The way of one window:
+The steps for one window:
 
     bytes -> demux: packets from the key frame before the window to its end
-          -> their timestamps say which frames are in the window, `sampling` which of those are sampled
-          -> decode the packets once, skipping frames that nothing refers to and that are not sampled
-          -> convert only the sampled ones, beside the decoding of the next: RGB, short side, rotation, crop
+          -> their timestamps say which frames are in the window; `sampling` says which of those are sampled
+          -> decode: the packets once; skip frames that no other frame refers to and that are not sampled
+          -> convert: the sampled ones only, while the next are decoded: RGB, short side, rotation, crop
 
-Several windows go the same way in one pass (`passes`), and share the frames that they have in common. Sizes,
+Several windows are decoded in one pass (`window_reader`) and share the frames that they have in common. Sizes,
 durations and frame counts in headers decide nothing.
 
 The result equals the published recipe (full-size RGB, ``F.interpolate(bilinear, align_corners=False)``) to
-within rounding; swscale's own scaler does not, and would cost accuracy: it differs by up to 40/255.
+within rounding. swscale's own scaler does not: it differs by up to 40/255, which would cost accuracy.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from .window_reader import Room, WindowReader, new_room
 __all__ = ["Decoded", "Decoder", "decode", "windows"]
 
 Decoder = Callable[[bytes, ClipSpec, Selection, Limits], Iterator[Decoded]]
-"""`windows`, or something that gives the same from elsewhere."""
+"""The signature of `windows` without its optional arguments."""
 
 
 def windows(
@@ -53,17 +53,17 @@ def windows(
         data: a whole video file.
         spec: what the model eats.
         selection: which windows and crops.
-        limits: what it may cost.
-        thread: for the conversion of frames, with one thread; default: one of its own.
+        limits: what the request may cost.
+        thread: converts the frames; must have one thread. Default: a new one.
         opened: called when the file is open and its streams are known.
-        room: where the frames of a window go; asked when those of the window before were taken.
+        room: gives the arrays for a window's frames; called when the window before was taken.
 
     Yields:
-        For each window, in order, one `Decoded` a crop, or one that is `missing` where the window's part of the
+        One `Decoded` per crop of each window, in order; one that is `missing` for a window whose part of the
         file is damaged.
 
     Raises:
-        ClipError: the bytes are no video, hold no frame in any of the windows, or too much is asked for.
+        ClipError: the bytes are no video, no window has a frame, or the request asks for too much.
     """
     try:
         with ExitStack() as stack:
@@ -104,15 +104,15 @@ def decode(
     end_seconds: float | None = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Decoded:
-    """Decode the window of a clip that stands for [start_seconds, end_seconds).
+    """Decode one window of a video, for the range [start_seconds, end_seconds).
 
     Args:
         data: a whole video file.
         spec: what the model eats.
-        start_seconds: from the clip's first frame.
+        start_seconds: from the video's first frame.
         end_seconds: default: one window after the start. Of a longer range the middle window is taken, of a
             shorter one all frames.
-        limits: what it may cost.
+        limits: what the request may cost.
 
     Raises:
         ClipError: the bytes are no video, hold no frame there, or cost too much.
@@ -122,10 +122,10 @@ def decode(
 
 
 def _check_count(chosen: sampling.Windows, selection: Selection, limits: Limits) -> None:
-    """Refuse more windows than a request may have.
+    """Refuse a request with too many windows.
 
     Raises:
-        ClipError: and how to ask for fewer.
+        ClipError: 400; its hint says how to ask for fewer.
     """
     most = limits.windows // selection.crops
     if chosen.count <= most:

@@ -1,4 +1,4 @@
-"""What decoding gives: the sampled frames of one view, where they are from, and what is odd about them."""
+"""The result of decoding: the sampled frames of one view, their place in the video, and its warnings."""
 
 from __future__ import annotations
 
@@ -21,34 +21,35 @@ class Decoded:
     frames: Pixels
     """int16 [T, H, W, 3], RGB, in steps of 1/128 level; T, H and W are the ClipSpec's. T is 0 if `missing`."""
     start_seconds: float
-    """Start of the window, from the clip's first frame."""
+    """Start of the window, in seconds from the video's first frame."""
     end_seconds: float
-    """End of what the window covers: earlier than asked where the clip is shorter."""
+    """End of the window's frames, in seconds: earlier than requested where the video is shorter."""
     source_frames: int
-    """Frames of the clip inside the window, before sampling."""
+    """Frames of the video inside the window, before sampling."""
     source_fps: float
-    """Measured inside the window; 0 where it has one frame only."""
+    """Frames a second inside the window; 0 where it has one frame only."""
     width: int
-    """Of the clip as shown (after rotation), in pixels."""
+    """Pixels of the video as shown (after rotation)."""
     height: int
-    """Of the clip as shown (after rotation), in pixels."""
+    """Pixels of the video as shown (after rotation)."""
     warnings: tuple[ClipWarning, ...] = ()
     shot_boundaries: tuple[float, ...] = ()
-    """When the picture changes at once, in seconds from the clip's first frame; timelines only."""
+    """Seconds from the video's first frame at which the picture changes at once; timelines only."""
     window: int = 0
     """Number of the window, from 0."""
     crop: int = 0
     """Number of the crop, from 0: left to right, or top to bottom."""
     missing: bool = False
-    """Whether the window could not be decoded; a warning says why. It then comes once, and not once a crop."""
+    """Whether the window could not be decoded; a warning says why. Such a window comes once, not once per
+    crop."""
 
     def rounded(self) -> npt.NDArray[np.uint8]:
-        """The frames in whole levels, uint8 [T, H, W, 3]: for people, not for the model."""
+        """The frames as uint8 [T, H, W, 3]: for people, not for the model."""
         return rounded(self.frames)
 
 
 def gap(spec: ClipSpec, window: int, start_seconds: float, end_seconds: float, reason: ClipError) -> Decoded:
-    """A window that could not be decoded, and why."""
+    """The `Decoded` of a window that could not be decoded, with the reason as its warning."""
     return Decoded(
         frames=np.empty((0, spec.crop, spec.crop, 3), dtype=np.int16),
         start_seconds=start_seconds,
@@ -66,16 +67,16 @@ def gap(spec: ClipSpec, window: int, start_seconds: float, end_seconds: float, r
 def warnings_of(
     spec: ClipSpec, covered_seconds: float, frames: int, frame_seconds: float, damaged: int
 ) -> Iterator[ClipWarning]:
-    """What the sender should know about a window.
+    """The warnings for a window.
 
     Args:
         spec: what the model eats.
-        covered_seconds: from the window's start to the end of its last frame.
-        frames: of the clip inside the window.
-        frame_seconds: from one to the next.
+        covered_seconds: time from the window's start to the end of its last frame.
+        frames: frames of the video inside the window.
+        frame_seconds: time from one frame to the next.
         damaged: packets or frames with errors.
     """
-    # The last frame of a clip may be shown for less than a frame's time: that is not a short clip.
+    # A video's last frame may be shown for less than a frame's time; that does not make the window short.
     if covered_seconds < spec.window_seconds - 1.5 * frame_seconds:
         yield warning(
             "short_window",

@@ -1,7 +1,7 @@
 """Packets -> frames, with the times at which they are shown.
 
-Timestamps are taken as they are until the decoder contradicts one, or where there are none. Then all frames of
-the request's windows are decoded once to see what comes out, and `order` says when each is shown.
+Timestamps are used as they are, unless there are none or the decoder contradicts one. Then all frames of the
+request's windows are decoded once more to see what comes out, and `order` says when each is shown.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from .container import Source
 from .order import Order, Ticks, delay, shown
 from .packets import Span, Track
 
-# Decoders that look at `skip_frame` anew for each packet; libdav1d reads it once, when it is opened.
+# Decoders that read `skip_frame` anew for each packet; libdav1d reads it once, when it is opened.
 _SKIPS_PER_PACKET = frozenset({"h264", "hevc"})
 
 Shown = tuple[int, int, VideoFrame]
-"""(number of the packet that brought a frame out, when it is shown in ticks, the frame)."""
+"""(number of the packet that gave a frame, the time at which the frame is shown in ticks, the frame)."""
 
 
 class Reader:
@@ -40,16 +40,17 @@ class Reader:
         self._track = track
         self._times: Ticks | None = None
         self.damage: list[int] = []
-        """Numbers of the packets at which something was damaged, in the last reading."""
+        """Numbers of the damaged packets in the last reading."""
         self.contradicted = False
-        """Whether frames have come out in another order than that of their timestamps."""
+        """Whether the decoder gave frames in another order than that of their timestamps."""
 
     def frames(self, spans: Sequence[Span], wanted: frozenset[int] | None) -> Iterator[Shown]:
-        """Every frame; damage is passed over. Ends where the decoder contradicts a timestamp.
+        """Every frame; damaged packets are skipped. Ends where the decoder contradicts a timestamp.
 
         Args:
-            spans: what to decode; those given to `count`, once it was called.
-            wanted: timestamps to decode; others are skipped where nothing refers to them. None: all.
+            spans: packets to decode; after a call of `count`, the same as in that call.
+            wanted: timestamps of the frames to decode; any other is skipped where no frame refers to it. None:
+                all.
         """
         order = Order()
         for index, (number, _, frame) in enumerate(self._decoded(spans, wanted)):
@@ -58,14 +59,16 @@ class Reader:
                     return
                 yield number, int(self._times[index]), frame
             elif frame.pts is None or (order.contradicts(frame.pts) and not self.damage):
-                # After damage a decoder may give a frame that it has held back for too long.
+                # After damage a decoder may release a frame that it has held back for too long.
                 self.contradicted = True
                 return
             else:
                 yield number, frame.pts, frame
 
     def count(self, spans: Sequence[Span]) -> Ticks:
-        """When each frame is shown that comes out, int64 [frames]; `frames` gives these times from now on."""
+        """Decode all frames and return when each is shown: int64 [frames], ticks. `frames` uses these times
+        afterwards.
+        """
         stamps: list[int | None] = []
         arrivals: list[int | None] = []
         for _, arrival, frame in self._decoded(spans, None):
@@ -78,7 +81,7 @@ class Reader:
         origin = source.origin
         start = next(iter(arrivals), None) if source.counted else source.arrival(delay(arrivals), self._arrival)
         if start is None:
-            # No packet says: a frame comes after the other.
+            # No packet has a time: frames follow one another at the nominal rate.
             start, arrivals = 0, [None] * len(arrivals)
             if not source.counted:
                 origin = next(iter(stamps), None) or origin
@@ -86,24 +89,24 @@ class Reader:
         return self._times
 
     def _arrival(self, packet: Packet[VideoStream]) -> int | None:
-        """When a packet is decoded, in ticks."""
+        """When a packet is decoded, in ticks; None where that is not known."""
         if self._source.counted:
-            # Those of a bare stream are made up.
+            # FFmpeg makes up the times of a bare stream.
             return packet.dts if self._source.chunked else None
-        # Timestamps that rise in the order of decoding are of decoding; what FFmpeg makes of these after a seek
-        # is something else than what it makes of them from the start.
+        # Presentation times that never fall are in truth decoding times. FFmpeg's own decoding times are no
+        # help: after a seek it derives other ones than from the start.
         return packet.pts if self._track.stamps.size and not self._track.reordered else packet.dts
 
     def _decoded(
         self, spans: Sequence[Span], wanted: frozenset[int] | None
     ) -> Iterator[tuple[int, int | None, VideoFrame]]:
-        """(number of the packet that brought it out, that one's decoding time, frame) of every frame."""
+        """(number of the packet that gave it, that packet's decoding time, frame) of every frame."""
         self.damage = []
         number = 0
         context: VideoCodecContext | None = None
         for place, packet in chain(self._track.read(spans), [(0, None)]):
             if context is None:
-                # Only now: reading may open the file anew.
+                # Not before: reading may reopen the file.
                 context = self._prepared()
                 if context.name not in _SKIPS_PER_PACKET or not self._track.reordered:
                     wanted = None
@@ -128,11 +131,11 @@ class Reader:
                 context.flush_buffers()
 
     def _prepared(self) -> VideoCodecContext:
-        """The decoder, set up to decode all that it is given."""
+        """The decoder, set up to decode every packet."""
         context = self._source.stream.codec_context
         if not context.is_open and (self.contradicted or not self._track.stamps.size):
-            # H.264 may not say by how many frames it reorders, and the decoder then finds out on the way. If it
-            # is strict, it waits from the start for as many as there could be, so that no frame comes too late.
+            # H.264 need not say by how many frames it reorders; the decoder then finds out on the way. A strict
+            # decoder waits from the start for as many frames as there could be, so that none comes too late.
             context.options = {**context.options, "strict": "1"}
         context.flush_buffers()
         context.skip_frame = "DEFAULT"

@@ -1,9 +1,9 @@
 """When frames are shown, where their timestamps contradict the decoder.
 
-A decoder gives frames in the order in which they are shown. AVI, ASF and what was copied out of them have times
-of decoding only. What FFmpeg guesses from those may come out as 1, 2, 4, 3, 5, 7, 6, and sorting frames by it
-would shuffle them. So a frame is shown when it comes out: at the decoding time of the packet that brings it
-out, less the delay of the first one. FFmpeg's best-effort timestamp, which its players use, comes to the same.
+A decoder gives frames in the order in which they are shown. AVI, ASF and copies of such files have decoding
+times only. FFmpeg's guesses from those may come out as 1, 2, 4, 3, 5, 7, 6, and sorting frames by them would
+shuffle the frames. So a frame is shown when it comes out: at the decoding time of the packet that brings it
+out, less the delay of the first one. FFmpeg's best-effort timestamp, which its players use, gives the same.
 
     packets, by decoding time   0  1  2  3  4  5  6  7
     frames as they come out        a  b  c  d  e  f  g
@@ -27,15 +27,15 @@ LAST_TICK = int(np.iinfo(np.int64).max)
 
 
 class Order:
-    """Watches the timestamps of frames as they come out of a decoder."""
+    """Checks the timestamps of frames as they come out of a decoder."""
 
     def __init__(self) -> None:
         self._recent: deque[int] = deque(maxlen=MAX_REORDER)
 
     def contradicts(self, stamp: int) -> bool:
-        """Take the next frame's timestamp. Says whether it is too early for its place.
+        """Take the next frame's timestamp; returns whether it is too early for its place.
 
-        One that is below those of all frames which a decoder may hold back tells of a clock that was set anew.
+        One that is below those of all frames that a decoder may hold back means that the clock was reset.
         """
         recent = self._recent
         anew = len(recent) == MAX_REORDER and stamp < min(recent)
@@ -45,7 +45,7 @@ class Order:
 
 
 def delay(arrivals: Sequence[int | None]) -> int:
-    """How many frames a decoder gives at its end.
+    """How many frames a decoder gives after the last packet.
 
     Args:
         arrivals: as for `shown`.
@@ -57,14 +57,14 @@ def shown(arrivals: Sequence[int | None], start: int, tick: int, origin: int) ->
     """When frames are shown, by when they come out of the decoder.
 
     Args:
-        arrivals: for each frame the decoding time of the packet that brought it out; None where it has none, or
-            where the decoder gave the frame at its end.
+        arrivals: the decoding time of the packet that gave each frame, in ticks; None where the packet has
+            none, or where the decoder gave the frame after the last packet.
         start: the arrival of the file's first frame.
-        tick: nominal time from a frame to the next.
-        origin: when the first frame of the file is shown.
+        tick: nominal time from a frame to the next, in ticks.
+        origin: when the file's first frame is shown, in ticks.
 
     Returns:
-        int64 [frames], rising.
+        int64 [frames], ticks, rising.
     """
     last = start - tick
     times = []

@@ -1,11 +1,12 @@
-"""Which packets of a stream a request's windows take, and which frames their timestamps promise.
+"""The packets that a request's windows need, and the frames that their timestamps promise.
 
     packets     K . . . . K . . . . K . . . . K . . . . K . . . .       K: key frame
     windows             [--------)              [--)
     spans                 [ ---------- ]      [ ----- ]                 from a key frame on
 
-One window's packets are few: they are sought and kept. For several the stream is read twice, first for its
-timestamps alone, then packet by packet, so that memory does not grow with the file's length.
+The packets of one window are few: they are found by a seek and kept. For several windows the stream is read
+twice, first for its timestamps alone, then packet by packet, so that memory does not grow with the file's
+length.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from .container import MAX_REORDER, Source, stamp_of
 from .order import Ticks
 
 Numbered = Iterator[tuple[int, "Packet[VideoStream] | None"]]
-"""Packets with their numbers in the order of the file; None for one where they go on at another key frame."""
+"""Packets with their numbers in file order; None in the place of a packet marks a jump to another key frame."""
 
-# How far before a window the first search for its key frame starts, in seconds; doubled until one is found.
+# How far before a window the search for its key frame starts, in seconds; doubled until one is found.
 _SEEK_MARGIN_SECONDS = 1.0
 
 _NONE = np.iinfo(np.int64).min
@@ -34,36 +35,37 @@ _NONE = np.iinfo(np.int64).min
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The packets that one window takes, by their numbers in the order of the file."""
+    """The packets that one window needs, by their numbers in file order."""
 
     first: int
-    """The key frame's."""
+    """The key frame."""
     last: int
-    """The last one inside the window; the decoder gives its frame a few packets later."""
+    """The last packet inside the window; the decoder gives its frame a few packets later."""
 
 
 class Track(Protocol):
     """The packets of a request's windows."""
 
     stamps: Ticks
-    """Timestamps of the frames that the packets promise, sorted; empty where they cannot be relied on."""
+    """Timestamps of the frames that the packets promise, in ticks, sorted; empty where they are unreliable."""
     reordered: bool
-    """Whether the timestamps go back on the way: then they are of presentation, and not of decoding."""
+    """Whether timestamps fall somewhere: then they are presentation times, and not decoding times."""
 
     def seconds(self) -> float:
-        """Length of the clip by its packets' timestamps; what its header says plays no part."""
+        """Length of the video in seconds, by its packets' timestamps; the header's duration is ignored."""
 
     def span(self, first: int, stop: int) -> Span:
         """The packets of the window [first, stop), in ticks."""
 
     def widen(self) -> None:
-        """From now on give what decoding takes if the timestamps are wrong by as much as frames are reordered:
-        one key frame earlier, for frames coded after a key frame and shown before it are lost where decoding
-        begins, and a few packets more.
+        """Allow from now on for timestamps that are wrong by as much as frames are reordered.
+
+        Spans begin one key frame earlier, since frames that are coded after a key frame but shown before it are
+        lost where decoding begins, and end a few packets later.
         """
 
     def read(self, spans: Sequence[Span]) -> Numbered:
-        """The packets of some windows, in the order of the file, each once."""
+        """The packets of some windows, in file order, each once."""
 
 
 class NearTrack:
@@ -104,21 +106,21 @@ class NearTrack:
         yield from enumerate(self._packets)
 
     def _sought(self) -> list[Packet[VideoStream]]:
-        """The packets that decoding of the window takes, in decoding order: from the last key frame before it
-        on. The file was just opened.
+        """The packets to decode for the window, in decoding order, from the last key frame before it. The file
+        was just opened.
         """
         source, margin = self._source, _SEEK_MARGIN_SECONDS
         if source.counted:
             return list(islice(source.demux(), self._stop // source.ticks_per_frame + MAX_REORDER))
         reached: tuple[int | None, int | None] | None = None
-        # A file that was just opened stands at its start already, and some formats cannot seek at all.
+        # A file that was just opened is at its start already, and some formats cannot seek at all.
         while (target := self._first - int(margin / source.time_base)) > source.origin and source.seek(target):
             margin *= 2
             following = self._until_stop()
             head = next(following, None)
             place = (None, None) if head is None else (head.dts, head.pos)
             if place == reached:
-                continue  # where the last seek went already
+                continue  # the same place as after the last seek
             reached = place
             packets = _trustworthy(source, [*([] if head is None else [head]), *following])
             keys = [p.pts for p in packets if p.is_keyframe and p.pts is not None and p.pts <= self._first]
@@ -129,9 +131,9 @@ class NearTrack:
         return list(self._until_stop())
 
     def _until_stop(self) -> Iterator[Packet[VideoStream]]:
-        """Up to the last packet before the window's end, or MAX_REORDER more.
+        """The packets up to the last one before the window's end, or MAX_REORDER more if `_wide`.
 
-        Decoding times do not tell: Matroska's are guessed.
+        Decoding times cannot tell the end: Matroska's are guessed.
         """
         beyond: list[Packet[VideoStream]] = []
         for packet in self._source.demux():
@@ -149,17 +151,17 @@ class NearTrack:
 
 
 def _trustworthy(source: Source, packets: list[Packet[VideoStream]]) -> list[Packet[VideoStream]]:
-    """Packets after a seek, without those whose timestamps may be those of others."""
+    """The packets after a seek, without those whose timestamps may belong to other packets."""
     if source.container.format.name != "mpeg":
         return packets
-    # A seek in MPEG-PS may end inside a frame. Its rest then takes the timestamp that belongs to the next one,
-    # and all are wrong up to the next packet with one of its own, which is one with a position.
+    # A seek in MPEG-PS may end inside a frame. The rest of that frame then takes the next one's timestamp, and
+    # all are wrong until a packet has a timestamp of its own: that is one with a position.
     own = [index for index, packet in enumerate(packets) if packet.pos is not None]
     return packets[own[1] :] if len(own) > 1 else []
 
 
 class FarTrack:
-    """The packets of several windows, read from the file anew each time.
+    """The packets of several windows, read from the file each time.
 
     Args:
         source: an open file; nothing else may read from it.
@@ -180,7 +182,7 @@ class FarTrack:
     def _noted(
         self, stamps: list[tuple[int, int]], flags: list[tuple[bool, bool]]
     ) -> Iterator[Packet[VideoStream]]:
-        """All packets; what is needed of each is noted."""
+        """All packets; their timestamps and flags are appended to the lists."""
         for packet in self._demux():
             stamps.append((_tick(packet.pts), _tick(packet.dts)))
             flags.append((packet.is_keyframe, packet.is_discard))
@@ -196,7 +198,8 @@ class FarTrack:
             return Span(0, min(len(self._pts), stop // self._source.ticks_per_frame + MAX_REORDER) - 1)
         keys = np.flatnonzero(self._key & (self._pts <= first) & (self._pts != _NONE))
         begin = int(keys[-1 - self._wide]) if keys.size > self._wide and self._trusted else 0
-        # As `Source.packets` does: up to the last one before `stop` that more than MAX_REORDER others follow.
+        # As `NearTrack._until_stop`: up to the last packet before `stop` that more than MAX_REORDER others
+        # follow.
         inside = np.flatnonzero(np.where(self._pts == _NONE, self._dts, self._pts)[begin:] < stop)
         ends = np.flatnonzero(np.diff(inside) > MAX_REORDER + 1)
         last = begin + int(inside[ends[0] if ends.size else -1]) if inside.size else begin
@@ -225,7 +228,7 @@ class FarTrack:
             yield number, packet
 
     def _demux(self) -> Iterator[Packet[VideoStream]]:
-        """All packets, up to where the file can be read."""
+        """All packets, as far as the file can be read."""
         count = 0
         try:
             for packet in self._source.demux():

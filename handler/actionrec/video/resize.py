@@ -1,9 +1,9 @@
-"""Decoded frame -> pixels at the model's size: RGB, short side, rotation, crops.
+"""A decoded frame -> pixels at the model's size: RGB, short side, rotation, crops.
 
-What no crop reads is neither converted nor resized:
+Parts of the frame that no crop needs are neither converted nor resized:
 
-    frame --- cut (libavfilter, no copy) --- RGB (swscale) --- int16 --- bilinear resize (OpenCV)
-    in bands of `_BAND_BYTES`, so that what one step writes is still in the core's cache when the next reads it
+    frame --- region (libavfilter, no copy) --- RGB (swscale) --- int16 --- bilinear resize (OpenCV)
+    in bands of `_BAND_BYTES`, so that each step reads what the last one wrote from the core's cache
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ Pixels = npt.NDArray[np.int16]
 
 
 def rounded(pixels: Pixels) -> npt.NDArray[np.uint8]:
-    """Pixels in whole levels, uint8 of the same shape: for people and files, not for the model."""
+    """Pixels as uint8 of the same shape: for people and files, not for the model."""
     return ((pixels + STEPS_PER_LEVEL // 2) // STEPS_PER_LEVEL).astype(np.uint8)
 
 
 _CONVERTIBLE = frozenset({0, 1, 2, 4, 5, 6, 7, 9})
-"""Color spaces, by their numbers in ITU-T H.273, that swscale turns into RGB."""
+"""Color spaces that swscale turns into RGB, by their numbers in ITU-T H.273."""
 _SPACES = {
     3: "reserved",
     8: "ycgco",
@@ -49,20 +49,20 @@ _SPACES = {
     16: "ycgco-re",
     17: "ycgco-ro",
 }
-"""The others, in FFmpeg's names."""
+"""All other color spaces, with FFmpeg's names."""
 
 _SHIFT = STEPS_PER_LEVEL.bit_length() - 1
 
 _BAND_BYTES = 2 << 20
-"""Of the int16 pixels that are resized together: about a second-level cache (benchmarks/decode.py)."""
+"""Bytes of int16 pixels that are resized together: about a second-level cache (benchmarks/decode.py)."""
 _COLUMN_STEP, _ROW_STEP = 16, 8
-"""A cut starts at a multiple: whole chroma samples, vector instructions' alignment, swscale's dithering."""
+"""A region starts at multiples of these: whole chroma samples, vector alignment, swscale's dithering."""
 _MARGIN = 2
-"""Pixels beside a cut: for some formats swscale mixes a pixel's chroma with its neighbour's."""
+"""Extra pixels around a region: for some formats swscale mixes a pixel's chroma with its neighbour's."""
 
 
 class Resizer:
-    """Turns decoded frames of any size, pixel format and rotation into the model's.
+    """Converts decoded frames of any size, pixel format and rotation to the model's size.
 
     Args:
         spec: short side and crop.
@@ -81,7 +81,7 @@ class Resizer:
         """Convert one frame.
 
         Returns:
-            int16 [crops, crop, crop, 3], RGB, upright; may be a view, to be copied where it is kept.
+            int16 [crops, crop, crop, 3], RGB, upright. May share memory with this object: copy it to keep it.
         """
         layout = (frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range)
         if layout != self._layout:
@@ -94,58 +94,59 @@ class Resizer:
         turned = np.rot90(self._resized, k=frame.rotation // 90)
         crop = self._spec.crop
         corners = crop_corners(turned.shape[0], turned.shape[1], crop, self._crops)
-        cut = [turned[top : top + crop, left : left + crop] for top, left in corners]
-        return cut[0][None] if len(cut) == 1 else np.stack(cut)
+        cropped = [turned[top : top + crop, left : left + crop] for top, left in corners]
+        return cropped[0][None] if len(cropped) == 1 else np.stack(cropped)
 
     def _plan(self, frame: VideoFrame) -> None:
         """Set up for frames like this one."""
         width, height, side = frame.width, frame.height, self._spec.short_side
-        # The longer side is cut, not rounded, as pytorchvideo's short_side_scale does.
+        # The longer side is truncated, not rounded, as pytorchvideo's short_side_scale does.
         size = (side, int(height / width * side)) if width < height else (int(width / height * side), side)
         self._resized = np.zeros((size[1], size[0], 3), dtype=np.int16)
         read, band_bytes = [self._read(side) for side in size], float(_BAND_BYTES)
         if width % 2 or height % 2:
-            # swscale has another, finer way with the chroma of these: a part of one would come out differently.
+            # swscale treats the chroma of these sizes in another, finer way: a region would differ from the
+            # whole.
             read, band_bytes = [slice(0, side) for side in size], math.inf
         columns = next(_parts(width, size[0], read[0], size[0]))
         least = min(size[1], band_bytes / (columns.length() * 3 * 2) / height * size[1])
         rows = list(_parts(height, size[1], read[1], least))
-        # One for all bands; zero beside the columns that are read.
+        # One buffer for all bands; it stays zero beside the columns that are read.
         wide = np.zeros((max(map(_Part.length, rows)), columns.length(), 3), dtype=np.int16)
         self._bands = tuple(_Band.of(frame, part, columns, wide[: part.length()]) for part in rows)
 
     def _read(self, length: int) -> slice:
-        """Which of `length` resized pixels along one axis the crops read, with one more at either end."""
+        """Which of `length` resized pixels along one axis the crops need, with one more at either end."""
         spare = 0.0 if self._crops > 1 else (length - self._spec.crop) / 2
         return slice(max(0, math.floor(spare) - 1), min(length, math.ceil(length - spare) + 1))
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A stretch along one axis that is resized for itself, at the positions that it has in the whole."""
+    """A stretch along one axis that is resized separately, with the same result as in the whole."""
 
     source: slice
-    """Of the frame."""
+    """Pixels of the frame."""
     target: slice
-    """Of the result: just as many pixels for each as in the whole."""
+    """Pixels of the result; their ratio to `source` is that of the whole."""
     read: slice
-    """Of the frame, with even edges: what is read for those pixels of the result that a crop reads."""
+    """Pixels of the frame, with even edges, that the needed pixels of the result are computed from."""
 
     def length(self) -> int:
-        """Of its source, in pixels."""
+        """Length of `source`, in pixels."""
         return cast(int, self.source.stop - self.source.start)
 
 
 def _parts(source: int, target: int, read: slice, least: float) -> Iterator[_Part]:
-    """Split what a crop reads of a side of `target` pixels, resized from `source`, into parts.
+    """Split the needed range of a side of `target` pixels, resized from `source`, into parts.
 
-    A part begins and ends where an edge of the result's pixels meets one of the frame's. No pixel of a smaller
-    result reads beyond it.
+    Parts begin and end where an edge between the result's pixels meets one between the frame's. Where the
+    result is smaller than the frame, no pixel of a part depends on another part.
 
     Args:
-        source, target: pixels.
-        read: of the result.
-        least: pixels of the result in a part.
+        source, target: length of the side in pixels, of the frame and of the result.
+        read: pixels of the result that the crops need.
+        least: the fewest pixels of the result in a part.
     """
     common = math.gcd(source, target) if source >= target else 1
     unit, result_unit = source // common, target // common
@@ -159,7 +160,7 @@ def _parts(source: int, target: int, read: slice, least: float) -> Iterator[_Par
 
 
 def _source(read: slice, source: int, target: int) -> slice:
-    """Which of `source` pixels along one axis a resize to `target` reads for those in `read`, and `_MARGIN`."""
+    """Which of `source` pixels a resize to `target` reads for the pixels in `read`, plus `_MARGIN`."""
     scale = source / target
     first = max(0, math.floor((read.start + 0.5) * scale - 0.5) - _MARGIN)
     last = min(source, math.ceil((read.stop - 0.5) * scale + 0.5) + 1 + _MARGIN)
@@ -173,38 +174,39 @@ class _Band:
     target: tuple[slice, slice]
     """Rows and columns of the resized frame."""
     _graph: Graph | None
-    """Cuts out what is read; None where all is, or where the filter does not take such frames."""
+    """Filter that cuts out the region; None where it is the whole frame, or the filter does not take such
+    frames."""
     _wide: Pixels
-    """What is resized, int16 [H, W, 3]."""
+    """Input of the resize, int16 [H, W, 3]."""
     _from: tuple[slice, slice]
-    """Of the converted frame: what is put into `_wide`."""
+    """Rows and columns of the converted frame that are copied into `_wide`."""
     _into: tuple[slice, slice]
-    """Of `_wide`: its place."""
+    """Rows and columns of `_wide` that they are copied to."""
     _reformatter: VideoReformatter = field(default_factory=VideoReformatter)
-    """One for all frames: each new one costs a scaler set-up."""
+    """Used for all frames: a new one would set up its scaler again."""
 
     @classmethod
     def of(cls, frame: VideoFrame, rows: _Part, columns: _Part, wide: Pixels) -> _Band:
-        """For frames like this one.
+        """The band for frames like this one.
 
         Args:
-            frame: any.
-            rows, columns: what the band covers.
+            frame: gives size and pixel format.
+            rows, columns: the parts that the band covers.
             wide: int16 [rows, columns, 3], zero where nothing is read.
         """
         left = columns.read.start // _COLUMN_STEP * _COLUMN_STEP
         top = rows.read.start // _ROW_STEP * _ROW_STEP
         graph = _cutter(frame, left, top, columns.read.stop, rows.read.stop)
         origins = (0, 0) if graph is None else (top, left)
-        cut, into = [], []
+        taken, into = [], []
         for part, origin in zip((rows, columns), origins, strict=True):
             first, stop = max(part.read.start, part.source.start), min(part.read.stop, part.source.stop)
-            cut.append(slice(first - origin, stop - origin))
+            taken.append(slice(first - origin, stop - origin))
             into.append(slice(first - part.source.start, stop - part.source.start))
-        return cls((rows.target, columns.target), graph, wide, (cut[0], cut[1]), (into[0], into[1]))
+        return cls((rows.target, columns.target), graph, wide, (taken[0], taken[1]), (into[0], into[1]))
 
     def resized(self, frame: VideoFrame) -> Pixels:
-        """The band's part of the result."""
+        """The band's part of the result, int16 [H, W, 3]."""
         if self._graph is not None:
             self._graph.push(frame)
             frame = cast(VideoFrame, self._graph.pull())
@@ -226,7 +228,9 @@ class _Band:
 
 
 def _cutter(frame: VideoFrame, left: int, top: int, right: int, bottom: int) -> Graph | None:
-    """A filter that cuts [top:bottom, left:right] out of frames like this one; None where there is none."""
+    """A filter that cuts [top:bottom, left:right] out of frames like this one; None where none is needed or
+    possible.
+    """
     if (left, top, right, bottom) == (0, 0, frame.width, frame.height):
         return None
     graph = Graph()

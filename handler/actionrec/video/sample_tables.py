@@ -1,9 +1,9 @@
-"""How many samples an MP4 promises in a few bytes, before FFmpeg opens it.
+"""How many samples an MP4 promises in a few bytes; checked before FFmpeg opens it.
 
-FFmpeg keeps 70 bytes for each sample (a frame, or a piece of sound) that a table tells of. Two tables tell of
-any number without a byte for each: a track fragment run (trun) without fields, and a table of sizes (stsz) that
-are all the same. 24 KB of them take 3 GB. But each sample has a byte at least, so no true file promises more
-than it has bytes.
+FFmpeg keeps 70 bytes for each sample (a frame, or a piece of sound) in a table. Two tables can promise any
+number of samples without a byte for each: a track fragment run (trun) without fields, and a table of equal
+sizes (stsz). 24 KB of them take 3 GB. But each sample has at least one byte, so no honest file promises more
+samples than it has bytes.
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ import struct
 from collections.abc import Iterator
 
 SPARE = 1_000_000
-"""Samples that a file may promise beyond its bytes: it may have been cut short."""
+"""Samples that a file may promise beyond its bytes, since it may have been cut short."""
 
 MOST_TABLES = 1_000_000
 
 _MOST_BOXES = 100_000
-"""That are gone through one by one."""
+"""Boxes that are read one by one."""
 
-# Boxes that name places in the file. FFmpeg goes there, and that may be inside of what is not read otherwise.
+# Boxes that name places in the file. FFmpeg goes there, which may be inside parts that are not searched
+# otherwise.
 _INDICES = (b"sidx", b"mfra")
 
-# Flags of a trun (ISO/IEC 14496-12, 8.8.8): two fields of its own, four of each sample.
+# Flags of a trun (ISO/IEC 14496-12, 8.8.8): two fields of the run, four of each sample.
 _RUN_FLAGS = 0x000F05
 _SAMPLE_FIELDS = 0x000F00
 
@@ -39,7 +40,7 @@ def too_many_samples(data: bytes) -> bool:
 
 
 def _promises(data: bytes) -> Iterator[int]:
-    """How many samples each table tells of without a byte for each; 0 for what has such a table's name only."""
+    """How many samples each table promises without a byte for each; 0 where only the table's name was found."""
     for first, stop in _searched(data):
         for place in _places(data, b"trun", first, stop):
             flags, count = struct.unpack_from(">II", data, place + 4)
@@ -51,7 +52,9 @@ def _promises(data: bytes) -> Iterator[int]:
 
 
 def _searched(data: bytes) -> list[tuple[int, int]]:
-    """Where tables may be: [first, stop) of all outside of the coded pictures, as far as boxes are in order."""
+    """Ranges [first, stop) that may hold tables: everything outside the coded frames, as far as boxes can be
+    followed.
+    """
     parts, first, place = [], 0, 0
     for _ in range(_MOST_BOXES):
         if place + 16 > len(data):
@@ -71,7 +74,7 @@ def _searched(data: bytes) -> list[tuple[int, int]]:
 
 
 def _places(data: bytes, name: bytes, first: int, stop: int) -> Iterator[int]:
-    """Where a name stands whose table begins in [first, stop)."""
+    """Positions of a name in [first, stop)."""
     place = data.find(name, first, stop)
     while 0 <= place <= len(data) - 16:
         yield place

@@ -1,11 +1,11 @@
-"""Frames of a window -> where the picture changes at once. Numpy and OpenCV.
+"""The frames of a window -> its shot boundaries, where the picture changes at once. Numpy and OpenCV.
 
     change from one sampled frame to the next      _ . _ . _ | _ . _ _ .       seen on a coarse grid
                                                              ^ a shot boundary: large, and several times its
                                                              neighbours
 
-What moves, flickers or pans changes the picture about as much before and after; a flash changes it twice. So
-neither is a shot boundary, nor is a fade.
+Motion, flicker and pans change the picture about as much before and after; a flash changes it twice, and a fade
+slowly. So none of these is a shot boundary.
 """
 
 from __future__ import annotations
@@ -17,29 +17,30 @@ from ..spec import STEPS_PER_LEVEL
 from .resize import Pixels
 
 _GRID = 8
-"""Cells along each side: noise and small objects vanish in them, another place or camera does not."""
+"""Cells along each side: noise and small objects vanish in them; a new place or camera does not."""
 
 _ROWS = 4
-"""Of a cell's rows that are read, evenly: its mean hardly needs more, and all take several times as long."""
+"""Rows of a cell that are read, evenly spaced: its mean hardly needs more, and all would take several times as
+long."""
 
 LEAST_CHANGE = 4.0
-"""Mean over the cells, in levels of 255."""
+"""Least change at a shot boundary: mean over the cells, in levels of 255."""
 
 STANDS_OUT = 3.0
-"""Times the largest change beside it."""
+"""How many times the largest change beside it a shot boundary must be."""
 
 _BESIDE = 4
 """Sampled frames on each side that a shot boundary is compared with."""
 
 
 def shot_boundaries(frames: Pixels) -> list[int]:
-    """Where the picture of a window changes at once.
+    """Find the shot boundaries in a window.
 
     Args:
         frames: int16 [T, H, W, 3], sampled frames in order.
 
     Returns:
-        Each n for which a shot boundary lies after frame n and no later than at frame n + 1.
+        Each n for which the boundary lies after frame n and no later than at frame n + 1.
     """
     rows = frames[:, :: max(1, frames.shape[1] // (_GRID * _ROWS))]
     cells = np.stack([cv2.resize(frame, (_GRID, _GRID), interpolation=cv2.INTER_AREA) for frame in rows])

@@ -1,8 +1,8 @@
-"""How many programs an MPEG transport stream names, before FFmpeg opens it.
+"""How many programs an MPEG transport stream names; checked before FFmpeg opens it.
 
-FFmpeg keeps every program of every program association table (PAT), and looks through all of them for each
-new one: 200 tables with 40 programs each cost it more than a minute, in a file of 40 KB. So the packets of
-tables are found here first, wherever they stand, since FFmpeg finds them at any distance too:
+FFmpeg keeps every program of every program association table (PAT), and searches all of them for each new one:
+200 tables with 40 programs each, in a file of 40 KB, cost it more than a minute. So the packets with tables are
+counted here first, wherever they are, since FFmpeg finds them at any distance too:
 
     47 [x 0 0 . . . . .] 00  ..  pointer  00 [length] . . . . .  (program, PID) (program, PID) ...  CRC
     sync, then PID 0                      table 0
@@ -16,23 +16,23 @@ import numpy as np
 
 _PACKET = 188
 _SIZES = (188, 192, 204)
-"""Of a packet: plain, with a timecode (M2TS), with error correction."""
+"""Bytes of a packet: plain, with a timecode (M2TS), with error correction."""
 _SYNC = 0x47
 _IN_A_ROW = 5
-"""Packets by which a stream is recognised."""
+"""Packets in a row that identify a stream."""
 _SEARCHED = 65_536
-"""Bytes at the beginning in which these are looked for."""
+"""Bytes at the file's start in which they are searched."""
 
 MOST_TABLES = 65_536
-"""Packets that may be those of a table; with ten a second almost two hours."""
+"""The most packets that may hold a table; at ten a second almost two hours."""
 _BLOCK = 1 << 18
-"""Bytes that are searched together: they fit into a core's cache."""
+"""Bytes that are searched at once: they fit into a core's cache."""
 _MOST_ENTRIES = 253
-"""Programs in one section, which has 1,024 bytes at most."""
+"""The most programs in one section, which has at most 1,024 bytes."""
 
 
 def is_transport_stream(data: bytes) -> bool:
-    """Whether there are packets of a transport stream one after the other near the beginning."""
+    """Whether packets of a transport stream follow one another near the file's start."""
     head = np.frombuffer(data, dtype=np.uint8, count=min(len(data), _SEARCHED))
     sync = head == _SYNC
     for size in _SIZES:
@@ -43,7 +43,7 @@ def is_transport_stream(data: bytes) -> bool:
 
 
 def programs(data: bytes, most: int) -> int:
-    """How many programs a transport stream names in its tables, counted up to one more than `most`."""
+    """How many programs a transport stream names in its tables; the count stops at `most` + 1."""
     found: set[bytes] = set()
     seen: set[bytes] = set()
     unseen = 0
@@ -60,7 +60,7 @@ def programs(data: bytes, most: int) -> int:
 
 
 def _tables(data: bytes) -> Iterator[int]:
-    """Where packets of PID 0 that begin a section stand, in order; other bytes may look like one."""
+    """Positions of packets of PID 0 that begin a section, in order; other bytes may look like one."""
     everything = np.frombuffer(data, dtype=np.uint8)
     for start in range(0, len(everything) - 3, _BLOCK):
         block = everything[start : start + _BLOCK + 2]
@@ -70,10 +70,10 @@ def _tables(data: bytes) -> Iterator[int]:
 
 
 def _sections(packet: bytes) -> Iterator[tuple[list[bytes], int]]:
-    """(the programs in the packet, how many more are in the next ones) of each section of a PAT.
+    """For each section of a PAT: (its programs in this packet, how many more follow in the next packets).
 
     Args:
-        packet: from its fourth byte on.
+        packet: the packet from its fourth byte on.
     """
     place = 1
     if len(packet) > 1 and packet[0] & 0x20:  # an adaptation field

@@ -1,11 +1,11 @@
-"""One decoding pass over the windows of a request: each packet is decoded and each frame converted once.
+"""One pass over the windows of a request: each packet is decoded once, and each frame converted once.
 
     packets -> decoder -> frames -> converted (in another thread) -> the window that is being filled
                                                                   -> kept for the windows that overlap it
 
-Which frames a window samples is known before they are decoded, from the packets' timestamps. Where those
-cannot be trusted (missing, or a frame that they promise does not come out) the rest is decoded once more to
-count what is really there. Memory holds a window and what the next ones share with it, however long the clip.
+A window's sampled frames are known before they are decoded, from the packets' timestamps. Where those are
+missing, or a promised frame does not come out, the rest is decoded once more to count the frames that are
+really there. Memory holds one window and the frames that later ones share with it, however long the video.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ from .packets import Span, Track
 from .resize import Pixels, Resizer
 from .shot_boundaries import shot_boundaries
 
-# Packets after a window's last one by which all its frames have come out of any decoder.
+# Packets after a window's last one by which any decoder has given all its frames.
 _DECODER_DELAY = 2 * MAX_REORDER
 
 
 Room = Callable[[tuple[int, ...]], Pixels]
-"""Takes the shape of a window's frames, int16 [crops, T, H, W, 3], and gives room for them; what it gave for
-the window before may be used again."""
+"""Takes the shape of a window's frames, int16 [crops, T, H, W, 3], and returns an array for them. It may return
+the array of the window before again."""
 
 
 def new_room(shape: tuple[int, ...]) -> Pixels:
-    """Room that was never used before."""
+    """A new array."""
     return np.empty(shape, dtype=np.int16)
 
 
 @dataclass(slots=True)
 class Window:
-    """One window on its way."""
+    """One window that is being decoded."""
 
     number: int
     start_seconds: float
@@ -57,13 +57,13 @@ class Window:
     """The tick after its last."""
     span: Span
     promised: int = 0
-    """Frames inside by the packets' timestamps."""
+    """Frames inside the window by the packets' timestamps."""
     stamps: Ticks = field(default_factory=lambda: np.empty(0, dtype=np.int64))
-    """Timestamps of its frames as far as they are known now, sorted."""
+    """Timestamps of its frames as far as they are known, in ticks, sorted."""
     sampled: Ticks = field(default_factory=lambda: np.empty(0, dtype=np.int64))
-    """Timestamps of the model's frames, in order; some twice where the window has fewer."""
+    """Timestamps of the sampled frames, in order; some twice where the window has fewer frames."""
     positions: dict[int, list[int]] = field(default_factory=dict)
-    """Timestamp of a frame that is sampled -> its places among the model's frames."""
+    """Timestamp of a sampled frame -> its places among the model's frames."""
 
 
 class WindowReader:
@@ -73,11 +73,11 @@ class WindowReader:
         source: the file.
         track: its packets.
         spec: what the model eats.
-        windows: (start, end) of each, in seconds, by their starts.
-        thread: for the conversion of frames; runs one thing at a time.
-        crops: views of each window.
+        windows: (start, end) of each, in seconds, in order of their starts.
+        thread: converts the frames; runs one task at a time.
+        crops: crops of each window.
         find_shots: whether to look for shot boundaries in each window.
-        room: where a window's frames go.
+        room: gives the arrays for the windows' frames.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class WindowReader:
         self._conversion = Conversion(self.resize, thread)
         self._reader = Reader(source, track)
         self.problem: ClipError | None = None
-        """Why the first of the windows that could not be decoded could not."""
+        """The error of the first window that could not be decoded."""
         self._counted_damage: list[int] = []
         self.windows = [self._window(number, *window) for number, window in enumerate(windows)]
 
@@ -113,7 +113,7 @@ class WindowReader:
         return Window(number, start_seconds, end_seconds, first, stop, self.track.span(first, stop))
 
     def decode(self) -> Iterator[Decoded]:
-        """Each window's views; one that says why for a window that has no frames."""
+        """The views of each window; one that is `missing` for a window without frames."""
         waiting = deque(self.windows)
         self._sample(waiting, self.track.stamps)
         counted = not any(window.positions for window in waiting)
@@ -127,14 +127,14 @@ class WindowReader:
                 for window in waiting:
                     window.span = self.track.span(window.first, window.stop)
             self._sample(waiting, self._reader.count([window.span for window in waiting]))
-            # Sampling may end before the damage.
+            # The next reading may end before the damage.
             self._counted_damage = self._reader.damage
             yield from self._run(waiting, skip=False)
         for window in waiting:
             yield self._gap(window, self._nothing(window))
 
     def _sample(self, windows: Iterable[Window], stamps: Ticks) -> None:
-        """Tell each window its frames, and which of them it samples, out of all timestamps of the track."""
+        """Set each window's timestamps and sampled frames, out of all timestamps of the track."""
         for window in windows:
             window.stamps = np.unique(stamps[(window.first <= stamps) & (stamps < window.stop)])
             window.positions = {}
@@ -146,13 +146,14 @@ class WindowReader:
                 window.positions.setdefault(stamp, []).append(position)
 
     def _run(self, waiting: deque[Window], *, skip: bool) -> Iterator[Decoded]:
-        """The views of the first windows of `waiting`, which are taken off it; ends where a frame is missing.
+        """The views of the first windows in `waiting`, which are removed from it; ends where a frame is
+        missing.
 
         Args:
-            skip: whether frames that nothing refers to and that are not sampled need no decoding.
+            skip: whether to skip frames that no other frame refers to and that are not sampled.
         """
         last_use = {stamp: window.number for window in waiting for stamp in window.positions}
-        # Where frames were counted, they are those of all spans.
+        # Where frames were counted, the count was over all spans.
         spans = [window.span for window in waiting if window.positions or not skip]
         frames = self._decoded(spans, frozenset(last_use) if skip else None)
         kept: dict[int, Pixels] = {}
@@ -176,12 +177,12 @@ class WindowReader:
         kept: dict[int, Pixels],
         last_use: dict[int, int],
     ) -> Pixels | None:
-        """The sampled frames of a window, int16 [crops, T, H, W, 3]; None where one does not come out.
+        """The sampled frames of a window, int16 [crops, T, H, W, 3]; None where one of them does not come out.
 
         Args:
-            frames: what the decoder gives, of which no more than needed is taken.
-            kept: timestamp -> converted frame [crops, H, W, 3], for this and later windows; those are added.
-            last_use: timestamp of a sampled frame -> number of the last window that samples it.
+            frames: the decoder's output; no more of it is taken than needed.
+            kept: timestamp -> converted frame, int16 [crops, H, W, 3], for this and later windows. Frames that
+                later windows sample are added.
         """
         side = self.spec.crop
         out = self._room((self.crops, self.spec.num_frames, side, side, 3))
@@ -210,7 +211,7 @@ class WindowReader:
         return self._reader.frames(spans, wanted)
 
     def _views(self, window: Window, frames: Pixels) -> Iterator[Decoded]:
-        """The views of a window, or why its frames are too few.
+        """The views of a window; one that is `missing` where too few of its frames could be decoded.
 
         Args:
             frames: int16 [crops, T, H, W, 3].
@@ -250,7 +251,7 @@ class WindowReader:
             )
 
     def _shot_boundaries(self, window: Window, frames: Pixels) -> tuple[float, ...]:
-        """When a window's shots end, in seconds: at the first sampled frame after each.
+        """A window's shot boundaries in seconds: the first sampled frame of each new shot.
 
         Args:
             frames: int16 [T, H, W, 3].
@@ -260,7 +261,7 @@ class WindowReader:
         return tuple(seconds[n + 1] for n in shot_boundaries(frames[places]))
 
     def _seconds(self, stamps: Ticks) -> list[float]:
-        """From the clip's first frame."""
+        """Seconds from the video's first frame."""
         return [float((stamp - self.source.origin) * self.source.time_base) for stamp in stamps.tolist()]
 
     def _gap(self, window: Window, reason: ClipError) -> Decoded:
@@ -268,7 +269,7 @@ class WindowReader:
         return gap(self.spec, window.number, window.start_seconds, window.end_seconds, reason)
 
     def _nothing(self, window: Window) -> ClipError:
-        """Why a window has no frames."""
+        """The reason why a window has no frames."""
         length = self.track.seconds()
         if window.start_seconds < length:
             return problem("no_frames", start_seconds=window.start_seconds, end_seconds=window.end_seconds)
