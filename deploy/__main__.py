@@ -1,4 +1,4 @@
-"""``python -m deploy start|stop|status|scale|wait|url``: what the Makefile's targets call."""
+"""``python -m deploy start|stop|status|scale|wait|url``: the commands behind the Makefile's targets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .preflight import DeployError
 from .processes import ServerProcess, adopt_orphans, reap_orphans
 from .state import load_supervisor, save_supervisor
 
-_NOT_READY, _NOT_RUNNING = 1, 3  # exit codes of `status`; 3 as in the LSB's for services
+_NOT_READY, _NOT_RUNNING = 1, 3  # exit codes of `status`; 3 as the LSB has it for services
 
 _out = Console(highlight=False, soft_wrap=True)
 _err = Console(highlight=False, soft_wrap=True, stderr=True)
@@ -31,8 +31,8 @@ _err = Console(highlight=False, soft_wrap=True, stderr=True)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     options = _parser().parse_args(arguments)
-    # `kill` is to clean up just as Ctrl-C does.
-    # SIGINT too: a command started in the background by a script inherits it as ignored.
+    # `kill` must clean up as Ctrl-C does. SIGINT is set too: a script's background command inherits it as
+    # ignored.
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, _interrupt)
     command: Callable[[argparse.Namespace], int] = options.command
@@ -98,9 +98,9 @@ def _announce(state: server.State, began: float) -> None:
 
 
 def _stay(settings: server.Settings, began: float, drain_seconds: float, *, supervise: bool) -> int:
-    """Until a signal stops this process, and so the server, or the server ends by itself.
+    """Stay until a signal stops this process, and so the server, or the server ends by itself.
 
-    The server's own log says what happens meanwhile. A signal before it is ready is an interrupted start.
+    Meanwhile the server's own log goes to standard output. A signal before the server is ready ends the start.
     """
     state = None
     adopt_orphans()
@@ -112,7 +112,7 @@ def _stay(settings: server.Settings, began: float, drain_seconds: float, *, supe
             save_supervisor(settings.run_dir, identity)
             supervisor.log_to(settings.log_dir, console=True)
             supervisor.Supervisor(settings, identity=identity, adopts=True).run()
-            return 0  # someone else stopped the server
+            return 0  # somebody else stopped the server
         while state.process.alive():
             time.sleep(0.5)
             reap_orphans()
@@ -210,7 +210,7 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(command=run)
         command.add_argument(
-            "--run-dir", type=Path, default=defaults.run_dir, help="the server's state; one server each"
+            "--run-dir", type=Path, default=defaults.run_dir, help="folder of the server's state"
         )
         return command
 
@@ -224,20 +224,20 @@ def _parser() -> argparse.ArgumentParser:
             "--drain",
             type=float,
             default=server.DRAIN_SECONDS,
-            help="seconds that requests in flight have to be answered before the stop; 0: none",
+            help="seconds that requests in flight have to finish before the stop; 0: none",
         )
 
-    start = add("start", _start, "start a server, return when it is ready")
+    start = add("start", _start, "start a server; returns when it is ready")
     start.add_argument("--model-store", type=Path, default=defaults.model_store, help="directory of archives")
-    start.add_argument("--model", action="append", default=[], help="serve this one (repeatable); default: all")
+    start.add_argument("--model", action="append", default=[], help="model to serve (repeatable); default: all")
     start.add_argument("--config", type=Path, default=defaults.config)
     start.add_argument("--log-dir", type=Path, default=defaults.log_dir)
-    start.add_argument("--port", type=int, help="inference port, the next four follow; 0: any free ones")
-    start.add_argument("--workers", type=int, help="of each model; default: what its archive says")
-    start.add_argument("--quiet", action="store_true", help="say nothing when it is ready")
+    start.add_argument("--port", type=int, help="inference port; the next four follow; 0: free ones")
+    start.add_argument("--workers", type=int, help="workers of each model; default: what its archive says")
+    start.add_argument("--quiet", action="store_true", help="print nothing when the server is ready")
     start.add_argument("--foreground", action="store_true", help="stay; SIGTERM or Ctrl-C stops the server")
     start.add_argument(
-        "--no-supervisor", dest="supervise", action="store_false", help="what dies is not brought back"
+        "--no-supervisor", dest="supervise", action="store_false", help="restart nothing that dies"
     )
     add_timeout(start)
     add_drain(start)
@@ -251,9 +251,9 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "status",
         _status,
-        f"what is up; exit code 0: all READY, {_NOT_READY}: not all, {_NOT_RUNNING}: no server",
+        f"show models and workers; exit code 0: all READY, {_NOT_READY}: not all, {_NOT_RUNNING}: no server",
     )
-    scale = add("scale", _scale, "set the number of workers, return when they are ready")
+    scale = add("scale", _scale, "set the number of workers; returns when they are ready")
     scale.add_argument("--workers", type=int, required=True)
     scale.add_argument("--model", help="default: every model")
     add_timeout(scale)

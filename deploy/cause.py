@@ -1,8 +1,8 @@
-"""Why a worker died while it loaded its model, from TorchServe's logs.
+"""Why a worker died while it loaded its model, read from TorchServe's logs.
 
-TorchServe says only "Worker died" and tries again, for minutes. The true cause is a Python traceback
-further up in the worker's own log; where the handler's module fails to import, a second and misleading
-traceback (``No module named 'ts.torch_handler.<x>'``) follows it.
+TorchServe says only "Worker died" and tries again, for minutes. The true cause is a Python traceback further up
+in the worker's own log. Where the handler's module cannot be imported, a second and misleading traceback
+(``No module named 'ts.torch_handler.<x>'``) follows it.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# Of TorchServe's log; the group is the model's name, or its archive's.
+# Lines of TorchServe's log; the group is the name of the model or its archive.
 _FAILURES = re.compile(r"Load model failed: (\S+), error|Failed to load model: (\S+)")
 _NEXT_EXCEPTION = "During handling of the above exception, another exception occurred:"
 _MISLEADING = "No module named 'ts.torch_handler."
 _FRAME = re.compile(r'  File "(.+)", line \d+')
-# Frames that are the same in every failure: TorchServe's way to the handler, and Python's import.
+# Frames that every failure has: TorchServe's way to the handler, and Python's import.
 _NOISE = ("<frozen importlib", "/importlib/__init__.py", "/ts/model_loader.py", "/ts/model_service_worker.py")
 _MAX_LINES = 14
 
 
 @dataclass
 class LogWatch:
-    """Looks for failures in what a server's logs gained since this was made."""
+    """Looks for failures in the lines that a server's logs have gained since this object was made."""
 
     directory: Path
     _offsets: dict[str, int] = field(default_factory=dict)
@@ -34,12 +34,12 @@ class LogWatch:
             self._offsets[name] = path.stat().st_size if path.exists() else 0
 
     def failed_model(self) -> str | None:
-        """Name of a model that could not be loaded, if there is one."""
+        """Name of a model that could not be loaded; None: there is none."""
         found = _FAILURES.search(self._new("ts_log.log"))
         return (found[1] or found[2]) if found else None
 
     def cause(self, model: str) -> tuple[str, list[str]]:
-        """One line that says why, and the lines of the log around it."""
+        """The cause in one line, and the lines of the log around it."""
         lines = [line.partition(" MODEL_LOG - ") for line in self._new("model_log.log").splitlines()]
         return true_cause([text for worker, _, text in lines if f"-{model}_" in worker])
 
@@ -52,19 +52,19 @@ class LogWatch:
         if not path.exists():
             return ""
         with path.open("rb") as log:
-            # A file shorter than before has been rolled over: all of it is new.
+            # A file that has become shorter was rolled over: all of it is new.
             log.seek(self._offsets[name] if path.stat().st_size >= self._offsets[name] else 0)
             return log.read().decode("utf-8", errors="replace")
 
 
 def true_cause(lines: list[str]) -> tuple[str, list[str]]:
-    """What explains a worker's death.
+    """The cause of a worker's death.
 
     Args:
-        lines: what the workers of one model wrote, without the log's prefixes.
+        lines: output of the workers of one model, without the log's prefixes.
 
     Returns:
-        The exception's line, and the traceback above it without the frames that are always the same.
+        The exception's line, and the traceback above it without the frames that every failure has.
     """
     starts = [n for n, line in enumerate(lines) if line.startswith("s_name_part0=")]
     first_attempt = lines[: starts[1]] if len(starts) > 1 else lines
@@ -77,7 +77,7 @@ def true_cause(lines: list[str]) -> tuple[str, list[str]]:
         last = len(shown) - 1 - shown[::-1].index(_NEXT_EXCEPTION)
         if any(_MISLEADING in line for line in shown[last:]):
             shown = shown[:last]
-    # The exception follows the last frame and its line of code; its message may go on for lines.
+    # The exception follows the last frame and its line of code; its message may have several lines.
     frames = [n for n, line in enumerate(shown) if _FRAME.match(line)]
     after = range(frames[-1] + 1 if frames else 0, len(shown))
     headline = next((n for n in after if not shown[n].startswith("    ")), len(shown) - 1)

@@ -1,6 +1,6 @@
-"""An archive is code that the server runs: what is served must be, to the byte, what was built.
+"""An archive is code that the server runs: the served bytes must be those that were built.
 
-`make archive` writes ``<name>.mar.sha256`` next to each archive, in the form that ``sha256sum -c`` reads.
+`make archive` writes ``<name>.mar.sha256`` next to each archive, in the format of ``sha256sum -c``.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ _LINE = re.compile(r"(?P<digest>[0-9a-f]{64}) [ *](?P<name>.+)")
 
 
 def checksum_file(archive: Path) -> Path:
-    """Where an archive's checksum stands."""
+    """The path of an archive's checksum."""
     return archive.with_name(f"{archive.name}.sha256")
 
 
 def check_archives(archives: Sequence[Path]) -> None:
-    """Every archive has its checksum.
+    """Check that every archive has its checksum.
 
-    An archive without one is refused too: whoever can put an archive there can leave out the file.
+    An archive without a checksum is refused too: an attacker who can replace the archive can remove the file.
 
     Raises:
-        DeployError: one has changed since it was built, or was never given a checksum.
+        DeployError: an archive has changed since it was built, or has no checksum.
     """
     for archive in archives:
         path = checksum_file(archive)

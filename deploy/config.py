@@ -1,4 +1,4 @@
-"""The server's configuration as one start uses it: ``config.properties`` and the ports of this start."""
+"""The server's configuration for one start: ``config.properties`` with this start's ports."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from .preflight import DeployError, free_ports
 
-# Where each of a server's ports stands, counted from the inference port.
+# Name of an address -> its port's distance from the inference port.
 _ADDRESSES = {"inference_address": 0, "management_address": 1, "metrics_address": 2}
 # TorchServe's own defaults.
 _LIMITS = {"max_request_size": 6_553_500, "default_response_timeout": 120}
@@ -17,29 +17,32 @@ _GRPC_PORTS = {"grpc_inference_port": 3, "grpc_management_port": 4}
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """A configuration with all its addresses decided."""
+    """A configuration with all addresses decided."""
 
     text: str
-    """The properties file that TorchServe reads."""
+    """The properties file for TorchServe."""
     inference_url: str
     management_url: str
     metrics_url: str
     host: str
-    """What the inference port is bound to."""
+    """The host that the inference port is bound to."""
     ports: tuple[int, ...]
-    """All that are listened on, the inference port first."""
+    """All ports of the server, the inference port first."""
     max_request_bytes: int
-    """The largest body."""
+    """Bytes of the largest body."""
     response_seconds: int
-    """That a batch may take, for archives that do not say it themselves."""
+    """Seconds that a batch may take, for archives that do not say it themselves."""
 
 
 def load_config(path: Path, port: int | None = None) -> ServerConfig:
     """Read ``config.properties`` and move it to other ports.
 
     Args:
-        path: of the file.
-        port: for inference, the others follow it; 0 takes free ones; None leaves all as they stand there.
+        path: the file.
+        port: the inference port, and the others follow it; 0: free ports; None: the ports in the file.
+
+    Raises:
+        DeployError: the file is missing, incomplete, or has a value that is no number.
     """
     if not path.is_file():
         raise DeployError(f"{path} is not there", "run this in the project's directory, or name it: --config")
@@ -62,7 +65,7 @@ def load_config(path: Path, port: int | None = None) -> ServerConfig:
     ports = [urlsplit(url).port or 80 for url in urls] + [int(values[key]) for key in _GRPC_PORTS]
     # 0.0.0.0 listens everywhere, but is no address to call.
     inference, management, metrics = (url.replace("//0.0.0.0:", "//127.0.0.1:") for url in urls)
-    metrics = f"{metrics.rstrip('/')}/metrics"  # the one path that it has
+    metrics = f"{metrics.rstrip('/')}/metrics"  # the only path that it serves
     text = "".join(f"{key}={value}\n" for key, value in values.items())
     try:
         body, seconds = (int(values.get(key, default)) for key, default in _LIMITS.items())

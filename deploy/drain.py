@@ -1,12 +1,12 @@
-"""Letting a server finish what it has before it is stopped.
+"""Lets a server finish its requests before it is stopped.
 
-TorchServe has no such thing: SIGTERM drops what is in flight, and nothing tells it to stop listening. So its
-listening socket is closed from outside. Linux lends a socket of another process to one that may trace it
-(``pidfd_getfd``), and a shutdown of the shared socket holds for its owner too: from then on connections are
-refused at once, so that clients and proxies turn elsewhere, while those that are open get their answers.
+TorchServe cannot do this: SIGTERM drops what is in flight, and nothing makes it stop listening. So its
+listening socket is closed from outside. Linux lends a process's socket to another that may trace it
+(``pidfd_getfd``), and a shutdown of the shared socket holds for its owner too: from then on new connections are
+refused at once, so that clients and proxies turn elsewhere, while open connections get their answers.
 
-Whether a connection is owed an answer is read from the kernel as well (``TCP_INFO``): data came in after the
-last that went out. TorchServe's own figures do not say it; ``pendingRequests`` leaves out what a worker has.
+The kernel also tells whether a connection waits for an answer (``TCP_INFO``): data arrived after the last data
+was sent. TorchServe's own figures do not: ``pendingRequests`` leaves out the requests that a worker has.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from pathlib import Path
 import psutil
 
 _POLL_SECONDS = 0.1
-_QUIET_POLLS = 3  # in a row: a request may be between two sockets at one look
+_QUIET_POLLS = 3  # in a row: at one poll a request may be between two sockets
 _SYS_PIDFD_GETFD = 438  # the same on every architecture of Linux; Python 3.11 has no wrapper
-# Of struct tcp_info (linux/tcp.h), offsets in bytes.
+# Offsets in struct tcp_info (linux/tcp.h), in bytes.
 _UNACKED, _LAST_SENT, _LAST_RECEIVED, _BYTES_RECEIVED = 24, 44, 52, 128
 _TCP_INFO_BYTES = 136
 
@@ -34,17 +34,17 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def drain(pid: int, port: int, limit_seconds: float) -> int:
-    """Close a server's port to new connections and wait until every open one has its answer.
+    """Close a server's port to new connections, and wait until every open one has its answer.
 
     Args:
-        pid: of the JVM.
-        port: for inference.
-        limit_seconds: wait no longer.
+        pid: process id of the JVM.
+        port: the inference port.
+        limit_seconds: the longest wait.
 
     Returns:
         Connections that still wait for an answer; 0 is a clean end. Where the system does not lend sockets
-        (another user's server, or Yama's ``ptrace_scope`` for others than root), every open connection counts,
-        and new ones are not refused.
+        (another user's server, or Yama's ``ptrace_scope`` for users other than root), every open connection
+        counts, and new ones are not refused.
     """
     deadline = time.monotonic() + limit_seconds
     quiet = 0
@@ -62,7 +62,7 @@ def drain(pid: int, port: int, limit_seconds: float) -> int:
 
 
 def _look(pid: int, port: int) -> int:
-    """Close the listening socket if it still listens; count the connections that are owed an answer."""
+    """Close the listening socket if it still listens; return how many connections wait for an answer."""
     owed = 0
     for connection in _sockets(pid, port):
         if connection.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
@@ -73,7 +73,7 @@ def _look(pid: int, port: int) -> int:
 
 
 def _sockets(pid: int, port: int) -> Iterator[socket.socket]:
-    """The TCP sockets of a process that have this local port, each lent for one turn of the loop."""
+    """The TCP sockets of a process with this local port, each lent for one turn of the loop."""
     with _pidfd(pid) as process:
         for descriptor in Path(f"/proc/{pid}/fd").iterdir():
             try:
@@ -100,7 +100,7 @@ def _pidfd(pid: int) -> Iterator[int]:
 
 
 def _lend(process: int, number: int) -> int | None:
-    """A descriptor of our own for another process's; None where it has been closed meanwhile.
+    """A descriptor of this process for another process's socket; None where that was closed meanwhile.
 
     Raises:
         OSError: the system does not allow it.
@@ -115,7 +115,7 @@ def _lend(process: int, number: int) -> int | None:
 
 
 def _is_owed(connection: socket.socket) -> bool:
-    """A request came in, wholly or in part, and its answer has not gone out."""
+    """Whether a request has arrived, wholly or in part, and its answer has not been sent."""
     info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
     if len(info) < _TCP_INFO_BYTES:  # a kernel before 4.1
         return True
@@ -123,13 +123,13 @@ def _is_owed(connection: socket.socket) -> bool:
         struct.unpack_from("=I", info, offset)[0] for offset in (_UNACKED, _LAST_SENT, _LAST_RECEIVED)
     )
     (bytes_received,) = struct.unpack_from("=Q", info, _BYTES_RECEIVED)
-    # Times are in milliseconds, of a coarse clock. A tie may be a question just read or one just answered:
-    # the second is kept waiting, so that the first is never lost.
+    # Times are in milliseconds, of a coarse clock. With equal times the request was just read or just answered;
+    # the connection then counts as waiting, so that no request is lost.
     return bool(unacked or (bytes_received and received_ago <= sent_ago))
 
 
 def _open_connections(port: int) -> int:
-    """Connections to this port, idle ones too."""
+    """Connections to this port, including idle ones."""
     try:
         connections = psutil.net_connections(kind="tcp")
     except psutil.Error:

@@ -1,4 +1,4 @@
-"""What a running TorchServe says over its management API, and scaling through it."""
+"""Questions to a running TorchServe's management API, and scaling through it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Worker:
 
     id: str
     pid: int
-    """-1 before the process runs."""
+    """Process id; -1 before the process runs."""
     status: str
-    """``READY`` or what else TorchServe calls it; while a model loads, that is ``UNLOADING``."""
+    """``READY``, or another word of TorchServe's; while a model loads, that is ``UNLOADING``."""
 
     def process(self) -> psutil.Process | None:
-        """The process, where it runs."""
+        """The process; None where it does not run."""
         try:
             return psutil.Process(self.pid)
         except (psutil.Error, ValueError, OverflowError):
@@ -33,7 +33,9 @@ class Worker:
 
     @property
     def memory_mb(self) -> float | None:
-        """Resident memory, children included; TorchServe's own figure is 0 without its system metrics."""
+        """Resident memory in MB, children included; None: not known. TorchServe's own figure is 0 without its
+        system metrics.
+        """
         process = self.process()
         try:
             family = [process, *process.children(recursive=True)] if process else []
@@ -44,7 +46,7 @@ class Worker:
 
 @dataclass(frozen=True)
 class Model:
-    """One served model, at one moment."""
+    """One served model at one moment."""
 
     name: str
     version: str
@@ -53,10 +55,10 @@ class Model:
     pending_requests: int
 
     def ready(self, workers: int | None = None) -> bool:
-        """All its workers are READY, and there are as many as asked for.
+        """Whether all its workers are READY, and there are enough of them.
 
         Args:
-            workers: exactly so many; by default at least one and what the server was told.
+            workers: the exact number; None: at least one, and at least the server's setting.
         """
         if any(worker.status != "READY" for worker in self.workers):
             return False
@@ -67,15 +69,15 @@ class Model:
 def get_models(
     management_url: str, names: Sequence[str], timeout_seconds: float = _TIMEOUT_SECONDS
 ) -> list[Model]:
-    """The models of these names that the server knows (at start it learns of them one by one).
+    """The models of these names that the server knows. A starting server learns of them one by one.
 
     Args:
-        management_url: of the server.
-        names: of models.
-        timeout_seconds: for each.
+        management_url: address of the management API.
+        names: names of models.
+        timeout_seconds: time for each model.
 
     Raises:
-        requests.RequestException: it does not answer, or with something else than TorchServe does.
+        requests.RequestException: the server does not answer, or not in TorchServe's format.
     """
     found = []
     for name in names:
@@ -89,7 +91,7 @@ def get_models(
 
 
 def set_workers(management_url: str, name: str, workers: int, timeout_seconds: float) -> None:
-    """Tell the server how many workers a model has; returns when it has them or gives up.
+    """Set a model's number of workers; returns when the server has them, or has given up.
 
     Raises:
         DeployError: the server refuses or does not answer.

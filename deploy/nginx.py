@@ -1,4 +1,4 @@
-"""The configuration of the nginx that stands in front: ``production/nginx.conf`` with this host's values."""
+"""The configuration of the nginx in front of the server: ``production/nginx.conf`` with this host's values."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .preflight import DeployError
 
 TEMPLATE = Path(__file__).parent / "production" / "nginx.conf"
 
-# Beyond TorchServe's own time for a batch: the waiting in its queue.
+# Seconds in TorchServe's queue, beyond its own time for a batch.
 _QUEUE_SECONDS = 60
 _TRY_AGAIN = 'add_header Retry-After "1" always;'
 
-# With forward secrecy, and no others: what is recorded today cannot be read with a key that is stolen tomorrow.
+# Only ciphers with forward secrecy: a key stolen tomorrow cannot decrypt traffic recorded today.
 _CIPHERS = ":".join(
     f"ECDHE-{signature}-{cipher}"
     for cipher in ("AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305")
@@ -27,9 +27,9 @@ _CIPHERS = ":".join(
 )
 _HSTS = 'add_header Strict-Transport-Security "max-age=63072000" always;'  # two years
 _HANDLERS = (400, 413, 500, 503)
-"""Statuses that the handler has too: it sends its error, the reply's body, in a header as well."""
+"""Statuses that the handler uses too: it sends its error in a header as well as in the body."""
 
-# Name -> (status, code, message, hint, directives for more headers). Some statuses share one.
+# Name -> (status, code, message, hint, directives for further headers). Some names share a status.
 ERRORS = {
     "400": (400, "BAD_REQUEST", "The request is not proper HTTP.", "Send HTTP/1.1 with proper headers.", ""),
     "401": (
@@ -96,39 +96,39 @@ ERRORS = {
 
 @dataclass(frozen=True)
 class Front:
-    """What is different on each host."""
+    """The values that differ from host to host."""
 
     server_name: str
     cert: Path | None = None
-    """PEM chain; None: plain HTTP, for behind something that ends TLS."""
+    """PEM chain; None: plain HTTP, for a host where something else ends TLS."""
     key: Path | None = None
     tokens: Path | None = None
-    """File of tokens; None: no token is asked for."""
+    """File of tokens; None: requests need no token."""
     listen: str = "443"
     """Port, or address:port."""
     config: Path = Path("config.properties")
-    """Of the server behind: its address and limits."""
+    """Configuration of the server behind: its address and limits."""
     port: int | None = None
-    """Of the server behind, where it is not the configuration's."""
+    """Inference port of the server behind; None: that of its configuration."""
     run_dir: Path = Path("run/nginx")
     log_dir: Path = Path("logs")
     rate: int = 10
-    """Requests a second of each client..."""
+    """Requests a second from each client..."""
     burst: int = 40
-    """... and so many more at once."""
+    """... and requests that it may send at once beyond them."""
     connections: int = 64
-    """Requests of each client at the same time, whatever they ask for..."""
+    """Requests of each client at the same time, of any kind..."""
     in_flight: int = 16
-    """... and its clips; TorchServe's queue holds 100 of all clients."""
+    """... and clips of it that are being answered; TorchServe's queue holds 100 of all clients."""
     user: str = ""
-    """That nginx's workers run as; empty: its default."""
+    """User that nginx's workers run as; empty: nginx's default."""
 
 
 def render(front: Front) -> str:
     """The text of an ``nginx.conf``.
 
     Raises:
-        DeployError: a value cannot be, or would mean something else inside the configuration.
+        DeployError: a value is not allowed, or would mean something else inside the configuration.
     """
     server = load_config(front.config, front.port)
     if (front.cert is None) != (front.key is None):
@@ -160,20 +160,20 @@ def render(front: Front) -> str:
 
 
 def add_token(path: Path, name: str) -> str:
-    """Make a token for a client; nginx knows it after its next reload.
+    """Make a token for a client; it works after nginx's next reload.
 
     Args:
-        path: of the file of tokens, which only its owner can read. A line taken out of it ends that token.
-        name: of the client; it stands in the log.
+        path: the file of tokens, which only its owner can read. Removing a line there ends that token.
+        name: the client's name, which appears in the log.
 
     Returns:
         The token, 64 hexadecimal digits.
 
     Raises:
-        DeployError: the name cannot be, or has a token already.
+        DeployError: the name is not allowed, or has a token already.
     """
     if not re.fullmatch(r"(?=.*[A-Za-z])[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
-        # Without a letter it could be the address of a stranger, who then has a part of this client's share.
+        # A name without a letter could be a stranger's address, who would then use up this client's share.
         raise DeployError(
             f"{name!r} cannot be a client's name",
             "use letters, digits, '_', '.' and '-', and a letter at least",
@@ -189,7 +189,7 @@ def add_token(path: Path, name: str) -> str:
 
 
 def _error(name: str, max_body_bytes: int) -> dict[str, object]:
-    """What the template needs of an entry of `ERRORS`."""
+    """The template's values for an entry of `ERRORS`."""
     status, code, message, hint, headers = ERRORS[name]
     message = message.format(max_body_bytes=max_body_bytes)
     error = {"code": code, "status": status, "message": message, "hint": hint}

@@ -1,4 +1,4 @@
-"""What must be true before a server starts; each check says in one line what is wrong and what to do."""
+"""Checks before a server starts; each error says in one line what is wrong and what to do."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from pathlib import Path
 import psutil
 
 MIN_JAVA = 17  # TorchServe 0.12 is compiled for it
-PORTS = 5  # inference, management, metrics, gRPC inference, gRPC management; in a row
+PORTS = 5  # in a row: inference, management, metrics, gRPC inference, gRPC management
 
 _JAVA_HINT = "install it: apt-get install openjdk-17-jre-headless"
-_SPARE_BYTES = 100 * 2**20  # the server's own temporary files
-_SOCKET_NAME = "/.ts.sock.99999"  # of a worker, inside the temporary directory
-_SOCKET_PATH_MAX = 107  # sun_path of Linux
+_SPARE_BYTES = 100 * 2**20  # for the server's own temporary files
+_SOCKET_NAME = "/.ts.sock.99999"  # a worker's socket in the temporary directory
+_SOCKET_PATH_MAX = 107  # Linux's sun_path
 
 
 class DeployError(Exception):
-    """Why a server cannot start, stop or scale.
+    """A server cannot start, stop or scale.
 
     Args:
         message: what is wrong; one line.
         hint: what to do about it; one line, or empty.
-        details: lines of a log that show it, if any.
+        details: lines of a log that show it.
     """
 
     def __init__(self, message: str, hint: str = "", details: Sequence[str] = ()) -> None:
@@ -44,9 +44,13 @@ class DeployError(Exception):
 
 
 def check_java() -> None:
-    """Java is there and new enough."""
+    """Check that Java is installed and new enough.
+
+    Raises:
+        DeployError: it is not.
+    """
     home = os.environ.get("JAVA_HOME")
-    # The same choice as TorchServe's launcher makes.
+    # TorchServe's launcher makes the same choice.
     java = f"{home}/bin/java" if home else shutil.which("java")
     if java is None:
         raise DeployError(f"TorchServe needs Java {MIN_JAVA} or newer and there is none", _JAVA_HINT)
@@ -65,7 +69,10 @@ def find_archives(store: Path, names: Sequence[str]) -> list[Path]:
 
     Args:
         store: directory of ``<name>.mar`` files.
-        names: of models; none means all there are.
+        names: names of models; empty: all in the store.
+
+    Raises:
+        DeployError: one is missing, or the store is empty.
     """
     there = sorted(store.glob("*.mar"))
     if not there:
@@ -81,7 +88,12 @@ def find_archives(store: Path, names: Sequence[str]) -> list[Path]:
 
 
 def check_temporary_space(archives: Sequence[Path]) -> None:
-    """The archives fit, unpacked, where temporary files go, and a worker's socket can be made there."""
+    """Check that temporary files have room for the unpacked archives, and a worker's socket a short enough
+    path.
+
+    Raises:
+        DeployError: they do not.
+    """
     needed = _SPARE_BYTES
     for path in archives:
         try:
@@ -103,7 +115,11 @@ def check_temporary_space(archives: Sequence[Path]) -> None:
 
 
 def check_ports(host: str, ports: Sequence[int]) -> None:
-    """Every port can be listened on."""
+    """Check that every port is free.
+
+    Raises:
+        DeployError: one is not.
+    """
     for port in ports:
         if not 0 < port < 2**16:
             raise DeployError(f"{port} is no port", f"choose PORT from 1024 to {2**16 - PORTS}")
@@ -119,9 +135,13 @@ def check_ports(host: str, ports: Sequence[int]) -> None:
 
 
 def free_ports(host: str) -> int:
-    """The first of `PORTS` free ports in a row; someone else can still be quicker to take one."""
+    """The first of `PORTS` free ports in a row. Another process may still take one before the server does.
+
+    Raises:
+        DeployError: none were found.
+    """
     for _ in range(100):
-        # Below the ports that Linux gives to outgoing connections, one of which could take it meanwhile.
+        # Below the ports that Linux gives to outgoing connections, which could take one meanwhile.
         first = random.randrange(20_000, 32_000)
         try:
             check_ports(host, range(first, first + PORTS))
@@ -133,18 +153,18 @@ def free_ports(host: str) -> int:
 
 def _try_port(host: str, port: int) -> None:
     with socket.socket() as probe:
-        # Without it a port that a stopped server has just left counts as taken for a minute.
+        # Without this, a port that a stopped server has just left counts as taken for a minute.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind((host, port))
 
 
 def _holder(port: int) -> str:
-    """`` by java (pid 123)`` where the system tells."""
+    """`` by java (pid 123)``; empty where the system does not tell."""
     try:
         for connection in psutil.net_connections(kind="tcp"):
-            here = getattr(connection.laddr, "port", None) == port  # an unbound socket has an empty address
+            here = getattr(connection.laddr, "port", None) == port  # an unbound socket has no port
             if here and connection.status == psutil.CONN_LISTEN and connection.pid:
                 return f" by {psutil.Process(connection.pid).name()} (pid {connection.pid})"
     except psutil.Error:
-        pass  # another user's process: not ours to see
+        pass  # another user's process cannot be inspected
     return ""

@@ -1,8 +1,8 @@
-"""Whether a model predicts: asked with a real clip, since READY only says that it was loaded once.
+"""Whether a model predicts: it is asked with a real clip, since READY only means that it was loaded once.
 
-The clip is a good one, so any error for it is a fault of the service: one of 4xx says that decoding is broken.
-Only a full queue is none by itself. While the probe waits for its answer, what others get tells a busy model
-from a broken one; but only right answers do, since an outage may consist of quick errors.
+The clip is a good one, so any error is the service's fault: even a 4xx means that decoding is broken. Only a
+full queue is no fault by itself. While the probe waits for its answer, the answers to others tell a busy model
+from a broken one; only right answers count, since an outage may consist of quick errors.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ import requests
 from .state import State
 
 _CLIP = Path(__file__).parent / "probe.mp4"
-"""64 frames of 96x96 pixels: a bright square that crosses a grey field from left to right."""
+"""64 frames of 96x96 pixels: a bright square crosses a grey field from left to right."""
 _SHOWN = "moving right"
 _BUNDLED_MODEL = "motion"
-"""Its labels are known; of other models any well-formed prediction is right."""
+"""A model whose labels are known; of other models any well-formed prediction is right."""
 _BUSY = ("ServiceUnavailableException", "STILL_WORKING")
-"""TorchServe's word for a full queue, and the code for a clip whose answer is still being made."""
+"""TorchServe's exception for a full queue, and the code of a request whose answer is still being made."""
 
 
 class Answer(Enum):
-    """What came of a probe."""
+    """The result of a probe."""
 
     RIGHT = "right"
     BUSY = "busy"
@@ -39,19 +39,19 @@ class Answer(Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """What came of a probe, and why where that is not right."""
+    """The result of a probe, and the reason where it is not right."""
 
     answer: Answer
     reason: str = ""
 
 
 class Probe(threading.Thread):
-    """A prediction of the probe clip that is on its way. It does not keep the interpreter alive.
+    """A thread that asks for a prediction of the probe clip. It does not keep the interpreter alive.
 
     Args:
-        state: of the server.
-        model: its name.
-        deadline_seconds: for the answer.
+        state: the server's state.
+        model: the model's name.
+        deadline_seconds: time for the answer.
     """
 
     def __init__(self, state: State, model: str, deadline_seconds: float) -> None:
@@ -59,13 +59,13 @@ class Probe(threading.Thread):
         self._state, self._model, self._deadline = state, model, deadline_seconds
         self.began = time.monotonic()
         self.finding: Finding | None = None
-        """None until it has come."""
+        """The result; None until there is one."""
         self.seconds = 0.0
-        """That it took."""
+        """Seconds that the probe took."""
         self.start()
 
     def run(self) -> None:
-        """The request. Whatever happens, there is a finding."""
+        """Send the request. Whatever happens, there is a finding at the end."""
         finding = Finding(Answer.WRONG, "the probe itself failed")
         try:
             finding = predicts(self._state, self._model, self._deadline)
@@ -78,16 +78,16 @@ class Probe(threading.Thread):
 
 @dataclass(frozen=True)
 class Progress:
-    """What a model has done for anyone; compare it with an earlier one.
+    """What a model has done for anyone so far; compare it with an earlier one.
 
-    TorchServe counts answers, errors among them. Only with right ones the handler gives the times that they
-    took, of which TorchServe shows the last: a change of these means a right answer.
+    TorchServe counts all answers, including errors. The handler reports its times with right answers only, and
+    TorchServe shows the last ones: so a change of the times means a right answer.
     """
 
     asked: float
-    """Requests that came."""
+    """Requests that have arrived."""
     answered: float
-    """Microseconds that all answers have taken, errors among them: it grows with each."""
+    """Microseconds that all answers have taken, including errors: it grows with each answer."""
     last_times: tuple[str, ...]
     """Milliseconds of decoding, transforming and inference of the last right answer."""
 
@@ -96,9 +96,9 @@ def predicts(state: State, model: str, deadline_seconds: float) -> Finding:
     """Send the probe clip and judge the answer.
 
     Args:
-        state: of the server.
-        model: its name.
-        deadline_seconds: for the answer.
+        state: the server's state.
+        model: the model's name.
+        deadline_seconds: time for the answer.
     """
     try:
         reply = requests.put(state.predict_url(model), data=_CLIP.read_bytes(), timeout=deadline_seconds)
@@ -115,7 +115,7 @@ def predicts(state: State, model: str, deadline_seconds: float) -> Finding:
 
 
 def progress(state: State, model: str, timeout_seconds: float) -> Progress | None:
-    """What the metrics say now; None where they cannot be had."""
+    """What the metrics say now; None where they cannot be read."""
     try:
         text = requests.get(state.metrics_url, timeout=timeout_seconds).text
     except requests.RequestException:
@@ -134,7 +134,7 @@ def progress(state: State, model: str, timeout_seconds: float) -> Progress | Non
 
 
 def _problem(body: bytes) -> str:
-    """What is wrong with a reply of 200; empty where it is right."""
+    """What is wrong with a reply of status 200; empty where it is right."""
     try:
         reply = json.loads(body)
         predictions = [(entry["label"], entry["score"]) for entry in reply["predictions"]]

@@ -19,46 +19,48 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ServerProcess:
-    """Names a JVM so that another process which later gets the same pid is not taken for it."""
+    """Identifies a JVM, so that a later process with the same pid is not taken for it."""
 
     pid: int
     session: int
-    """All that the server starts is in this session."""
+    """The session of everything that the server starts."""
     created: float
-    """When the JVM started, in seconds since the epoch."""
+    """Time at which the JVM started, in seconds since the epoch."""
 
     @classmethod
     def of(cls, pid: int) -> ServerProcess:
-        """The process that now has this pid.
+        """The process that has this pid now.
 
         Raises:
-            OSError, psutil.Error: there is none, or it may not be looked at.
+            OSError, psutil.Error: there is none, or it may not be inspected.
         """
         return cls(pid=pid, session=os.getsid(pid), created=psutil.Process(pid).create_time())
 
     def alive(self) -> bool:
-        """It runs; a zombie, which only waits to be reaped, does not."""
+        """Whether it runs; a zombie, which only waits to be reaped, does not."""
         return self.jvm() is not None
 
     def terminate(self, patience_seconds: float) -> None:
-        """SIGTERM to the JVM, which ends its workers; SIGKILL to what is left after `patience_seconds`."""
-        # Those that went to a session of their own can only be found while the JVM is there.
+        """Send SIGTERM to the JVM, which ends its workers, and SIGKILL to what is left after
+        `patience_seconds`.
+        """
+        # Descendants in sessions of their own can only be found while the JVM exists.
         family = self._descendants()
         jvm = self.jvm()
         if jvm is not None:
             _signal(jvm, signal.SIGTERM)
             wait_gone([jvm], patience_seconds)
-        # Workers notice within moments that the JVM is gone; nothing of a server may stay behind.
+        # Workers soon notice that the JVM is gone; nothing of a server may stay behind.
         left = {p.pid: p for p in [*family, *self._session_members(), *([jvm] if jvm else [])]}
         for process in wait_gone(list(left.values()), 2.0):
             _signal(process, signal.SIGKILL)
         wait_gone(list(left.values()), 5.0)
 
     def children(self) -> list[tuple[psutil.Process, str]]:
-        """What the process itself started and what runs now, each with its command line.
+        """Running processes that the JVM itself started, each with its command line.
 
-        A worker's pid is looked up here, and not in TorchServe's management API: that believes whatever a
-        worker's output says. What a worker starts is no child of the server, whatever it calls itself.
+        A worker's pid is read here and not from TorchServe's management API, which believes whatever a worker
+        prints. Processes that a worker starts are not children of the server, whatever they call themselves.
         """
         found = []
         jvm = self.jvm()
@@ -75,7 +77,7 @@ class ServerProcess:
         return found
 
     def end(self, patience_seconds: float) -> None:
-        """SIGTERM to this one process, SIGKILL where it does not end; nothing that it started is touched."""
+        """Send SIGTERM to this one process, and SIGKILL if it does not end; its children are left alone."""
         process = self.jvm()
         if process is None:
             return
@@ -85,7 +87,7 @@ class ServerProcess:
         wait_gone([process], 5.0)
 
     def jvm(self) -> psutil.Process | None:
-        """The process, where it runs."""
+        """The process; None where it does not run."""
         try:
             process = psutil.Process(self.pid)
             same = abs(process.create_time() - self.created) < 2.0
@@ -104,7 +106,7 @@ class ServerProcess:
         found = []
         for process in psutil.process_iter():
             try:
-                # Older ones belong to a session that had this number before.
+                # Older processes belong to an earlier session with this number.
                 if os.getsid(process.pid) == self.session and process.create_time() >= self.created - 2.0:
                     found.append(process)
             except (psutil.Error, OSError):
@@ -113,7 +115,7 @@ class ServerProcess:
 
 
 def runs(process: psutil.Process) -> bool:
-    """It is there and no zombie, which only waits to be reaped; one that may not be looked at is there."""
+    """Whether a process exists and is no zombie; one that may not be inspected counts as running."""
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.AccessDenied:
@@ -123,7 +125,7 @@ def runs(process: psutil.Process) -> bool:
 
 
 def _signal(process: psutil.Process, signum: signal.Signals) -> None:
-    """Where the process is gone or another user's, nothing: who waits for its end sees that."""
+    """Send a signal. A process that is gone or another user's is ignored: whoever waits for its end sees it."""
     try:
         process.send_signal(signum)
     except psutil.Error:
@@ -131,9 +133,9 @@ def _signal(process: psutil.Process, signum: signal.Signals) -> None:
 
 
 def wait_gone(processes: list[psutil.Process], timeout_seconds: float) -> list[psutil.Process]:
-    """Those that still run after the time-out.
+    """Wait for processes to end; returns those that still run after the time-out.
 
-    `psutil.wait_procs` would wait for zombies too, and in a container there may be no one to reap them.
+    `psutil.wait_procs` also waits for zombies, and in a container there may be nobody to reap them.
     """
     deadline = time.monotonic() + timeout_seconds
     while (left := [p for p in processes if runs(p)]) and time.monotonic() < deadline:
@@ -142,19 +144,19 @@ def wait_gone(processes: list[psutil.Process], timeout_seconds: float) -> list[p
 
 
 def adopt_orphans() -> None:
-    """From now on descendants whose parent ends become children of this process, and not of init.
+    """Make this process, and not init, the parent of descendants whose own parent ends.
 
-    TorchServe's launcher ends when the JVM runs. Where Yama's ``ptrace_scope`` is 1 only an ancestor may borrow
-    a process's sockets, as `drain` does. Who adopts has to `reap_orphans`.
+    TorchServe's launcher ends when the JVM runs. Where Yama's ``ptrace_scope`` is 1, only an ancestor may
+    borrow a process's sockets, as `drain` does. The adopting process must call `reap_orphans`.
     """
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
         logger.warning("Orphans are not adopted: %s", os.strerror(ctypes.get_errno()))
 
 
 def reap_orphans() -> None:
-    """Take note of the end of children that have ended, so that no zombies pile up.
+    """Reap children that have ended, so that no zombies pile up.
 
-    Call it where no other thread waits for a child of its own.
+    Call it only where no other thread waits for a child of its own.
     """
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:

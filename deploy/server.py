@@ -1,4 +1,4 @@
-"""Starting, scaling and stopping one TorchServe server, whose state is a file in its run directory."""
+"""Starts, scales and stops one TorchServe server; its state is a file in its run directory."""
 
 from __future__ import annotations
 
@@ -43,39 +43,39 @@ __all__ = [
 _POLL_SECONDS = 0.25
 _STOP_PATIENCE_SECONDS = 20.0
 CONFIG_FILE = "config.properties"
-"""In the run directory: the configuration with the addresses of this start."""
+"""Name of the configuration in the run directory, which has the addresses of this start."""
 _TEMP_PREFIX = "actionrec-"
 DRAIN_SECONDS = 60.0
-"""How long `stop` waits for what is in flight: half of the `responseTimeout` that archives are built with."""
+"""Seconds that `stop` waits for requests in flight: half of the `responseTimeout` of the archives."""
 _LOGGING = Path(__file__).parent / "log4j2.xml"
 BRIEF_SPIN = {"GOMP_SPINCOUNT": "5000"}
-"""Environment in which a model's threads that wait for each other spin briefly, then sleep. By default they
-spin for long, and those of one worker take the cores from another's: two with a SlowFast R50 took 1.2 times as
-long (benchmarks/process.py)."""
+"""Environment variables with which a model's threads spin briefly and then sleep when they wait for each other.
+By default they spin for long, and one worker's threads take the cores from another's: two workers with a
+SlowFast R50 took 1.2 times as long (benchmarks/process.py)."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a server is started with."""
+    """The settings of a server's start."""
 
     model_store: Path = Path("model_store")
     models: tuple[str, ...] = ()
-    """Names; empty for all in the store."""
+    """Names of models; empty: all in the store."""
     config: Path = Path("config.properties")
     run_dir: Path = Path("run")
     log_dir: Path = Path("logs")
     port: int | None = None
-    """For inference; see `load_config`."""
+    """Inference port; see `load_config`."""
     workers: int | None = None
-    """Of each model; None: what its archive says."""
+    """Workers of each model; None: as many as its archive says."""
     timeout_seconds: float = 300.0
-    """Until all workers must be READY."""
+    """Seconds until all workers must be READY."""
     python: Path = Path(sys.executable)
     """The interpreter of the server and its workers."""
     supervisor: bool = False
-    """It is the server's supervisor that starts it; others must stop that one first."""
+    """Whether the server's supervisor starts it; anybody else must stop the supervisor first."""
     console: bool = False
-    """The server's log goes to standard output as well, as containers want it."""
+    """Whether the server's log also goes to standard output, as containers want it."""
 
 
 @dataclass(frozen=True)
@@ -83,14 +83,14 @@ class Stopped:
     """How a server ended."""
 
     unanswered: int
-    """Connections that still waited for an answer when the patience for that was over."""
+    """Connections that still waited for an answer at the end of the drain."""
 
 
 def start(settings: Settings) -> State:
-    """Start a server and return when every worker of every model is READY.
+    """Start a server; returns when every worker of every model is READY.
 
     Raises:
-        DeployError: it cannot start, or a worker died while it loaded; then nothing is left running.
+        DeployError: it cannot start, or a worker died while it loaded; then no process is left.
     """
     run_dir, log_dir = settings.run_dir.resolve(), settings.log_dir.resolve()
     for directory in (run_dir, log_dir):
@@ -136,14 +136,17 @@ def wait_ready(
     models: Sequence[str] = (),
     workers: int | None = None,
 ) -> list[Model]:
-    """Wait until every worker is READY.
+    """Wait until every worker is READY; returns the models.
 
     Args:
-        state: of the server.
-        timeout_seconds: give up after.
-        watch: fails at once when the log says since its making that a model could not be loaded.
-        models: look at these; none means all.
-        workers: exactly so many of each model; None: at least what the server was told, and one.
+        state: the server's state.
+        timeout_seconds: the longest wait.
+        watch: makes it fail at once when the log says that a model could not be loaded.
+        models: names of models; empty: all.
+        workers: exact number of workers of each model; None: at least one, and at least the server's setting.
+
+    Raises:
+        DeployError: the server ended, a model could not be loaded, or the time is over.
     """
     names = models or state.models
     deadline = time.monotonic() + timeout_seconds
@@ -172,7 +175,11 @@ def wait_ready(
 
 
 def scale(state: State, workers: int, model: str | None = None, timeout_seconds: float = 300.0) -> None:
-    """Give a model, or all, exactly this many workers; returns when those are READY and the others gone."""
+    """Give a model, or all, exactly so many workers; returns when these are READY and all others are gone.
+
+    Raises:
+        DeployError: there is no such model, or it does not get its workers.
+    """
     if workers < 0:
         raise DeployError(f"{workers} workers cannot be", "give a number from 0: make scale WORKERS=2")
     if model and model not in state.models:
@@ -184,25 +191,25 @@ def scale(state: State, workers: int, model: str | None = None, timeout_seconds:
         before = _worker_processes(get_models(state.management_url, [name]))
         set_workers(state.management_url, name, workers, timeout_seconds)
         after = _worker_processes(wait_ready(state, timeout_seconds, watch, [name], workers))
-        # TorchServe strikes a worker off its list first and ends the process later.
+        # TorchServe takes a worker off its list before its process ends.
         wait_gone([process for process in before if process not in after], _STOP_PATIENCE_SECONDS)
 
 
 def stop(run_dir: Path, drain_seconds: float = DRAIN_SECONDS) -> Stopped | None:
-    """Stop the server of this run directory, and return when all its processes are gone.
+    """Stop the server of this run directory; returns when all its processes are gone.
 
     New connections are refused at once; requests that are in flight are answered first.
 
     Args:
-        run_dir: where the server's state is.
-        drain_seconds: wait no longer than this for the answers; 0 drops what is in flight.
+        run_dir: folder of the server's state.
+        drain_seconds: the longest wait for these answers; 0 drops the requests in flight.
 
     Returns:
-        None where no server was running.
+        How it ended; None where no server was running.
     """
     before = load_state(run_dir)
     was_alive = before is not None and before.process.alive()
-    # First the supervisor, which would bring back what is stopped here; one in the foreground stops both.
+    # The supervisor first, or it would restart the server. One in the foreground stops both.
     keeper = load_supervisor(run_dir)
     if keeper and keeper.pid != os.getpid():
         keeper.end(drain_seconds + _STOP_PATIENCE_SECONDS)
@@ -227,7 +234,7 @@ def _worker_processes(models: Sequence[Model]) -> list[psutil.Process]:
 def _launch(
     settings: Settings, config: ServerConfig, archives: Sequence[Path], run_dir: Path, log_dir: Path
 ) -> State:
-    """Start the JVM by TorchServe's own launcher, in a session of its own."""
+    """Start the JVM with TorchServe's own launcher, in a session of its own."""
     temp_dir = Path(tempfile.mkdtemp(prefix=_TEMP_PREFIX))
     rendered = run_dir / CONFIG_FILE
     rendered.write_text(f"# made from {settings.config.resolve()}\n{config.text}", encoding="utf-8")
@@ -235,17 +242,17 @@ def _launch(
     command += ["--model-store", str(settings.model_store.resolve())]
     command += ["--models", *(f"{path.stem}={path.name}" for path in archives)]
     command += ["--log-config", str(_LOGGING)]
-    # A PYTHONPATH would go before the archive, and the repository would be served instead of it. TS_... would
-    # go before our configuration.
+    # A PYTHONPATH would come before the archive, and the repository's code would be served instead. TS_...
+    # variables would override our configuration.
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH" and not k.startswith("TS_")}
     environment |= {"TEMP": str(temp_dir), "TMPDIR": str(temp_dir)}
     environment |= {"LOG_LOCATION": str(log_dir), "METRICS_LOCATION": str(log_dir)}
     environment |= {"CONSOLE_LEVEL": "info" if settings.console else "off"}
-    # So a worker knows whether others wait while it is at work on a long request.
+    # With this a worker knows whether requests wait while it is busy with a long one.
     environment |= {"ACTIONREC_MANAGEMENT_URL": config.management_url}
     if "OMP_WAIT_POLICY" not in environment:
         environment = BRIEF_SPIN | environment
-    jvm_log = log_dir / "jvm.log"  # what it says before, or instead of, its own logs
+    jvm_log = log_dir / "jvm.log"  # what the JVM prints before, or instead of, its own logs
     with jvm_log.open("w", encoding="utf-8") as errors:
         launcher = subprocess.Popen(
             command,
@@ -257,7 +264,7 @@ def _launch(
             start_new_session=True,
         )
     try:
-        launcher.wait()  # returns 0 whatever happens, and leaves the JVM's pid in a file
+        launcher.wait()  # returns 0 whatever happens; the JVM's pid is in a file
         process = _launched(temp_dir)
         if process is None:
             details = jvm_log.read_text(encoding="utf-8", errors="replace").splitlines()[-10:]
@@ -265,7 +272,7 @@ def _launch(
         urls = (config.inference_url, config.management_url, config.metrics_url)
         state = State(process, tuple(path.stem for path in archives), *urls, str(temp_dir), str(log_dir))
         state.save(run_dir)
-    except BaseException:  # Ctrl-C at this moment must not leave a JVM that no state knows
+    except BaseException:  # Ctrl-C here must not leave a JVM that no state knows
         launcher.wait()
         if orphan := _launched(temp_dir):
             orphan.terminate(_STOP_PATIENCE_SECONDS)
@@ -282,7 +289,7 @@ def _launched(temp_dir: Path) -> ServerProcess | None:
 
 
 def _clear(state: State, run_dir: Path) -> None:
-    # The path comes from a file, and a file can be damaged: nothing but what was made for a server is removed.
+    # The path comes from a file, which may be damaged: only folders that were made for a server are removed.
     if Path(state.temp_dir).name.startswith(_TEMP_PREFIX):
         shutil.rmtree(state.temp_dir, ignore_errors=True)
     state_file(run_dir).unlink(missing_ok=True)
@@ -290,7 +297,7 @@ def _clear(state: State, run_dir: Path) -> None:
 
 @contextmanager
 def _only_one(run_dir: Path) -> Iterator[None]:
-    """Two starts at the same moment: the second is refused."""
+    """Hold the run directory's lock; of two starts at once, the second is refused."""
     with (run_dir / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

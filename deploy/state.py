@@ -1,4 +1,4 @@
-"""What is written down of a server between its start and its stop, in its run directory."""
+"""The state files of a server in its run directory, from its start to its stop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .preflight import DeployError
 from .processes import ServerProcess
 
 _DAMAGE = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
-"""What reading a file raises whose content is not what was written."""
+"""The exceptions of reading a file that does not hold what was written."""
 
 
 @dataclass(frozen=True)
@@ -24,20 +24,24 @@ class State:
     management_url: str
     metrics_url: str
     temp_dir: str
-    """The server's own: TorchServe keeps its pid file, unpacked archives and workers' sockets there."""
+    """The server's temporary folder, with TorchServe's pid file, unpacked archives and workers' sockets."""
     log_dir: str
 
     def predict_url(self, model: str | None = None) -> str:
-        """Where clips go."""
+        """The URL for clips of a model; default: the first model."""
         return f"{self.inference_url}/predictions/{model or self.models[0]}"
 
     def save(self, run_dir: Path) -> None:
-        """Write the state; a reader sees the old one or the new one, never half of it."""
+        """Write the state. A reader sees the old state or the new one, never half of it."""
         _write(state_file(run_dir), asdict(self))
 
 
 def load_state(run_dir: Path) -> State | None:
-    """The state of the server of this run directory, which need not be alive any more."""
+    """The state of this run directory's server, which may be dead already; None: there is none.
+
+    Raises:
+        DeployError: the file is damaged.
+    """
     path = state_file(run_dir)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -55,10 +59,10 @@ def load_state(run_dir: Path) -> State | None:
 
 
 def running(run_dir: Path) -> State:
-    """The state of a server that is alive.
+    """The state of this run directory's server, which is alive.
 
     Raises:
-        DeployError: there is none.
+        DeployError: no server is running.
     """
     state = load_state(run_dir)
     if state is None or not state.process.alive():
@@ -67,12 +71,12 @@ def running(run_dir: Path) -> State:
 
 
 def save_supervisor(run_dir: Path, process: ServerProcess) -> None:
-    """Write down which process keeps the server up."""
+    """Record which process keeps the server up."""
     _write(supervisor_file(run_dir), asdict(process))
 
 
 def load_supervisor(run_dir: Path) -> ServerProcess | None:
-    """The process that keeps, or kept, the server up; None also where the file is damaged."""
+    """The process that keeps, or kept, the server up; None: there is none, or the file is damaged."""
     try:
         return _process(json.loads(supervisor_file(run_dir).read_text(encoding="utf-8")))
     except (OSError, *_DAMAGE):
@@ -86,10 +90,10 @@ def _write(path: Path, values: dict[str, Any]) -> None:
 
 
 def _process(values: dict[str, Any]) -> ServerProcess:
-    """From what `asdict` made of it.
+    """The inverse of `asdict`.
 
     Raises:
-        TypeError, ValueError: it is something else.
+        TypeError, ValueError: the values are not a process.
     """
     process = ServerProcess(**values)
     if type(process.pid) is not int or type(process.session) is not int or process.pid < 1:
@@ -98,10 +102,10 @@ def _process(values: dict[str, Any]) -> ServerProcess:
 
 
 def supervisor_file(run_dir: Path) -> Path:
-    """Where the supervisor's state is kept."""
+    """The path of the supervisor's state."""
     return run_dir / "supervisor.json"
 
 
 def state_file(run_dir: Path) -> Path:
-    """Where the server's state is kept."""
+    """The path of the server's state."""
     return run_dir / "server.json"

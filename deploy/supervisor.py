@@ -1,10 +1,10 @@
-"""Keeps one server up: what TorchServe does not bring back by itself, this does.
+"""Keeps one server up: it repairs what TorchServe does not repair itself.
 
-TorchServe restarts a worker that died for some minutes and then never again; nothing restarts TorchServe. This
-looks every second. On an idle machine, with a model that loads in 6 s, each fault is over within 15 s
-(``tests/faults/outages.py`` measures it):
+TorchServe restarts a dead worker for some minutes and then never again; nothing restarts TorchServe. The
+supervisor checks every second. On an idle machine, with a model that loads in 6 s, each fault is over within 15
+s (``tests/faults/outages.py`` measures it):
 
-    fault                           what shows it                              seen after   remedy
+    fault                           sign                                       seen after   remedy
     a worker is killed              TorchServe sees it itself                  at once      TorchServe's own
     a worker was given up           no process on the worker's socket          5 s          the model is scaled
     a worker or the JVM is stopped  its state is T                             3 s          SIGCONT, or SIGKILL
@@ -16,13 +16,14 @@ looks every second. On an idle machine, with a model that loads in 6 s, each fau
     the JVM hangs                   its management API is silent, no CPU       6 to 9 s     a new server
                                     time used
 
-What is no fault: a model that loads; a queue that is full, or a request that takes 100 s, while workers use CPU
-time or others get right answers. Not seen here is a worker that computes for ever, or hangs beside others that
-do not: after `responseTimeout` (120 s) TorchServe kills it. Where a prediction takes more than 0.4 s the probe
-comes less often than every 4 s, so as to take a tenth of the time at most.
+No fault: a model that loads; a full queue, or a request that takes 100 s, while workers use CPU time or others
+get right answers. The supervisor does not see a worker that computes for ever, or hangs beside others that do
+not: TorchServe kills it after `responseTimeout` (120 s). Where a prediction takes more than 0.4 s, the probe
+comes less often than every 4 s, so that it takes a tenth of the time at most.
 
-Killed workers that predict no better are followed by scaling down and up, then by a new server where no other
-model predicts either. What does not help is tried again later and later. All is written to ``supervisor.log``.
+If killed workers do not help, the model is scaled down and up; if that does not help and no other model
+predicts either, a new server is started. A remedy without effect is repeated at growing intervals.
+``supervisor.log`` has all.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ __all__ = ["LOG_FILE", "BackOff", "Policy", "Supervisor", "launch", "log_to"]
 LOG_FILE = "supervisor.log"
 _LOG_BYTES = 1_000_000
 _LATE_SECONDS = 2.0
-"""Beyond its time, after which a sleep says that this process or the machine stood still."""
+"""Seconds by which a sleep may be late; more means that this process or the machine stood still."""
 
 logger = logging.getLogger(__name__)
 
@@ -64,10 +65,10 @@ class Supervisor:
     """Watches the server of one run directory.
 
     Args:
-        settings: the server's own; it is started anew with them, on the addresses that it had.
-        policy: how patient.
-        identity: the process that this runs in, which `stop` has to find; None where it need not.
-        adopts: this process has `adopt_orphans`.
+        settings: the server's own; a new server is started with them, on the same addresses.
+        policy: how patient to be.
+        identity: the process that this runs in, which `stop` must find; None where it need not.
+        adopts: whether this process has called `adopt_orphans`.
     """
 
     settings: server.Settings
@@ -75,7 +76,7 @@ class Supervisor:
     identity: ServerProcess | None = None
     adopts: bool = False
     _state: server.State | None = None
-    """The last good one."""
+    """The last state that could be read."""
     _models: dict[str, Watched] = field(default_factory=dict)
     _jvm: Pulse | None = None
     _heard: float = field(default_factory=time.monotonic)
@@ -86,23 +87,23 @@ class Supervisor:
         self._restarts = BackOff(self.policy)
 
     def run(self, until: Callable[[], bool] = lambda: False) -> None:
-        """Watch until the server has been stopped by someone, or `until` says so. Nothing else ends it."""
+        """Watch until somebody stops the server, or `until` returns true. Nothing else ends it."""
         while not until():
             try:
                 state = self._load()
                 if state is None:
-                    logger.info("The server was stopped; so is the watching")
+                    logger.info("The server was stopped; the supervisor ends")
                     return
                 self._state = state
                 self.look(state)
             except (DeployError, requests.RequestException) as error:
-                logger.error("That did not work: %s", error)
+                logger.error("A check or a remedy failed: %s", error)
             except Exception:
-                logger.exception("A look failed; the next one follows")
+                logger.exception("A check failed; the next one follows")
             self._rest()
 
     def look(self, state: server.State) -> None:
-        """One look, and what follows from it."""
+        """Check the server once, and repair it where needed."""
         jvm = state.process.jvm()
         if jvm is None:
             self._restart(state, "the JVM is gone")
@@ -132,7 +133,9 @@ class Supervisor:
             self._look_at(model, state)
 
     def _load(self) -> server.State | None:
-        """The state as the file says it; a file that is damaged is written anew from the last good one."""
+        """The state in the file; a damaged file is replaced by the last good state. None: the server was
+        stopped.
+        """
         run_dir = self.settings.run_dir
         try:
             state = server.load_state(run_dir)
@@ -154,7 +157,7 @@ class Supervisor:
             reap_orphans()
         now = time.monotonic()
         if now - began > self.policy.poll + _LATE_SECONDS:
-            logger.warning("Stood still for %.0f s; nothing is concluded from them", now - began)
+            logger.warning("Stood still for %.0f s; faults in that time are ignored", now - began)
             self._heard = now
             for watched in self._models.values():
                 watched.forgive()
@@ -176,7 +179,7 @@ class Supervisor:
             self._mend(watched, state, reason)
 
     def _mend(self, watched: Watched, state: server.State, reason: str) -> None:
-        """New workers; where they did not help, by other means."""
+        """Give a model new workers; where they did not help, use the next remedy."""
         others = any(other.well for other in self._models.values() if other is not watched)
         if watched.remedies == 0:
             logger.warning("%s: %s; its workers are killed", watched.name, reason)
@@ -189,12 +192,13 @@ class Supervisor:
             self._restart(state, f"{watched.name}: new workers did not help: {reason}")
 
     def _scale(self, watched: Watched, state: server.State, keep: int, reason: str) -> None:
-        """New workers: TorchServe gives up on a worker for good, but not on a number of workers.
+        """Give a model new workers by scaling: TorchServe gives up on a worker for good, but not on a number of
+        workers.
 
         Args:
             watched: the model.
-            state: of the server.
-            keep: so many workers, from the first, stay.
+            state: the server's state.
+            keep: how many workers stay, counted from the first.
             reason: for the log.
         """
         if not watched.back_off.due(time.monotonic()):
@@ -206,7 +210,7 @@ class Supervisor:
         try:
             set_workers(state.management_url, name, keep, timeout)
         finally:
-            # Whatever happened: never leave fewer workers than were asked for.
+            # Whatever happened: leave no fewer workers than were asked for.
             try:
                 set_workers(state.management_url, name, wanted, timeout)
                 watched.short = False
@@ -216,20 +220,20 @@ class Supervisor:
         logger.warning("%s: %d workers READY", name, wanted)
 
     def _restart(self, state: server.State, reason: str, patience_seconds: float = 5.0) -> None:
-        """A new server with the same archives, addresses and numbers of workers.
+        """Start a new server with the same archives, addresses and numbers of workers.
 
         Args:
-            state: of the old one.
+            state: the old server's state.
             reason: for the log.
-            patience_seconds: that the JVM has for ending by itself.
+            patience_seconds: time that the JVM has to end by itself.
         """
         if not self._restarts.due(time.monotonic()):
             return
         logger.warning("Starting the server anew: %s", reason)
-        # Neither the JVM nor orphans of it may hold ports, sockets or memory.
+        # Neither the JVM nor its orphans may keep ports, sockets or memory.
         state.process.terminate(patience_seconds)
         try:
-            # The ports that were decided at the first start stand in the file that was made from it.
+            # The file made at the first start has the ports that were chosen then.
             config = self.settings.run_dir / server.CONFIG_FILE
             again = replace(
                 self.settings, config=config, models=state.models, port=None, workers=None, supervisor=True
@@ -241,7 +245,7 @@ class Supervisor:
                 if watched and watched.wanted != len(model.workers):
                     server.scale(new, watched.wanted, model.name, self.settings.timeout_seconds)
         except BaseException:
-            # A start that failed takes the state away; without it nobody knows that there is to be a server.
+            # A failed start removes the state; without it nobody knows that there should be a server.
             if not state_file(self.settings.run_dir).exists():
                 state.save(self.settings.run_dir)
             raise
@@ -255,7 +259,11 @@ class Supervisor:
 
 
 def launch(settings: server.Settings) -> None:
-    """Start a supervisor that outlives this process."""
+    """Start a supervisor that outlives this process.
+
+    Raises:
+        DeployError: it ended at once.
+    """
     command = [sys.executable, "-m", "deploy", "supervise"]
     command += ["--run-dir", str(settings.run_dir.resolve()), "--log-dir", str(settings.log_dir.resolve())]
     command += [
@@ -281,7 +289,7 @@ def launch(settings: server.Settings) -> None:
 
 
 def log_to(directory: Path, *, console: bool) -> None:
-    """Where the supervisor's log goes: a file that does not grow for ever, and standard error if asked."""
+    """Send the supervisor's log to a file of bounded size, and to standard error if asked."""
     handlers: list[logging.Handler] = [
         logging.handlers.RotatingFileHandler(directory / LOG_FILE, maxBytes=_LOG_BYTES, backupCount=2)
     ]

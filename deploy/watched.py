@@ -1,4 +1,4 @@
-"""What the supervisor sees of one model: which workers live, and whether anyone gets a right answer."""
+"""What the supervisor knows of one model: which workers live, and whether anyone gets a right answer."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Watched:
-    """One model, from look to look. Moments are seconds of `time.monotonic`.
+    """One model, over all checks. Times are seconds of `time.monotonic`.
 
     Args:
-        name: of the model.
-        policy: how patient.
-        wanted: workers; what `make scale` or the archive said last.
+        name: the model's name.
+        policy: how patient to be.
+        wanted: the number of workers that `make scale` or the archive set last.
     """
 
     name: str
     policy: Policy
     wanted: int
     back_off: BackOff = field(init=False)
-    """Of new workers by scaling."""
+    """When the model may be scaled again."""
     short: bool = False
-    """It could not be given back as many workers as it had."""
+    """Whether it still lacks workers that it had before."""
     remedies: int = 0
-    """Tried since it last predicted well."""
+    """Remedies tried since it last predicted well."""
     _dead_since: float | None = None
     _pulses: dict[psutil.Process, Pulse] = field(default_factory=dict)
     _probe: Probe | None = None
     _next_probe: float = 0.0
     _quiet_since: float | None = None
-    """Since when the probe finds a full queue, or waits, without a sign of life."""
+    """Time since which the probe finds a full queue, or waits, without a sign of life."""
     _quiet_looks: int = 0
     _results: deque[bool] = field(init=False)
     _took: float = 0.0
-    """Seconds, of the last probe."""
+    """Seconds that the last probe took."""
     _seen: Progress | None = None
     _asked: float = 0.0
-    """Requests that had come at the last right answer."""
+    """Requests that had arrived by the last right answer."""
     _right: float = field(default_factory=time.monotonic)
-    """When a right answer to anyone was last seen."""
+    """Time of the last right answer to anyone."""
 
     def __post_init__(self) -> None:
         self.back_off = BackOff(self.policy)
@@ -60,24 +60,24 @@ class Watched:
 
     @property
     def well(self) -> bool:
-        """The last probe was answered right."""
+        """Whether the last probe got a right answer."""
         return bool(self._results) and self._results[-1]
 
     def begin_anew(self) -> None:
-        """It has new workers: nothing that was seen of the old ones says anything about them."""
+        """Forget everything about the old workers: it has new ones."""
         self._dead_since, self._probe, self._quiet_since, self._seen = None, None, None, None
         self._results.clear()
         self._pulses.clear()
 
     def forgive(self) -> None:
-        """As `Pulse.forgive`."""
+        """Draw no conclusion from a time in which nothing ran; see `Pulse.forgive`."""
         now = time.monotonic()
         self._dead_since, self._quiet_since, self._right = None, None, now
         for pulse in self._pulses.values():
             pulse.forgive()
 
     def workers(self, model: Model, state: State) -> list[int]:
-        """Look at the worker processes: wake or end those that were stopped.
+        """Check the worker processes; wake or kill those that are stopped.
 
         Returns:
             Numbers of the workers that have had no process for too long.
@@ -99,10 +99,10 @@ class Watched:
         return dead if now - self._dead_since > self.policy.dead_worker else []
 
     def fault(self, model: Model, state: State) -> str:
-        """Look at the answers, and send the probe clip where it is time for it.
+        """Check the answers, and send the probe clip where it is due.
 
         Returns:
-            Why the model has to be mended; empty while it predicts, loads, or has much to do.
+            Why the model must be repaired; empty while it predicts, loads, or has much to do.
         """
         if self._dead_since is not None or not model.ready():
             self._probe = None
@@ -115,7 +115,7 @@ class Watched:
         return reason
 
     def _judge(self) -> str:
-        """What follows from the probe that is on its way, or has just come back."""
+        """The result of a probe that is under way, or has just ended; empty where it is no fault."""
         if self._probe is None:
             return ""
         finding, now = self._probe.finding, time.monotonic()
@@ -128,7 +128,7 @@ class Watched:
         self._quiet_since = None
         self._results.append(finding.answer is Answer.RIGHT)
         failed, probes = self._results.count(False), len(self._results)
-        if failed:  # look closer: at each look, where a prediction takes no longer than that
+        if failed:  # probe at each check from now on, where a prediction takes no longer than that
             self._next_probe = now + max(0.0, self._took - self.policy.poll)
         else:
             self._next_probe = now + max(self.policy.probe, self.policy.spacing * self._took)
@@ -140,13 +140,15 @@ class Watched:
         return f"it does not predict: {finding.reason}" if failed >= self.policy.attempts else ""
 
     def kill_workers(self) -> int:
-        """End its workers, which TorchServe starts anew at once; requests in the queue stay there."""
+        """Kill its workers. TorchServe restarts them at once, and requests stay in its queue. Returns how
+        many.
+        """
         for pulse in self._pulses.values():
             pulse.kill()
         return len(self._pulses)
 
     def _look_at_others(self, state: State) -> None:
-        """Whether anyone got a right answer. Errors alone, or silence without work, call for a probe."""
+        """Note right answers to others. Errors alone, or requests without work, call for a probe at once."""
         now = time.monotonic()
         seen = progress(state, self.name, self.policy.call)
         before, self._seen = self._seen, seen or self._seen
@@ -160,7 +162,7 @@ class Watched:
             self._next_probe = min(self._next_probe, now + self._took)
 
     def _without_life(self, reason: str) -> str:
-        """The reason, where for long nobody got a right answer and no worker has been at work."""
+        """The reason, if for too long nobody got a right answer and no worker was at work; else empty."""
         now = time.monotonic()
         if self._quiet_since is None or max(self._right, self._worked()) > self._quiet_since:
             self._quiet_since, self._quiet_looks = now, 0
@@ -172,12 +174,12 @@ class Watched:
         return f"{reason}, no right answer to others and no worker at work for {seconds:.1f} s"
 
     def _worked(self) -> float:
-        """When a worker was last seen at work."""
+        """Time at which a worker was last seen at work."""
         return max((pulse.worked for pulse in self._pulses.values()), default=0.0)
 
 
 def still_stopped(pulse: Pulse, policy: Policy, what: str) -> bool:
-    """Tell a process that is stopped to go on; whether it is stopped nonetheless."""
+    """Tell a stopped process to continue; returns whether it has stayed stopped nonetheless."""
     if pulse.stopped_since is None:
         return False
     seconds = time.monotonic() - pulse.stopped_since
@@ -192,6 +194,6 @@ def still_stopped(pulse: Pulse, policy: Policy, what: str) -> bool:
 
 
 def _process(worker: Worker, running: list[tuple[psutil.Process, str]]) -> psutil.Process | None:
-    # TorchServe's socket for a worker is on the worker's command line.
+    # A worker's command line names its socket.
     socket = re.compile(rf"\.ts\.sock\.{re.escape(worker.id)}(?!\d)")
     return next((process for process, line in running if socket.search(line)), None)
