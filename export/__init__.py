@@ -1,1 +1,1 @@
-"""From weights to a served archive: build the model, export it, compare the two, pack the `.mar`."""
+"""Weights -> a served archive: build the model, export it, compare the two, pack the `.mar`."""

@@ -1,13 +1,13 @@
-"""One file that TorchServe serves: everything that a prediction needs, and nothing of this repository's tools.
+"""The archive: one file with everything that a prediction needs, and none of this repository's tools.
 
 <name>.mar
   slowfast_handler.py    the one class that TorchServe calls
-  torchserve_queue.py    what it knows of TorchServe's queue
+  torchserve_queue.py    asks TorchServe for its queue
   actionrec/             the core under it
-  model.pt, model.pt2    the exported model, a file for each of its artifacts
-  model-config.yaml      TorchServe's settings, and what the model is (actionrec.manifest)
+  model.pt, model.pt2    the exported model, one file per artifact
+  model-config.yaml      TorchServe's settings, and the model's description (actionrec.manifest)
   labels.txt
-  MAR-INF/MANIFEST.json  torch-model-archiver's
+  MAR-INF/MANIFEST.json  written by torch-model-archiver
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ SERVING: dict[str, Any] = {
     "minWorkers": 1,
     "maxWorkers": 1,
     # The clips of a batch are decoded side by side, and ahead of the model. With the small `motion` model and
-    # eight clients 1.1x the throughput of single clips, with four the same, and no more from batches of 8
-    # (benchmarks/batching.py, on two cores).
+    # eight clients this gives 1.1x the throughput of single clips, with four clients the same; batches of 8
+    # give no more (benchmarks/batching.py, on two cores).
     "batchSize": 4,
-    # Milliseconds. What waits already is taken at once; waiting for more gained nothing, and every request that
-    # comes alone would pay it (same benchmark).
+    # Milliseconds. Requests that wait already are taken at once. Waiting for more gained nothing, and every
+    # single request would pay for it (same benchmark).
     "maxBatchDelay": 1,
-    # Requests that wait; more are refused with 503 at once. On a CPU that does one a second the last one waits
-    # a minute, half of the time that clients and proxies have patience for.
+    # Requests that may wait; more are refused with 503 at once. On a CPU that does one a second, the last one
+    # waits a minute: half of the time that clients and proxies allow.
     "jobQueueSize": 64,
-    # Seconds. Past this TorchServe kills the worker. A request of 64 views (actionrec.limits) fits in at 1.7 s
-    # a view; a SlowFast R50 takes 0.9 s on two AVX2 cores. What is not done at nine tenths of it the handler
-    # answers with an error, and the worker lives on. Proxies, drains and clients count on this number.
+    # Seconds, after which TorchServe kills the worker. A request of 64 views (actionrec.limits) fits in at 1.7
+    # s a view; a SlowFast R50 takes 0.9 s on two AVX2 cores. After nine tenths of it the handler answers with
+    # an error, and the worker lives on. Proxies, drains and clients rely on this number.
     "responseTimeout": 120,
-    # Seconds. Importing torch and loading the model, on a slow disk.
+    # Seconds for importing torch and loading the model, on a slow disk.
     "startupTimeout": 300,
 }
 """TorchServe's own keys in ``model-config.yaml``."""
@@ -64,7 +64,7 @@ PACKAGES = ("torch", "torchvision", "pytorchvideo", "av", "numpy", "torch-model-
 
 
 def check_name(kind: str, value: str) -> None:
-    """Make sure that a model's name or version is safe in a URL and a file name.
+    """Check that a model's name or version is safe in a URL and a file name.
 
     Raises:
         ExportError: it is not.
@@ -77,10 +77,10 @@ def check_name(kind: str, value: str) -> None:
 
 
 def built_with() -> dict[str, str]:
-    """Versions and host of this build; the time is SOURCE_DATE_EPOCH's where that is set.
+    """Versions and host of this build, and its time: SOURCE_DATE_EPOCH where that is set.
 
     Raises:
-        ExportError: SOURCE_DATE_EPOCH is no time.
+        ExportError: SOURCE_DATE_EPOCH is not a time.
     """
     return {
         "python": platform.python_version(),
@@ -93,14 +93,14 @@ def built_with() -> dict[str, str]:
 
 @contextmanager
 def workspace(store: Path) -> Iterator[Path]:
-    """A folder to build in, gone afterwards; inside the store, so that the last step is one rename.
+    """A temporary folder to build in; inside the store, so that the last step is one rename.
 
     Raises:
-        ArchiveError: the store cannot be written to, or is full.
+        ArchiveError: the store is not writable, or is full.
     """
     try:
         store.mkdir(parents=True, exist_ok=True)
-        # A leading dot: TorchServe passes over hidden entries of its store.
+        # A leading dot: TorchServe ignores hidden entries of its store.
         with tempfile.TemporaryDirectory(prefix=".build-", dir=store) as directory:
             yield Path(directory).resolve()
     except OSError as error:
@@ -111,17 +111,17 @@ def workspace(store: Path) -> Iterator[Path]:
 
 
 def check_store(store: Path) -> None:
-    """Make sure that an archive can be built there.
+    """Check that an archive can be built there.
 
     Raises:
-        ArchiveError: it cannot be written to, or is full.
+        ArchiveError: the store is not writable, or is full.
     """
     with workspace(store):
         pass
 
 
 def check_parts() -> Path:
-    """The handler's file.
+    """The path of the handler's file.
 
     Raises:
         ArchiveError: it is missing.
@@ -138,14 +138,14 @@ def write(manifest: Manifest, directory: Path, store: Path, *, sandbox: bool | s
     """Pack an archive and put it into the store in one step, with its checksum beside it.
 
     Args:
-        manifest: what the archive says about itself; it has `built_with`'s time.
-        directory: the exported artifacts' (they are moved out of it), to work in; see `workspace`.
-        store: where the archive goes.
-        sandbox: what ``handler.sandbox`` says: clips are decoded in child processes; ``require``: with all
-            defences that matter, or not at all.
+        manifest: the archive's description of itself; its `built_with` has the time of the build.
+        directory: the folder with the exported artifacts, which are moved out of it; see `workspace`.
+        store: folder for the archive.
+        sandbox: the value of ``handler.sandbox``: whether clips are decoded in child processes; ``require``:
+            only with all required defences.
 
     Returns:
-        The path of the archive; ``<name>.mar.sha256`` stands next to it.
+        The path of the archive; ``<name>.mar.sha256`` is next to it.
 
     Raises:
         ArchiveError: a part is missing or torch-model-archiver fails.
@@ -160,12 +160,12 @@ def write(manifest: Manifest, directory: Path, store: Path, *, sandbox: bool | s
         shutil.copyfile(source, copy)
     for artifact in manifest.artifacts:
         (directory / artifact.file).rename(extra / artifact.file)
-    # The labels go to the archive's root with it; the configuration is also named for TorchServe to read.
+    # The archiver puts the labels in the archive's root. It gets the configuration's name too, for TorchServe.
     config = manifest.write(extra, {**SERVING, "handler": {"sandbox": sandbox}})
     _run_archiver(manifest, handler, extra, config, directory)
 
     built = directory / f"{manifest.name}.mar"
-    shutil.rmtree(extra)  # so that there are never more than two copies of the model
+    shutil.rmtree(extra)  # never more than two copies of the model on the disk
     made = datetime.strptime(manifest.built_with["created"], CREATED_FORMAT).replace(tzinfo=UTC)
     reproducible.repack(built, made)
     digest = write_checksum(built)
@@ -175,12 +175,12 @@ def write(manifest: Manifest, directory: Path, store: Path, *, sandbox: bool | s
 
 
 def write_checksum(archive: Path) -> Path:
-    """Write ``<archive>.sha256`` next to an archive, as ``sha256sum -c`` reads it; returns its path."""
+    """Write ``<archive>.sha256`` next to an archive, in the format of ``sha256sum -c``; returns its path."""
     return checksum.write(archive, checksum.sha256_of(archive))
 
 
 def _run_archiver(manifest: Manifest, handler: Path, extra: Path, config: Path, directory: Path) -> None:
-    """torch-model-archiver, in its own process and its own temporary folder: it deletes $TMPDIR/<name>."""
+    """Run torch-model-archiver in its own temporary folder, since it deletes $TMPDIR/<name>."""
     temporary = directory / "tmp"
     temporary.mkdir()
     command = [
@@ -191,7 +191,7 @@ def _run_archiver(manifest: Manifest, handler: Path, extra: Path, config: Path, 
         *("--extra-files", str(extra)),
         *("--config-file", str(config)),
         *("--export-path", str(directory)),
-        # Weights hardly compress; deflating them takes longer than all the rest of the archive.
+        # Weights hardly compress; deflating them takes longer than the rest of the archive.
         *("--archive-format", "zip-store"),
     ]
     environment = {**os.environ, "TMPDIR": str(temporary)}

@@ -1,7 +1,7 @@
-"""SHA-256 beside a file, as ``sha256sum -c`` reads it, and what a file of weights must have.
+"""SHA-256 files in the format of ``sha256sum -c``, and the checksums that weights must have.
 
-Nobody publishes checksums of the weights. So the first build that could use them writes down what they had, and
-a later one takes nothing else: neither from a mirror or a server that was exchanged, nor from a cache that was.
+Nobody publishes checksums of the weights. So the first build that can use them records their checksum, and a
+later build accepts no others: neither from a mirror or server, nor from a cache, that has changed.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from .errors import WeightsChangedError, WeightsError
 
 @dataclass(frozen=True)
 class Expected:
-    """A checksum that a file must have, and who says so."""
+    """A checksum that a file must have, and where it comes from."""
 
     sha256: str
     """64 hex digits."""
     seen: Path | None = None
-    """Where an earlier build wrote it down; None: the user gave it (WEIGHTS_SHA256)."""
+    """The file that an earlier build wrote it to; None: the user gave it (WEIGHTS_SHA256)."""
 
     def check(self, digest: str, what: str, *, thrown_away: bool = False) -> None:
-        """Compare.
+        """Compare a checksum with it.
 
         Args:
-            digest: that the file has.
+            digest: the file's checksum, 64 hex digits.
             what: the file, or where it came from.
-            thrown_away: the file is gone already, for the message.
+            thrown_away: whether the file was deleted already; changes the message.
 
         Raises:
-            WeightsError: the user wanted another one.
+            WeightsError: the user expects another one.
             WeightsChangedError: an earlier build saw another one.
         """
         if digest == self.sha256:
@@ -62,15 +62,15 @@ def sha256_of(path: Path) -> str:
 
 
 def file_of(path: Path) -> Path:
-    """Where a file's checksum stands: ``<file>.sha256`` beside it."""
+    """The path of a file's checksum: ``<file>.sha256`` beside it."""
     return path.with_name(f"{path.name}.sha256")
 
 
 def write(path: Path, digest: str) -> Path:
-    """Write a file's checksum beside it, whole or not at all; returns where.
+    """Write a file's checksum beside it, completely or not at all; returns the path.
 
     Raises:
-        OSError: the folder cannot be written to.
+        OSError: the folder is not writable.
     """
     target = file_of(path)
     new = target.with_name(f"{target.name}.{os.getpid()}.new")
@@ -83,10 +83,10 @@ def write(path: Path, digest: str) -> Path:
 
 
 def read(path: Path) -> Expected | None:
-    """What an earlier build saw in a file; None: there was none.
+    """The checksum that an earlier build recorded for a file; None: there is none.
 
     Raises:
-        WeightsError: the checksum cannot be read, or is none.
+        WeightsError: the checksum file cannot be read, or holds no checksum.
     """
     seen = file_of(path)
     try:

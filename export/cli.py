@@ -1,4 +1,4 @@
-"""``python -m export``: build an archive and say what was built."""
+"""``python -m export``: builds an archive and shows what was built."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        arguments: without the program's name; those of the process if None.
+        arguments: without the program's name; None: those of the process.
 
     Returns:
-        Exit code: 0, 1 where nothing was built, or 130 after Ctrl-C.
+        Exit code: 0; 1 where nothing was built; 130 after Ctrl-C.
     """
-    # TorchScript is what TorchServe runs; torch says at every use that it would rather have it replaced.
+    # TorchServe runs TorchScript; torch warns at every use that it will be replaced.
     warnings.filterwarnings("ignore", message=r"`torch\.jit\.", category=FutureWarning)
-    # Said on hosts that have nvcc and no GPU; it is no news that a CPU is used.
+    # torch logs this on hosts with nvcc and no GPU; that a CPU is used is no news.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     order = _parse(arguments)
     try:
@@ -39,14 +39,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             errors.print(f"hint:  {error.hint}")
         return 1
     except KeyboardInterrupt:
-        Console(stderr=True).print("interrupted; a download goes on from where it was when you run this again")
+        Console(stderr=True).print("interrupted; run this again and a download continues from where it stopped")
         return 130
     _show(built, Console())
     return 0
 
 
 def _parse(arguments: Sequence[str] | None) -> Order:
-    """An empty value counts as not given: the Makefile passes all of its variables."""
+    """Parse the command line. An empty value counts as not given: the Makefile passes all of its variables."""
     own = Order()
     parser = argparse.ArgumentParser(
         prog="python -m export",
@@ -56,23 +56,28 @@ def _parse(arguments: Sequence[str] | None) -> Order:
     )
     add = parser.add_argument
     add("--model", default=own.model, help="auto, or one of the models; auto: slowfast_r50, else motion")
-    add("--name", default="", help="of the archive and the endpoint; default: the model's")
+    add("--name", default="", help="name of the archive and the endpoint; default: the model's")
     add("--weights", default="", help="a file, an http(s) URL, or 'random'; default: the model's own")
-    add("--weights-sha256", default="", help="what the weights file must have")
+    add("--weights-sha256", default="", help="checksum that the weights file must have")
     add("--labels", default="", help="text file, one label a line in class order; default: the model's own")
-    add("--runtime", default=own.runtime, help="torchscript, aoti, compile or auto: the fastest here")
+    add("--runtime", default=own.runtime, help="torchscript, aoti, compile, or auto: the fastest on this host")
     add("--fallback", default="1", choices=("", "0", "1"), help="0: no portable artifact beside a compiled one")
     add("--precision", default=own.precision, help="auto, fp32, fp16 or bf16; auto: fp16 on CUDA")
     add("--device", default=own.device, help="auto, cpu or cuda")
-    add("--sandbox", default="1", choices=("", "0", "1", "require"), help="0: decode in the worker itself")
-    add("--limits", default="", help="those that are not the default: 'pixels=33177600 decode_seconds=20'")
+    add(
+        "--sandbox",
+        default="1",
+        choices=("", "0", "1", "require"),
+        help="0: decode in the worker itself",
+    )
+    add("--limits", default="", help="limits other than the defaults: 'pixels=33177600 decode_seconds=20'")
     add("--crop", default="", help="edge of the input, in pixels; default: the model's own")
-    add("--version", default=own.version, help="of the archive")
+    add("--version", default=own.version, help="version of the archive")
     add("--store", default=str(own.store), help="folder for the archive")
-    add("--seed", default=str(own.seed), help="of random weights")
+    add("--seed", default=str(own.seed), help="seed of random weights")
     given = parser.parse_args(arguments)
     for option, digits in (("--crop", given.crop), ("--seed", given.seed)):
-        # Python reads 1_0 as 10, and digits of other scripts; nobody means that here.
+        # Python reads 1_0 as 10, and digits of other scripts; nobody means those here.
         if digits and not re.fullmatch(r"[0-9]{1,18}", digits):
             parser.error(f"{option} must be a whole number of at most 18 digits, got {digits!r}")
     return Order(
@@ -95,7 +100,7 @@ def _parse(arguments: Sequence[str] | None) -> Order:
 
 
 def _show(built: Built, console: Console) -> None:
-    """What was built, a line for each thing that a person asks about it."""
+    """Print what was built, one line per fact."""
     manifest = built.manifest
     spec = manifest.spec
     rows = {

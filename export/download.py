@@ -1,8 +1,8 @@
-"""One file over HTTP into a cache: with a progress bar, resumed where it was cut, whole or not at all.
+"""Downloads one file over HTTP into a cache: with a progress bar, resumable, complete or not at all.
 
-The bytes go to ``<file>.part``; the file gets its name only when the length and the checksum are right.
-A part is continued only where the server proves that it still has the same file (If-Range with the
-validator that came with the first bytes); otherwise the download starts again from nothing.
+The bytes go to ``<file>.part``; the file gets its name only when length and checksum are right. A part is
+continued only where the server proves that it still has the same file (If-Range with the validator that came
+with the first bytes); otherwise the download starts again.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from .errors import WeightsError, WeightsUnavailableError
 
 ATTEMPTS = 5
 BACKOFF_SECONDS = 1.0
-"""Wait before the second attempt; doubled for each one after it."""
+"""Wait before the second attempt; doubled after each attempt."""
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 30.0
-"""Longest silence in the middle of a download."""
+"""The longest silence in the middle of a download."""
 CHUNK_BYTES = 1 << 16
-"""What a cut connection can cost: requests gives a chunk whole or not at all."""
+"""Bytes that a broken connection can cost: requests gives a chunk as a whole or not at all."""
 
 HOW_TO_PROCEED = (
     "Give weights you have (WEIGHTS=file.pyth), a URL (WEIGHTS=https://...) or a mirror "
@@ -48,13 +48,13 @@ HOW_TO_PROCEED = (
 
 
 class _InterruptedError(Exception):
-    """An attempt that ended early; the next one goes on from there."""
+    """An attempt ended early; the next one continues from there."""
 
 
 def why_unreachable(url: str, seconds: float) -> str | None:
-    """Whether a URL answers within so many seconds: None if it does, else the reason why not.
+    """Check whether a URL answers in time: None if it does, else the reason why not.
 
-    A thread, because no time-out of `requests` covers a name server that does not answer, or bounds the
+    It uses a thread, because no time-out of `requests` covers a name server that does not answer, or limits the
     sum over all of a host's addresses.
     """
     answers: list[str | None] = []
@@ -73,17 +73,17 @@ def why_unreachable(url: str, seconds: float) -> str | None:
 
 
 def download(url: str, path: Path, expected: Expected | None = None, console: Console | None = None) -> None:
-    """Fetch a file, or what is missing of it.
+    """Download a file, or the rest of it.
 
     Args:
         url: http or https.
-        path: where to; its folder is made.
-        expected: checksum that the file must have; None: any.
-        console: shows a progress bar there; quiet if None.
+        path: the file to write; its folder is made.
+        expected: the checksum that the file must have; None: any.
+        console: shows a progress bar; None: no output.
 
     Raises:
-        WeightsUnavailableError: no network, or the server does not have it.
-        WeightsError: the checksum is another one, or the disk does not take it.
+        WeightsUnavailableError: there is no network, or the server does not have the file.
+        WeightsError: the checksum is another one, or the disk is full or not writable.
     """
     part = path.with_name(path.name + ".part")
     tag_file = part.with_name(part.name + ".tag")
@@ -104,7 +104,7 @@ def download(url: str, path: Path, expected: Expected | None = None, console: Co
             part.unlink()
         raise
     except OSError as error:
-        # requests' exceptions are OSErrors too, but none leaves _receive_all.
+        # requests' exceptions are OSErrors too, but none of them leaves _receive_all.
         raise WeightsError(
             f"cannot write {error.filename or part}: {error.strerror or error}",
             "TORCH_HOME names another folder for downloads.",
@@ -112,7 +112,7 @@ def download(url: str, path: Path, expected: Expected | None = None, console: Co
 
 
 def _receive_all(url: str, file: IO[bytes], tag_file: Path, console: Console | None) -> None:
-    """Attempts until the part is whole."""
+    """Try until the part is complete."""
     reached, reason = False, ""
     with requests.Session() as session, _bar(console, Path(urlsplit(url).path).name) as (progress, task):
         for attempt in range(1, ATTEMPTS + 1):
@@ -123,7 +123,7 @@ def _receive_all(url: str, file: IO[bytes], tag_file: Path, console: Console | N
                 reached, reason = True, str(error)
             except requests.RequestException as error:
                 reason = _reason(error)
-                # Nobody there, or no such address: trying again would only keep an offline machine waiting.
+                # No server, or no such address: more attempts would only keep an offline machine waiting.
                 if not reached or not isinstance(error, requests.ConnectionError | requests.Timeout):
                     raise WeightsUnavailableError(f"cannot download {url}: {reason}", HOW_TO_PROCEED) from error
             if attempt < ATTEMPTS:
@@ -137,10 +137,10 @@ def _receive_all(url: str, file: IO[bytes], tag_file: Path, console: Console | N
 def _receive(
     session: requests.Session, url: str, file: IO[bytes], tag_file: Path, progress: Progress, task: TaskID
 ) -> None:
-    """One attempt: ask for what is missing, append what comes, check the length."""
+    """Make one attempt: ask for the missing bytes, append what arrives, check the length."""
     have_bytes = file.seek(0, os.SEEK_END)
     tag = tag_file.read_text(encoding="ascii") if tag_file.exists() else ""
-    headers = {"Accept-Encoding": "identity"}  # so that Content-Length counts the file's own bytes
+    headers = {"Accept-Encoding": "identity"}  # then Content-Length counts the file's own bytes
     if have_bytes and tag:
         headers |= {"Range": f"bytes={have_bytes}-", "If-Range": tag}
     with session.get(url, headers=headers, stream=True, timeout=(CONNECT_SECONDS, READ_SECONDS)) as response:
@@ -153,7 +153,7 @@ def _receive(
             case 206 if content_range.startswith(f"bytes {have_bytes}-"):
                 pass
             case 416 if content_range == f"bytes */{have_bytes}":
-                return  # the part was whole already: an earlier run ended just before the rename
+                return  # the part was complete: an earlier run ended just before the rename
             case 206 | 416:
                 file.truncate(0)
                 raise _InterruptedError(f"the server has another file now (Content-Range: {content_range})")
@@ -177,13 +177,13 @@ def _receive(
 
 
 def _validator(response: requests.Response) -> str:
-    """What If-Range can hold the server to: a strong ETag, else the date of the file, else nothing."""
+    """The value for If-Range: a strong ETag, else the file's date, else nothing."""
     tag = response.headers.get("ETag", "")
     return tag if tag.startswith('"') else response.headers.get("Last-Modified", "")
 
 
 def _lock(file: IO[bytes], part: Path) -> None:
-    """Keep a second process from writing into the same part."""
+    """Keep a second process from writing to the same part."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -197,14 +197,14 @@ def _host(url: str) -> str:
 
 
 def _reason(error: requests.RequestException) -> str:
-    """The short end of requests' nested messages: ``[Errno 111] Connection refused``."""
+    """The last part of requests' nested messages: ``[Errno 111] Connection refused``."""
     inner = error.args[0] if error.args else error
     return str(getattr(inner, "reason", inner)).rsplit("connection: ", 1)[-1].rsplit("Error(", 1)[-1]
 
 
 @contextmanager
 def _bar(console: Console | None, title: str) -> Iterator[tuple[Progress, TaskID]]:
-    """A progress bar with bytes, speed and the time that is left."""
+    """A progress bar with bytes, speed and remaining time."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -1,4 +1,4 @@
-"""What can go wrong while an archive is built, as one line for the person who builds it and one hint."""
+"""The errors of a build: each has one line that says what is wrong, and one hint."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ class ExportError(Exception):
     """A build that cannot go on.
 
     Args:
-        message: what was found, with the names and numbers that are wrong; one line.
+        message: what is wrong, with names and numbers; one line.
         hint: what to do about it; one line, or empty.
     """
 
     code = "CANNOT_BUILD"
-    """Of the kind of error, for programs."""
+    """Name of the kind of error, for programs."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -21,19 +21,19 @@ class ExportError(Exception):
 
 
 class WeightsError(ExportError):
-    """Weights that are there and cannot be used: truncated, of another model, of another checksum."""
+    """Weights that exist but cannot be used: truncated, of another model, or with another checksum."""
 
     code = "BAD_WEIGHTS"
 
 
 class WeightsChangedError(WeightsError):
-    """Published weights that are not those that an earlier build saw."""
+    """Published weights that differ from those of an earlier build."""
 
     code = "WEIGHTS_CHANGED"
 
 
 class WeightsUnavailableError(WeightsError):
-    """Weights that could not be had at all: no network, no such file on the server."""
+    """Weights that could not be downloaded: no network, or no such file on the server."""
 
     code = "WEIGHTS_UNAVAILABLE"
 

@@ -1,7 +1,7 @@
-"""What makes two builds of one model the same bytes: the time is SOURCE_DATE_EPOCH's, the order that of names.
+"""Makes two builds of one model the same bytes: the time is SOURCE_DATE_EPOCH's, the order that of names.
 
-Compiled artifacts (``aoti``) stay different: oneDNN's descriptors of weights, which the compiler writes into
-the code as bytes, have parts in them that nobody has set.
+Compiled artifacts (``aoti``) still differ: oneDNN's descriptors of weights, which the compiler writes into the
+code as bytes, have uninitialised parts.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from .errors import ExportError
 
 EPOCH_VARIABLE = "SOURCE_DATE_EPOCH"
 _LAST_SECOND = 4_354_819_199
-"""The end of 2107: a zip file can hold no later time..."""
+"""The end of 2107: a zip file can hold no later time,"""
 _FIRST_YEAR = 1980
-"""... and no earlier one than this year's beginning."""
+"""and no time before this year."""
 _MANIFEST = "MAR-INF/MANIFEST.json"
 _FILE_MODE = 0o100644
 _COPY_BYTES = 1 << 20
@@ -34,10 +34,10 @@ _WRITTEN = frozenset({"version", ".data/version", ".data/serialization_id"})
 
 
 def build_time() -> datetime:
-    """When this build is made, to the second: SOURCE_DATE_EPOCH, or now where it is not set.
+    """The time of this build, to the second: SOURCE_DATE_EPOCH, or now where it is not set.
 
     Raises:
-        ExportError: SOURCE_DATE_EPOCH is no number, or beyond what a zip file can hold.
+        ExportError: SOURCE_DATE_EPOCH is not a number, or beyond what a zip file can hold.
     """
     epoch = os.environ.get(EPOCH_VARIABLE)
     if not epoch:
@@ -51,14 +51,14 @@ def build_time() -> datetime:
 
 
 def repack(archive: Path, made: datetime) -> None:
-    """Write an archive anew with its entries in the order of their names, all of one time and mode; stored.
+    """Rewrite an archive uncompressed, with its entries in order of their names, all with one time and mode.
 
-    torch-model-archiver gives them the times at which it copied them, in the order of the folder, and writes
+    torch-model-archiver gives the entries the times at which it copied them, in the folder's order, and writes
     the time of day, in this machine's time zone, into its manifest.
 
     Args:
-        archive: of torch-model-archiver; exchanged in one step. There must be space for another one.
-        made: what all times become, in UTC.
+        archive: torch-model-archiver's result; replaced in one step. The disk must have room for a second one.
+        made: the time for all entries, in UTC.
 
     Raises:
         OSError: the disk is full.
@@ -75,19 +75,19 @@ def repack(archive: Path, made: datetime) -> None:
                 manifest["createdOn"] = made.strftime("%d/%m/%Y %H:%M:%S")
                 new.writestr(written, json.dumps(manifest, indent=2))
                 continue
-            written.file_size = entry.file_size  # decides now whether its header has room for 64 bits
+            written.file_size = entry.file_size  # decides whether the header has room for 64 bits
             with old.open(entry) as source, new.open(written, "w") as target:
                 shutil.copyfileobj(source, target, _COPY_BYTES)
     copy.replace(archive)
 
 
 def without_paths(torchscript: IO[bytes]) -> bytes:
-    """A TorchScript file without the records that say where on the builder's disk each line of code stood.
+    """A TorchScript file without its records of where each line of code was on the builder's disk.
 
-    Only tracebacks inside the model would show them.
+    Only tracebacks inside the model would show those places.
 
     Args:
-        torchscript: what `torch.jit.save` wrote.
+        torchscript: the output of `torch.jit.save`.
     """
     torchscript.seek(0)
     reader = torch._C.PyTorchFileReader(torchscript)

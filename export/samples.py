@@ -1,6 +1,6 @@
-"""Generated clips as the server would see them: encoded files, decoded by `actionrec`.
+"""Generated clips as the server sees them: encoded files, decoded by `actionrec`.
 
-What calibrates random weights and what the parity check compares models on.
+They calibrate random weights, and the parity check compares models on them.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ FRAMES_PER_SECOND = 30
 
 
 def sample_clips(spec: ClipSpec, count: int, seed: int) -> Tensor:
-    """Different clips, the same ones for the same seed.
+    """Different clips; the same seed gives the same clips.
 
     Args:
         spec: what the model eats.
         count: number of clips.
-        seed: of the first one; the next has the next.
+        seed: seed of the first clip; each one after it has the next number.
 
     Returns:
         int16 [count, T, H, W, 3], as `decode` gives them.
@@ -45,10 +45,10 @@ def sample_clips(spec: ClipSpec, count: int, seed: int) -> Tensor:
 
 
 def calibration_clips(spec: ClipSpec, count: int, seed: int) -> Tensor:
-    """Half `sample_clips`, half moving noise of coarse and fine grain, brightness and contrast at random.
+    """Half `sample_clips`, half moving noise with coarse and fine grain, brightness and contrast at random.
 
     Returns:
-        int16 [count, T, H, W, 3]; scenes and noise take turns, so that every batch has both.
+        int16 [count, T, H, W, 3]; scenes and noise alternate, so that every batch has both.
     """
     scenes = sample_clips(spec, count - count // 2, seed)
     generator = torch.Generator().manual_seed(seed)
