@@ -1,1 +1,1 @@
-"""Measurements that anyone can repeat (``make bench``): ratios within one run, printed and kept as JSON."""
+"""Measurements that anyone can repeat (``make bench``): ratios within one run, printed and written as JSON."""

@@ -1,4 +1,4 @@
-"""``make bench``: every measurement, one after the other, each in a process of its own; then the pictures."""
+"""``make bench``: every measurement, one after the other, each in its own process; then the pictures."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def main() -> int:
     failed = []
     for step in STEPS:
         console.rule(step)
-        # A process each: what one leaves in the caches of an allocator or of FFmpeg must not help the next.
+        # Each step has its own process, so that caches of an allocator or of FFmpeg do not help the next one.
         if subprocess.run([sys.executable, "-W", "ignore", "-m", f"benchmarks.{step}"], check=False).returncode:
             failed.append(step)
     if failed:

@@ -1,6 +1,6 @@
-"""A process of its own for what is measured, with the settings that it has in use.
+"""A separate process for each candidate, with the settings that it has in use.
 
-What one candidate does to the allocator, to a library's threads or to compiler settings then touches no other.
+So what one candidate does to the allocator, a library's threads or compiler settings affects no other.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ _LENGTH_BYTES = 8
 
 
 class Apart:
-    """The parent's end."""
+    """The parent's end of the connection."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
 
     def ask(self, data: bytes = b"") -> str:
-        """What the child answers to `data`. Raises RuntimeError where it has ended."""
+        """Send `data` and return the child's answer. Raises RuntimeError where the child has ended."""
         self.send(data)
         return self.receive()
 
     def send(self, data: bytes = b"") -> None:
-        """The first half of `ask`."""
+        """Send `data`; the first half of `ask`."""
         assert self._process.stdin
         self._process.stdin.write(len(data).to_bytes(_LENGTH_BYTES, "big") + data)
         self._process.stdin.flush()
 
     def receive(self) -> str:
-        """The second half of `ask`."""
+        """Return the child's answer; the second half of `ask`."""
         assert self._process.stdout
         line = self._process.stdout.readline()
         if not line:
@@ -44,15 +44,16 @@ class Apart:
 
 @contextmanager
 def apart(module: str, *arguments: str, variables: Mapping[str, str] | None = None) -> Iterator[Apart]:
-    """``python -m module arguments``, which calls `answer`; up when this returns, and gone afterwards.
+    """Run ``python -m module arguments``, which must call `answer`. It is ready in the context, and killed
+    after it.
 
     Args:
-        module: of this package.
-        arguments: of its command line.
-        variables: for its environment, beside ours.
+        module: a module of this package.
+        arguments: its command line.
+        variables: environment variables beside ours.
 
     Raises:
-        RuntimeError: it has ended before it was ready; its own error is on the terminal.
+        RuntimeError: it ended before it was ready; its own error is on the terminal.
     """
     command = [sys.executable, "-W", "ignore", "-m", module, *arguments]
     environment = {**os.environ, **(variables or {})}
@@ -69,8 +70,8 @@ def apart(module: str, *arguments: str, variables: Mapping[str, str] | None = No
 
 
 def answer(handle: Callable[[bytes], object]) -> None:
-    """The child's side: a line for everything that it is sent, until there is no more."""
-    # What libraries print must not get in between.
+    """The child's end: answers each message with one line, until there are no more."""
+    # Output of libraries must not get between the answers.
     out = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     out.write(b"ready\n")

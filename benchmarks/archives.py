@@ -1,4 +1,4 @@
-"""The archives that are measured on."""
+"""The archives for the measurements."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def archive(model: str, store: Path, precision: str = "auto") -> Path:
 
 
 def unpacked(mar: Path) -> Path:
-    """The folder of an archive's files, next to it."""
+    """Unpack an archive next to it; returns the folder."""
     folder = mar.with_suffix("")
     zipfile.ZipFile(mar).extractall(folder)
     return folder
 
 
 def null_archive(folder: Path) -> Path:
-    """A store in `folder` with the model that answers at once."""
+    """Make a store in `folder` with a model that answers at once; returns its path."""
     store = folder / "store"
     store.mkdir()
     config = folder / "model-config.yaml"

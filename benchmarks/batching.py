@@ -1,7 +1,7 @@
-"""Which batch size and delay: the same archive with several, each behind a worker of its own, under load.
+"""The best batch size and delay: one archive with several settings, each behind its own worker, under load.
 
-One server has them all and they take turns, so that what differs is the setting alone. What this found is
-written in `export.archive.SERVING`. On a GPU: ``--model slowfast_r50 --clients 1 8 32``.
+One server has them all, and they take turns, so that only the setting differs. The result is in
+`export.archive.SERVING`. On a GPU: ``--model slowfast_r50 --clients 1 8 32``.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main() -> None:
         mar = archive(options.model, Path(folder))
         settings = [
             (f"{options.model}_{size}_{delay}", {"batchSize": size, "maxBatchDelay": delay})
-            # One clip never waits for another.
+            # A batch of one clip never waits for another.
             for size, delay in itertools.product(options.sizes, options.delays)
             if size > 1 or delay == options.delays[0]
         ]
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def _variant(mar: Path, store: Path, name: str, values: dict[str, int]) -> None:
-    """The same archive by another name and with other values in its configuration."""
+    """Write the same archive under another name, with other values in its configuration."""
     store.mkdir(exist_ok=True)
     with zipfile.ZipFile(mar) as source, zipfile.ZipFile(store / f"{name}.mar", "w") as target:
         for entry in source.infolist():

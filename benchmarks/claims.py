@@ -1,7 +1,7 @@
-"""What the tutorial says about SlowFast's speed and memory, beside what this machine says.
+"""A tutorial's claims about SlowFast's speed and memory, beside this machine's figures.
 
-The claims are those of a widely read SlowFast tutorial for pytorchvideo; what needs a GPU is marked where there
-is none.
+The claims are those of a widely read SlowFast tutorial for pytorchvideo. Rows that need a GPU are marked on a
+machine without one.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Decoding a window, 32 frames ready at the model's size, against the bare decoder and the usual ways.
+"""Decoding a window (32 frames at the model's size), against the bare decoder and the usual ways.
 
-A window's time is what passes until it is ready; its work what its threads take of all cores together.
+A window's time is the wall-clock time until it is ready; its work is the CPU time of its threads together.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SPEC = ClipSpec()
 
 
 def bare(data: bytes, start_seconds: float) -> int:
-    """What libavcodec needs for the packets of the window, the key frame before it included, on one thread."""
+    """Decode the window's packets, from the key frame before it, with libavcodec on one thread."""
     end_seconds = start_seconds + SPEC.window_seconds
     with Source(data) as source:
         first, stop = window_ticks(start_seconds, end_seconds, source.time_base, source.origin)
@@ -40,7 +40,7 @@ def bare(data: bytes, start_seconds: float) -> int:
 
 
 def naive(data: bytes, start_seconds: float) -> torch.Tensor:
-    """PyAV as tutorials use it: every frame from the start converted, then resized with torch."""
+    """PyAV as in tutorials: convert every frame from the start, then resize with torch."""
     stop = start_seconds + SPEC.window_seconds
     frames = []
     with av.open(io.BytesIO(data), "r") as container:

@@ -1,7 +1,8 @@
-"""How near a timeline's edges are to the cuts: videos spliced from the eight motions at known frames.
+"""How near a timeline's edges are to the shot boundaries: videos spliced from the eight motions at known
+frames.
 
-The same scores with the edges where the evidence turns, and moved to cuts (`actionrec.segments`); and how many
-of the cuts were found (`actionrec.video.shot_boundaries`).
+The same scores give edges where the evidence turns, and edges moved to shot boundaries (`actionrec.segments`).
+It also counts how many shot boundaries were found (`actionrec.video.shot_boundaries`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from testing.splice import STRIDE_SECONDS, spliced
 
 SEED = 100
 NEAR_SECONDS = 0.1
-"""From a cut to where it is seen."""
+"""The longest distance from a shot boundary to where it is found."""
 
 
 def main() -> None:

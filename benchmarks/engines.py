@@ -1,4 +1,4 @@
-"""The same network in other engines: torch.compile, ONNX Runtime, OpenVINO; those that are installed."""
+"""The same network in other engines, where they are installed: torch.compile, ONNX Runtime, OpenVINO."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Run = Callable[[], object]
 
 
 def installed(name: str) -> bool:
-    """Whether the packages that a form needs are here, and the instructions that it is to use."""
+    """Whether this host has the packages and the instructions that an engine needs."""
     packages = all(map(importlib.util.find_spec, _PACKAGES.get(name, ())))
     return packages and (BF16 not in name or has_fast("bf16", "cpu"))
 
 
 def torch_compile(net: torch.nn.Module, pathways: Pathways, _: Path | None = None) -> Run:
-    """torch.compile of the exported program, compiled: without the export it would break at eight places."""
+    """torch.compile of the exported program; without the export the graph would break at eight places."""
     program = torch.export.export(net, (list(pathways),))
     inductor_config.freezing = True
     compiled = torch.compile(program.module(), dynamic=False)
@@ -66,7 +66,7 @@ ENGINES: dict[str, Callable[[torch.nn.Module, Pathways, Path], Run]] = {
     "OpenVINO": _openvino,
     "OpenVINO" + BF16: partial(_openvino, precision="bf16"),
 }
-"""Name -> what gives a call that classifies pathways [1, 3, 8, 256, 256] and [1, 3, 32, 256, 256], float32."""
+"""Name -> function that returns a call on pathways [1, 3, 8, 256, 256] and [1, 3, 32, 256, 256], float32."""
 
 _PACKAGES = {
     "ONNX Runtime": ("onnxruntime", "onnx", "onnxscript"),

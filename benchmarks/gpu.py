@@ -1,6 +1,7 @@
-"""On a CUDA host: batches of 1 to 64 through every form, the share of the roofline, and frames to the device.
+"""On a CUDA host: batches of 1 to 64 through every artifact, the share of the roofline, and frames to the
+device.
 
-Works from a plain Python with torch: without pytorchvideo it says what is missing and leaves that part out.
+Needs only torch; without pytorchvideo it says what is missing and leaves that part out.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ def main() -> int:
                 directory = Path(folder) / f"{name}-{precision}"
                 directory.mkdir()
                 with torch.inference_mode(False):
-                    form = artifacts.export(net, spec, artifacts.Target(name, precision, "cuda"), directory)
-                    manifest = Manifest("r50", "1.0", spec, "random", (form,), labels)
+                    artifact = artifacts.export(net, spec, artifacts.Target(name, precision, "cuda"), directory)
+                    manifest = Manifest("r50", "1.0", spec, "random", (artifact,), labels)
                     runtimes[f"{name} {precision}"] = Runtime(directory, manifest, "cuda")
         wide = net.to("cuda", torch.float16).to(memory_format=torch.channels_last_3d)
         for batch in BATCHES:
@@ -78,7 +79,7 @@ def _eager(net: torch.nn.Module, pathways: list[torch.Tensor]) -> None:
 
 
 def _peak_tflops() -> dict[str, float]:
-    """What a large matrix product reaches, in TFLOP/s."""
+    """The rate of a large matrix product, in TFLOP/s, by precision."""
     rates = {}
     for name, dtype in (("fp32", torch.float32), ("fp16", torch.float16)):
         a = torch.randn(MATRIX, MATRIX, device="cuda", dtype=dtype)

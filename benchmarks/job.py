@@ -1,8 +1,8 @@
-"""The whole job on one machine: a file in, labels out. The tutorial's loop against ours, called and served.
+"""The whole job on one machine: a file in, labels out. The tutorial's loop against ours, in-process and served.
 
-The tutorial's loop is pytorchvideo's EncodedVideo and transforms, then the eager model. All get the same model
-(a full-size SlowFast R50, random weights) and the same files. They take turns, and each is launched anew for
-each turn: it has the machine for itself, as it has in use.
+The tutorial's loop is pytorchvideo's EncodedVideo and transforms, then the eager model. All candidates get the
+same model (a full-size SlowFast R50, random weights) and the same files. They take turns, and each is started
+anew for each turn: it has the machine to itself, with the settings that it has in use.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from testing.reference import reference_pathways
 
 LAUNCHES = 3
 CLIPS = 4
-"""One after the other, of each size, in each turn."""
+"""Clips of each size in each turn, one after the other."""
 TUTORIAL, CALLED, SERVED = "tutorial", "in-process", "served"
 SERVED_BF16 = "served, bf16"
-"""Where the processor has instructions for it."""
+"""Measured where the processor has instructions for it."""
 
 
 def main() -> None:
@@ -65,7 +65,7 @@ def _compare() -> None:
             for launch in candidates.values():
                 with launch() as subject:
                     for size, tally in zip(SIZES, tallies.values(), strict=True):
-                        load(subject, video(*size), 1, 1)  # not counted: memory grows, scalers are set up
+                        load(subject, video(*size), 1, 1)  # not counted: allocates memory and sets up scalers
                         tally.turn(subject, video(*size), 1, CLIPS)
     rows: list[dict[str, Any]] = []
     for clip, tally in tallies.items():

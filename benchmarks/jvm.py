@@ -1,6 +1,6 @@
-"""What TorchServe's own process costs by how much Java compiles: a model that answers at once.
+"""The cost of TorchServe's own process by how much Java compiles; the model answers at once.
 
-A server for each setting, fresh, as most are that somebody waits for; then the same again when it is warm.
+Each setting has a server: fresh at first, as for somebody who waits for its first answers, then warm.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ def main() -> None:
                 measured = round_robin(subjects, data, clients, ANSWERS)
                 for subject, row in zip(subjects, measured, strict=True):
                     spent = _cpu_seconds(subject) - before[subject.name]
-                    # The first round counts here, and each turn's first call.
+                    # Includes the first round, and the first call of each turn.
                     answers = (ROUNDS + 1) * (ANSWERS + 1)
                     rows.append({"server": stage, **row, "its JVM's CPU ms an answer": spent / answers * 1e3})
     report("jvm", "TorchServe with a model that answers at once, by how much Java compiles", rows)
 
 
 def _config(folder: Path, options: str) -> Path:
-    """Our configuration with other options of Java's."""
+    """Write our configuration with other Java options; returns its path."""
     lines = (PROJECT / "config.properties").read_text(encoding="utf-8").splitlines()
     others = [line for line in lines if not line.startswith(KEY)]
     path = folder / f"config{len(options)}.properties"
@@ -60,7 +60,7 @@ def _config(folder: Path, options: str) -> Path:
 
 
 def _cpu_seconds(subject: Subject) -> float:
-    """Of the server's first process alone, without its workers."""
+    """CPU seconds of the server's first process alone, without its workers."""
     times = psutil.Process(subject.pid).cpu_times()
     return float(times.user + times.system)
 

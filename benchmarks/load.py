@@ -1,7 +1,8 @@
-"""Load on servers: so many clients, each sending its next clip when it has its answer; subjects take turns.
+"""Load on servers: a number of clients, each of which sends its next clip when it has its answer. Subjects take
+turns.
 
-While one has its turn the processes of the others are stopped. A server that polls for work while it has none
-slows down all the others, and would seem the fastest itself.
+While one subject has its turn, the processes of all others are stopped. A server that polls for work would
+otherwise slow down all the others, and seem the fastest itself.
 """
 
 from __future__ import annotations
@@ -29,33 +30,33 @@ DEADLINE_SECONDS = 120
 
 
 Classify = Callable[[requests.Session, bytes], None]
-"""Sends a clip; raises where there is no answer."""
+"""Sends a clip; raises RuntimeError or a requests exception where there is no answer."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """Something that answers clips."""
+    """Something to measure, which answers clips."""
 
     name: str
     classify: Classify
     clips: int = 1
-    """Answered by one call."""
+    """Clips that one call answers."""
     alone: bool = False
-    """One caller, whatever the number of clients."""
+    """Whether it has one caller, whatever the number of clients."""
     pid: int | None = None
-    """Of the server's first process, to stop it while others have their turn; None: it has none of its own."""
+    """Pid of the server's first process, to stop it during others' turns; None: there is no server."""
 
 
 @contextmanager
 def torchserve(store: Path, config: Path = PROJECT / "config.properties") -> Iterator[State]:
-    """Every archive of a store, served until this ends.
+    """Serve every archive of a store until the context ends.
 
     Args:
         store: folder of archives.
-        config: the server's.
+        config: the server's configuration.
 
     Raises:
-        DeployError: it does not start.
+        DeployError: the server does not start.
     """
     with tempfile.TemporaryDirectory() as home:
         run_dir = Path(home) / "run"
@@ -67,18 +68,18 @@ def torchserve(store: Path, config: Path = PROJECT / "config.properties") -> Ite
 
 
 def raw(url: str) -> Classify:
-    """What posts a clip as it is."""
+    """A function that posts a clip as the plain body."""
     return lambda session, data: check(session.post(url, data=data, timeout=DEADLINE_SECONDS))
 
 
 def process(name: str, child: Apart, clips: int = 1, head: bytes = b"") -> Subject:
-    """A process that answers clips, so many at a time, without a server.
+    """A subject that is a process without a server.
 
     Args:
-        name: in the tables.
-        child: does the job for each clip that it is sent.
-        clips: that one call of it answers.
-        head: goes before the clip.
+        name: its name in the tables.
+        child: the process, which does the job for each clip that it is sent.
+        clips: clips that one call answers.
+        head: bytes that go before the clip.
     """
 
     def classify(_: requests.Session, data: bytes) -> None:
@@ -88,13 +89,13 @@ def process(name: str, child: Apart, clips: int = 1, head: bytes = b"") -> Subje
 
 
 def check(reply: requests.Response) -> None:
-    """Raises RuntimeError where there is no answer."""
+    """Check a reply. Raises RuntimeError where it is no prediction."""
     if reply.status_code != 200 or b'"predictions"' not in reply.content:
         raise RuntimeError(f"{reply.status_code}: {reply.text[:200]}")
 
 
 class Tally:
-    """What subjects took, by number of clients."""
+    """The measured times of all subjects, by number of clients."""
 
     def __init__(self) -> None:
         self.rates: dict[tuple[int, str], list[float]] = {}
@@ -102,14 +103,14 @@ class Tally:
         self._latencies: dict[tuple[int, str], list[float]] = {}
 
     def turn(self, subject: Subject, data: bytes, clients: int, count: int) -> None:
-        """Load a subject and note what it took."""
+        """Load a subject and record its times."""
         seconds, latencies = load(subject, data, clients, count)
         key = clients, subject.name
         self.rates.setdefault(key, []).append(len(latencies) * subject.clips / seconds)
         self._latencies.setdefault(key, []).extend(latencies)
 
     def rows(self) -> list[dict[str, Any]]:
-        """A row for each: median rate of its turns, and latencies of all calls."""
+        """One row per subject and number of clients: median rate of its turns, and latencies of all calls."""
         return [
             {
                 "clients": clients,
@@ -125,14 +126,14 @@ class Tally:
 
 
 def round_robin(subjects: Sequence[Subject], data: bytes, clients: int, count: int) -> list[dict[str, Any]]:
-    """A row of `Tally` for each subject, after turns in which the others are stopped.
+    """A row of `Tally` for each subject; all others are stopped during its turns.
 
-    A turn's first call is not counted. What a process has given back to a virtual machine's kernel the host may
-    have taken, and to have it again costs seconds for a gigabyte.
+    A turn's first call is not counted. In a virtual machine the host may have taken freed memory, and to get a
+    gigabyte back takes seconds.
     """
     tally = Tally()
     gc.collect()
-    gc.freeze()  # or a collection of torch's objects falls into somebody's round
+    gc.freeze()  # or a collection of torch's objects would fall into somebody's turn
     try:
         for subject in subjects:
             _pause(subject)
@@ -159,7 +160,7 @@ def _pause(subject: Subject) -> None:
 
 
 def _resume(subject: Subject) -> None:
-    """Let them go on, children first."""
+    """Let a server's processes continue, children first."""
     for process in reversed(_processes(subject)):
         with suppress(psutil.NoSuchProcess):
             process.resume()
@@ -173,7 +174,7 @@ def _processes(subject: Subject) -> list[psutil.Process]:
 
 
 def load(subject: Subject, data: bytes, clients: int, count: int) -> tuple[float, list[float]]:
-    """(seconds for all, milliseconds of each call) of `count` clips sent by so many clients."""
+    """Send `count` clips from a number of clients: (seconds for all, milliseconds of each call)."""
     if subject.alone:
         clients, count = 1, max(1, count // subject.clips)
 

@@ -1,7 +1,7 @@
-"""How everything here is measured: candidates take turns, and medians are compared.
+"""Measuring: candidates take turns, and medians are compared.
 
-Machines are shared and drift, so a candidate is never timed alone: round by round each one runs once, and what
-is reported is the median over the rounds and its ratio to the median of a baseline in the same run.
+Machines are shared and drift, so no candidate is timed alone: each one runs once per round, and the result is
+the median over the rounds and its ratio to the median of a baseline in the same run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ console = Console(width=110, highlight=False)
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """The machine and versions that figures were measured with."""
     names = {
         line.partition(":")[2].strip()
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -58,13 +58,14 @@ def interleaved_ms(
     *,
     settle: bool = False,
 ) -> dict[str, float]:
-    """Median milliseconds of each candidate; one run of each before the count.
+    """Median milliseconds of each candidate; each one runs once before that, uncounted.
 
     Args:
-        candidates: name -> what is timed.
-        rounds: how often each runs.
-        clock: seconds; `time.thread_time` for work on one thread, which neighbours then hardly touch.
-        settle: run a candidate once more before each time that counts: see `load.round_robin`.
+        candidates: name -> function to time.
+        rounds: how often each one runs.
+        clock: returns seconds; `time.thread_time` suits work on one thread, which other work then hardly
+            affects.
+        settle: run a candidate once more, uncounted, before each counted run: see `load.round_robin`.
     """
     for run in candidates.values():
         run()
@@ -80,7 +81,7 @@ def interleaved_ms(
 
 
 def report(name: str, title: str, rows: list[dict[str, Any]], notes: Mapping[str, Any] | None = None) -> None:
-    """Print rows as a table and write them, with the machine, to ``results/<name>.json``."""
+    """Print rows as a table, and write them with the machine to ``results/<name>.json``."""
     table = Table(*rows[0], title=title)
     for row in rows:
         table.add_row(*(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()))

@@ -1,4 +1,4 @@
-"""How far scores are from the published pipeline's: with frames as they are decoded here, and in whole levels.
+"""How far scores are from the published pipeline's: with our decoded frames, and with whole levels.
 
 Usage: python -m benchmarks.precision CLIP...
 """
@@ -31,10 +31,10 @@ def main(paths: list[str]) -> None:
     for path in map(Path, paths):
         data = path.read_bytes()
         expected = net([pathway[None] for pathway in reference_pathways(data, spec)]).softmax(1)
-        clip = decode(data, spec)
+        view = decode(data, spec)
         row: dict[str, Any] = {"clip": path.name, "best score": float(expected.max())}
-        levels = clip.rounded().astype("int16") * STEPS_PER_LEVEL
-        for name, frames in (("1/128 levels", clip.frames), ("whole levels", levels)):
+        levels = view.rounded().astype("int16") * STEPS_PER_LEVEL
+        for name, frames in (("1/128 levels", view.frames), ("whole levels", levels)):
             scores = net(pack(torch.from_numpy(frames)[None], spec)).softmax(1)
             row[f"largest difference, {name}"] = float((scores - expected).abs().max())
         rows.append(row)

@@ -1,6 +1,6 @@
-"""What settings of a whole process do to a model on a CPU: memory kept, threads that wait, one process or two.
+"""How settings of a whole process affect a model on a CPU: kept memory, waiting threads, one process or two.
 
-Each setting has two processes of its own; they take turns, first one alone, then both at once.
+Each setting has two processes; they take turns, first one of them alone, then both at once.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SETTINGS: dict[str, tuple[bool, dict[str, str]]] = {
         {**BRIEF_SPIN, "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"},
     ),
 }
-"""Name -> whether freed memory is kept, and what is in the environment."""
+"""Name -> whether freed memory is kept, and the environment variables."""
 
 _CLIP, _COLLECT = b"clip", b"collect"
 
@@ -95,7 +95,7 @@ def _start(folder: Path, keep: bool, variables: dict[str, str]) -> AbstractConte
 
 
 def _run(processes: list[Apart], what: bytes = _CLIP) -> tuple[float, float]:
-    """(milliseconds until all have done it, page faults of the first)."""
+    """Run it in all processes at once: (milliseconds until all are done, page faults of the first)."""
     begun = time.perf_counter()
     for process in processes:
         process.send(what)
@@ -104,7 +104,7 @@ def _run(processes: list[Apart], what: bytes = _CLIP) -> tuple[float, float]:
 
 
 def _child(folder: Path, keep: bool) -> None:
-    """A clip, or a full garbage collection, as it is asked; answers with its page faults."""
+    """Classify a clip, or collect garbage, on each request; answers with the number of page faults."""
     if keep:
         keep_freed_memory()
     runtime = Runtime(folder, Manifest.load(folder), "cpu")

@@ -1,9 +1,9 @@
-"""What decoding in a child costs beyond decoding in the process itself: one window, 32 frames at 256x256.
+"""The extra cost of decoding in a child process: one window, 32 frames at 256x256.
 
-A request without a client's name has a child of its own, a client with a name keeps its child. All ways take
-turns clip by clip. The wall clock wants a quiet machine, since two processes hand the work to each other; the
-CPU time, of all together and with the fork of a child for each clip, is hardly touched by neighbours. Last
-row: a body of 50 MB, whose bytes have to get there.
+A request without a client's name gets a fresh child, a client with a name keeps its child. All ways take turns
+clip by clip. Wall-clock times need a quiet machine, since two processes hand work to each other. CPU times
+hardly depend on other work; they include all processes, and the fork of a child for each clip. The last row is
+a body of 50 MB, whose bytes must reach the child.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from benchmarks.videos import SIZES, video
 ROUNDS = 15
 CPU_RUNS = 40
 _END_SECONDS = 0.5
-"""Until all children that have answered have ended, and fresh ones are there."""
+"""Seconds in which all children that have answered end, and fresh ones start."""
 SPEC = ClipSpec()
 LIMITS = Limits()
 PADDING = 50_000_000
@@ -35,20 +35,20 @@ PADDING = 50_000_000
 
 
 def first(decoder: Callable[..., Any], data: bytes) -> Decoded:
-    """The first window, as the Classifier asks for it."""
-    clip: Decoded = next(decoder(data, SPEC, FIRST_WINDOW, LIMITS))
-    return clip
+    """The first view, as the Classifier asks for it."""
+    view: Decoded = next(decoder(data, SPEC, FIRST_WINDOW, LIMITS))
+    return view
 
 
 def cpu_ms(run: Callable[[], object]) -> float:
-    """CPU time of one run, in milliseconds: this process's, the zygote's, and that of children that have
-    ended. The kernel counts it in hundredths of a second, so of many runs together.
+    """CPU milliseconds of one run: of this process, the zygote, and the children that have ended. The kernel
+    counts in hundredths of a second, so many runs are measured together.
     """
 
     def seconds() -> float:
         time.sleep(_END_SECONDS)
         below = [process.cpu_times() for process in psutil.Process().children(recursive=True)]
-        return time.process_time() + sum(sum(times[:4]) for times in below)  # those that have ended, too
+        return time.process_time() + sum(sum(times[:4]) for times in below)  # includes ended children
 
     before = seconds()
     for _ in range(CPU_RUNS):

@@ -1,11 +1,11 @@
-"""The same `Service`, with its sandbox, behind TorchServe and others; and a model that answers at once.
+"""The same `Service`, with its sandbox, behind TorchServe and other servers; and a model that answers at once.
 
-All of them keep the memory that they free, and have threads that spin briefly, as our server's workers do.
+All of them keep the memory that they free, and their threads spin briefly, as our server's workers do.
 
-Closed loop: so many clients, each sending its next clip when it has its answer. Servers take turns, and each is
-launched anew for each turn: two processes with the same code can differ by 2 % for as long as they live.
-One that does not answer is named in the result and left out. Triton has an environment of its own, which
-`scripts/setup-bench` makes: ``--triton-python PATH`` names another.
+Closed loop: each client sends its next clip when it has its answer. Servers take turns, and each is started
+anew for each turn: two processes with the same code can differ by 2 % for as long as they live. A server that
+does not answer is named in the result and left out. Triton has an environment of its own, made by
+`scripts/setup-bench`; ``--triton-python PATH`` names another.
 """
 
 from __future__ import annotations

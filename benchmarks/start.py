@@ -1,4 +1,4 @@
-"""Cold start and memory: `make serve` with a full-size SlowFast R50, to READY and over many requests."""
+"""Cold start and memory: `make serve` with a full-size SlowFast R50, until READY and over many requests."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _served(store: Path, count: int) -> dict[str, Any]:
 
 
 def _resident_mb(process: psutil.Process) -> float:
-    """Of the worker and its children; memory that they share counts once."""
+    """Memory of the worker and its children in MB; shared memory counts once."""
     family = [process, *process.children(recursive=True)]
     return float(sum(member.memory_full_info().pss for member in family)) / 1e6
 

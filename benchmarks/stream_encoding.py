@@ -1,8 +1,8 @@
-"""How a window of a live stream should travel: bytes, time, and what the model then sees.
+"""How to encode a window of a live stream: bytes, time, and what the model then sees.
 
-The original is the window as the server decodes it from the source's own file; each candidate is that window
-rounded to whole levels, coded, and decoded by the server's decoder. Bytes, times and levels are at the size of
-SlowFast R50 (256 x 256), scores are those of the bundled model, which eats smaller frames.
+The original is the window as the server decodes it from the source's own file. Each candidate is that window,
+rounded to whole levels, encoded, and decoded by the server's decoder. Bytes, times and levels are at the size
+of SlowFast R50 (256 x 256); scores are those of the bundled model, which takes smaller frames.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _cost(coding: Coding, clips: Sequence[bytes]) -> dict[str, float]:
-    """Bytes, milliseconds of processor time, and the difference of the model's input."""
+    """Bytes, milliseconds of CPU time, and differences of the model's input, in levels of 255."""
     spec = ClipSpec()
     sizes, encode_ms, decode_ms, largest, means = [], [], [], [], []
     for clip in clips:
@@ -106,7 +106,7 @@ def _cost(coding: Coding, clips: Sequence[bytes]) -> dict[str, float]:
 
 
 def _score_difference(coding: Coding, clips: Sequence[bytes], classifier: Classifier) -> float:
-    """The largest difference of any score of any clip."""
+    """The largest difference of any score over all clips."""
     spec = classifier.manifest.spec
     worst = 0.0
     for clip in clips:

@@ -1,4 +1,4 @@
-"""Decoding a timeline in one pass, against a decoding for each window, and against the bare decoder."""
+"""Decoding a timeline in one pass, against decoding each window separately, and against the bare decoder."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ STRIDE_SECONDS = 0.5
 
 
 def bare(data: bytes) -> int:
-    """What libavcodec needs for the whole file on one thread."""
+    """Decode the whole file with libavcodec on one thread; returns the number of frames."""
     with Source(data) as source:
         context = source.stream.codec_context
         return sum(len(context.decode(packet)) for packet in [*source.demux(), None])
 
 
 def one_pass(data: bytes) -> int:
-    """All windows of the timeline."""
+    """Decode all windows of the timeline; returns their number."""
     return sum(1 for _ in windows(data, SPEC, Selection(stride_seconds=STRIDE_SECONDS), DEFAULT_LIMITS))
 
 
 def each_alone(data: bytes, count: int) -> None:
-    """The same windows, as one request each would have them decoded."""
+    """Decode the same windows as separate requests would."""
     for index in range(count):
         decode(data, SPEC, index * STRIDE_SECONDS)
 
@@ -44,7 +44,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for width, height in ((340, 256), (1280, 720)):
         frames = textured_frames(width, height, 120)
-        # Forwards and backwards, so that it goes on without a cut.
+        # Forwards and backwards, so that there is no shot boundary.
         turns = SECONDS * 30 // 120
         film = [frames if turn % 2 == 0 else frames[::-1] for turn in range(turns)]
         options = {"g": "250", "bf": "2", "preset": "veryfast"}

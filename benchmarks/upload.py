@@ -1,7 +1,8 @@
-"""What taking in a clip costs by how it is sent: as it is, as a form, and as a form whose type does not say so.
+"""The cost of receiving a clip by the way it is sent: as it is, as a form, and as a form that is not declared
+as one.
 
-The model answers at once. TorchServe takes apart what says that it is a form, in Java; the handler knows a form
-by its first bytes (`actionrec.body`), and it is what nginx hands on.
+The model answers at once. TorchServe parses declared forms in Java. The handler recognises a form by its first
+bytes (`actionrec.body`); nginx passes forms on in that way.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from benchmarks.measure import report
 from benchmarks.peers import NULL
 
 SIZES = (500_000, 2_000_000, 19_000_000)
-"""Bytes: a clip of seconds, one of 1080p, one of 4K."""
+"""Bytes: a clip of some seconds, one of 1080p, one of 4K."""
 REQUESTS = 10
-"""Of each kind in each round."""
+"""Requests of each kind in each round."""
 
 
 def main() -> None:

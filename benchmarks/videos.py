@@ -1,4 +1,4 @@
-"""The clips that are measured on: generated footage with texture everywhere, as real footage has."""
+"""The clips for the measurements: generated, with texture everywhere, as in real footage."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ def video(width: int, height: int, gop: int = 250, b_frames: int = 2) -> bytes:
 
 
 def kinds() -> list[tuple[int, int, int, int]]:
-    """(width, height, GOP, B-frames) of all clips that decoding is measured on."""
+    """(width, height, GOP, B-frames) of all clips for the decoding benchmark."""
     return [(*size, gop, b_frames) for size, gop, b_frames in product(SIZES, (12, 250), (0, 2))]

@@ -1,7 +1,7 @@
-"""Other servers around the very same `Service`, each as its own documentation has it.
+"""Other servers around the same `Service`, each set up as its own documentation says.
 
-Run as ``python -m benchmarks.peers.<name> --archive DIR --port N``: DIR is an unpacked archive, or ``null``
-for a model that answers at once, which leaves the server's own cost.
+Run as ``python -m benchmarks.peers.<name> --archive DIR --port N``. DIR is an unpacked archive, or ``null`` for
+a model that answers at once, which shows the server's own cost.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ NULL_REPLY: dict[str, Any] = {"predictions": [{"label": "none", "class_index": 0
 
 
 class Answerer:
-    """Bytes of clips -> replies, by the archive's `Service` or at once."""
+    """Bytes of clips -> replies, from the archive's `Service`, or from a model that answers at once."""
 
     def __init__(self, archive: str, batch_size: int) -> None:
         self._service = None
@@ -27,7 +27,7 @@ class Answerer:
             self._service = Service.load(Path(archive), rows=batch_size)
 
     def __call__(self, clips: Sequence[bytes]) -> list[bytes]:
-        """A JSON reply for each clip."""
+        """One JSON reply per clip."""
         if self._service is None:
             return [json.dumps(NULL_REPLY).encode() for _ in clips]
         from actionrec.service import Row

@@ -1,4 +1,4 @@
-"""LitServe. Clips come as base64 in JSON, its documentation's way for bytes; ``POST /predict``."""
+"""LitServe. Clips are base64 in JSON, as its documentation has it for bytes; ``POST /predict``."""
 
 from __future__ import annotations
 

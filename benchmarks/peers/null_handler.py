@@ -1,4 +1,4 @@
-"""The model that answers at once, for TorchServe."""
+"""A model for TorchServe that answers at once."""
 
 import json
 
@@ -6,5 +6,5 @@ REPLY = json.dumps({"predictions": [{"label": "none", "class_index": 0, "score":
 
 
 def handle(data: list[dict[str, bytes]] | None, context: object) -> list[bytes]:  # noqa: ARG001
-    """One reply a row."""
+    """One reply per row."""
     return [REPLY for _ in data or ()]

@@ -1,4 +1,4 @@
-"""Ray Serve. Clips come as the body; ``POST /``."""
+"""Ray Serve. Clips are the body; ``POST /``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.peers import Answerer, options
 CORES = os.cpu_count() or 1
 
 
-# A replica has as many threads as it asks for CPUs, and by default one: OMP_NUM_THREADS is set by Ray.
+# Ray sets OMP_NUM_THREADS to the number of CPUs that a replica asks for, which is one by default.
 @serve.deployment(num_replicas=1, max_ongoing_requests=64, ray_actor_options={"num_cpus": CORES})
 class Service:
     def __init__(self, archive: str, batch_size: int, batch_delay: float) -> None:

@@ -1,7 +1,7 @@
-"""Triton through pytriton. Clips come as arrays of bytes; ``POST /v2/models/clips/infer``.
+"""Triton through pytriton. Clips are arrays of bytes; ``POST /v2/models/clips/infer``.
 
-pytriton 0.7 wants the Python that its Triton was built for, and with NumPy 2 it hands over other bytes than
-were sent; `scripts/setup-bench` makes an environment for it. Clips of one batch must have the same size.
+pytriton 0.7 needs the Python that its Triton was built for, and with NumPy 2 it passes on other bytes than were
+sent; `scripts/setup-bench` makes an environment for it. All clips of one batch must have the same size.
 """
 
 from __future__ import annotations
