@@ -164,6 +164,17 @@ audit: $(SUPPLY)/.installed  ## known vulnerabilities of what is pinned; needs t
 	@$(SUPPLY)/bin/pip-audit --strict --require-hashes --disable-pip --requirement requirements/serve.txt || \
 		{ echo 'error: a vulnerability is known, or the advisories could not be reached; what it says is above' >&2; exit 1; }
 
+DOCS := build/docs
+$(DOCS)/.installed: pyproject.toml | $(STAMP)
+	@$(PYTHON) -m venv $(DOCS)
+	@$(DOCS)/bin/python -m pip install -qq --disable-pip-version-check '.[docs]'
+	@touch $@
+
+.PHONY: docs
+docs: $(DOCS)/.installed  ## the documents and the API as a site, with nothing from elsewhere: build/site
+	@NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --quiet
+	@echo 'build/site/index.html'
+
 train-motion: $(STAMP)  ## train the small model anew (hours)
 	@$(PYTHON) -m motion train
 
