@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +29,10 @@ BUILD_SECONDS = 900
 DEADLINE_SECONDS = 120
 
 
-_SLOW_FIXTURES = {"server", "motion_server", "motion_archive", "up", "checkout", "wheel"}
+_SLOW_FIXTURES = {
+    *("server", "motion_server", "motion_archive", "up", "checkout", "wheel"),
+    *("motion", "motion_net", "r50", "user_file", "parts", "front", "outside", "clean_python"),
+}
 """Those that start a server, build an archive or install something."""
 
 
@@ -36,6 +41,15 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
     for item in items:
         if _SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.server)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _give_back_memory() -> Iterator[None]:
+    """What a module's models and clips took goes back to the system: the run as a whole needs 3 GB at most."""
+    yield
+    gc.collect()
+    with suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,8 @@ class Fragile:
 @dataclass(frozen=True)
 class Faults:
     """The faults of all workers of one handler, each a file: ``die`` and ``load`` (seconds) at the start of a
-    worker; ``hang``, ``work`` (seconds of CPU time), ``errors`` (a status), ``says`` (a body) at a request."""
+    worker; ``hang``, ``work`` (seconds of CPU time), ``errors`` (a status), ``says`` (a body) at a request.
+    """
 
     home: Path
 

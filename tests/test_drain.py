@@ -18,6 +18,8 @@ from deploy import drain as drain_module
 from deploy import server as deploy_server
 from tests.conftest import PROJECT, RunningServer, StartServer, pack
 
+pytestmark = pytest.mark.server
+
 SLOW = """
 import time
 

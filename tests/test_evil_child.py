@@ -1,5 +1,6 @@
 """Promise: a decoding child that a video has taken over gives nothing away, and has nobody believe what cannot
-be."""
+be.
+"""
 
 import json
 import logging
@@ -133,7 +134,8 @@ LIES: dict[str, tuple[object, ...]] = {
 
 def test_the_honest_answer(evil: Sandbox) -> None:
     """The answer that all lies are made from is believed as it is: so each lie is refused for what is wrong in
-    it."""
+    it.
+    """
     found = evil.windows(say(HONEST, {"end": True}), SPEC, FIRST_WINDOW, LIMITS)
     (said,) = found
     assert described(said) | {"shot_boundaries": []} == HONEST["window"]
@@ -144,7 +146,8 @@ def test_the_honest_answer(evil: Sandbox) -> None:
 @pytest.mark.parametrize("lie", LIES)
 def test_a_lie(evil: Sandbox, lie: str) -> None:
     """No lie gets further than the child that tells it: its request is told that its video broke the
-    decoder."""
+    decoder.
+    """
     with pytest.raises(ClipError) as caught:
         list(evil.windows(say(*LIES[lie]), SPEC, Selection(views=64), LIMITS))
     assert (caught.value.code, caught.value.status) == ("DECODER_CRASHED", 422)
@@ -178,7 +181,8 @@ def test_standard_error_is_its_own(
     evil: Sandbox, text: str, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """A child's standard error is not the worker's, which TorchServe reads metrics and process ids from; a
-    flood of it neither blocks anybody nor fills the log."""
+    flood of it neither blocks anybody nor fills the log.
+    """
     with caplog.at_level(logging.WARNING), pytest.raises(ClipError, match="ended the process"):
         list(evil.windows(b"STDERR " + text.encode() + b"\n", SPEC, FIRST_WINDOW, LIMITS))
     out, err = capfd.readouterr()
@@ -232,7 +236,8 @@ def test_cpu_time_is_told_apart_from_a_kill() -> None:
 
 def test_another_name_of_the_machine() -> None:
     """Under `setarch i686` the kernel tells another name of the machine; the system calls are refused all the
-    same."""
+    same.
+    """
     done = run(
         "import ctypes, os\n"
         "ctypes.CDLL(None).personality(8)\n"  # PER_LINUX32
@@ -247,7 +252,8 @@ def test_required_defences(
     lacking: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """`sandbox: require` refuses to start without a defence that matters, and says which; else the log says
-    it."""
+    it.
+    """
     monkeypatch.syspath_prepend(str(PROJECT))
     module = f"tests.lacking.{lacking}"
     with Sandbox(SPEC, LIMITS, 1, module) as sandbox:
@@ -262,7 +268,8 @@ def test_required_defences(
 
 def test_memory_does_not_stay(evil: Sandbox) -> None:
     """What one video makes a child take is gone with its request: the next one decodes in another child's
-    memory."""
+    memory.
+    """
     large = encode(np.repeat(textured_frames(1920, 1080, 1), 8, axis=0), options={"preset": "ultrafast"})
     for _ in range(3):
         list(evil.windows(large, SPEC, FIRST_WINDOW, replace(LIMITS)))

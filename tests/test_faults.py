@@ -15,6 +15,8 @@ from tests.faults import attackers, faults
 from tests.faults.harness import Verdict, serving
 from tests.faults.soak import COUNT, MEMORY_MB, Sample, growing, growth, watch
 
+pytestmark = pytest.mark.server
+
 SEED = 7
 
 LEAKS = """
@@ -68,7 +70,8 @@ def test_fault(fault: Callable[[Path, float, int], Verdict], seconds: float, mot
 
 def test_attackers(motion_archive: Path) -> None:
     """Beside files that are slow to open or have very many frames every honest clip has its right answer, and
-    most of them in their time: before there were budgets, a tenth was left."""
+    most of them in their time: before there were budgets, a tenth was left.
+    """
     names = ("programs", "frames")
     verdict = attackers.attackers(motion_archive, 6, SEED, names, fronts=(True,))
     assert not [promise for promise in verdict.broken if "right answer" in promise], verdict

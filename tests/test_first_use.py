@@ -156,7 +156,8 @@ def test_from_build_to_build(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A whole build writes the checksum; the next one, offered others, fails with the code and builds nothing,
-    by MODEL=auto too, which does not take the bundled model instead."""
+    by MODEL=auto too, which does not take the bundled model instead.
+    """
     monkeypatch.setattr(parity, "CLIPS", 2)
     buffer = io.BytesIO()
     torch.save({"model_state": MODEL.build(MODEL.spec, 400).state_dict()}, buffer)

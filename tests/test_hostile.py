@@ -225,7 +225,8 @@ def slow_request(server: RunningServer, data: bytes) -> tuple["Future[requests.R
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_lost_child_costs_nobody_anything(steady: RunningServer, blow: signal.Signals) -> None:
     """A decoder that is killed or stopped from outside: another one does its work, and others are served
-    meanwhile."""
+    meanwhile.
+    """
     data = samples(99_000, 0) + os.urandom(8)
     undisturbed = patiently(steady, data + b"x")
     reply, child = slow_request(steady, data)

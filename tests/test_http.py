@@ -42,7 +42,7 @@ def test_reversed_clips_get_the_opposite_label(motion_server: RunningServer) -> 
 
 
 def test_raw_form_and_json_mean_the_same(motion_server: RunningServer) -> None:
-    """curl -T, curl -F and JSON with base64 get the same scores for the same clip."""
+    """Curl -T, curl -F and JSON with base64 get the same scores for the same clip."""
     url = motion_server.state.predict_url()
     replies = [
         requests.put(url, data=CLIP, timeout=60),

@@ -29,7 +29,7 @@ def easy_scene(label: str, seed: int = 1) -> Scene:
 
 
 def object_mask(frames: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """bool [T, H, W]: where an easy scene's frames are not background."""
+    """Bool [T, H, W]: where an easy scene's frames are not background."""
     return np.asarray(frames.max(3) > 90)
 
 

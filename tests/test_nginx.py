@@ -144,7 +144,7 @@ def test_nothing_else_is_there(outside: Outside, path: str) -> None:
     ],
 )
 def test_absolute_addresses(outside: Outside, target: str, status: int) -> None:
-    """nginx is no proxy to elsewhere: of an absolute address only the path counts."""
+    """Nginx is no proxy to elsewhere: of an absolute address only the path counts."""
     assert status_of(outside.raw(outside.head(f"GET {target} HTTP/1.1", "Connection: close"))) == status
     assert status_of(outside.raw(outside.head("CONNECT localhost:8081 HTTP/1.1"))) in (400, 405)
 

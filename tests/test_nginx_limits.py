@@ -17,6 +17,8 @@ from deploy.nginx import Front, add_token
 from deploy.preflight import DeployError, free_ports
 from tests.helpers_nginx import Outside, error, status_of, variant
 
+pytestmark = pytest.mark.server
+
 pytest_plugins = ("tests.fixtures_nginx",)
 
 WRONG = "Bearer " + "0" * 64

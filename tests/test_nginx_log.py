@@ -18,6 +18,8 @@ from tests.conftest import PROJECT
 from tests.helpers_nginx import Outside, variant
 from tests.test_nginx_limits import WRONG, answers
 
+pytestmark = pytest.mark.server
+
 pytest_plugins = ("tests.fixtures_nginx",)
 
 
@@ -101,7 +103,7 @@ def test_a_flood_is_logged_in_part(front: Front, tmp_path: Path) -> None:
 
 
 def test_rotation(front: Front, tmp_path: Path) -> None:
-    """logrotate moves the logs away, nginx goes on in new ones, and no request is lost."""
+    """Logrotate moves the logs away, nginx goes on in new ones, and no request is lost."""
     logrotate = shutil.which("logrotate", path=f"{os.environ['PATH']}:/usr/sbin")
     if logrotate is None:
         pytest.fail("logrotate is not installed: apt-get install logrotate", pytrace=False)

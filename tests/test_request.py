@@ -132,7 +132,7 @@ def test_wrong_requests_are_refused_by_name(name: str) -> None:
 
 
 def test_a_form_encoded_file_is_recognised() -> None:
-    """curl --data-binary without a content type makes form fields of the file: the hint says what to do."""
+    """Curl --data-binary without a content type makes form fields of the file: the hint says what to do."""
     with pytest.raises(ClipError) as caught:
         parse_request({"\x1aE\xdf\xa3" * 300: b"", "x" * 5000: b"1"}, CLASSES)
     assert caught.value.code == "NO_VIDEO"

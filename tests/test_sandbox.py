@@ -173,7 +173,8 @@ def test_all_windows_together_have_a_limit(troubled: Sandbox) -> None:
 @pytest.mark.parametrize(("way", "code"), [("segv", "DECODER_CRASHED"), ("hang", "DECODE_TIMEOUT")])
 def test_the_same_poison_is_not_tasted_a_third_time(troubled: Sandbox, way: str, code: str) -> None:
     """Bytes that have crashed two children, or used up their time, are refused without a try; others are
-    not."""
+    not.
+    """
     poison, short = f"BREAK {way}".encode(), replace(LIMITS, open_seconds=0.2)
     for _ in range(2):
         assert code_of(troubled, poison, short) == code
@@ -196,7 +197,8 @@ def test_windows_come_one_by_one(troubled: Sandbox) -> None:
 
 def test_leaving_early(troubled: Sandbox) -> None:
     """A caller that has seen enough closes the generator: that counts as no child lost, and others are
-    served."""
+    served.
+    """
     for _ in range(5):
         found = troubled.windows(b"MANY", SPEC, FIRST_WINDOW, MANY_WINDOWS)
         assert next(found).source_frames == 0
@@ -216,7 +218,8 @@ def test_nobody_waits_any_more(troubled: Sandbox) -> None:
 
 def test_a_child_for_each_request(sandbox: Sandbox) -> None:
     """No child that has seen one request's bytes is there for another, and nothing of them stays in shared
-    memory."""
+    memory.
+    """
     seen: set[int] = set()
     for _ in range(4):
         found = sandbox.windows(CLIP, SPEC, FIRST_WINDOW, LIMITS)
@@ -339,7 +342,8 @@ def test_the_zygote_is_gone_or_stopped(sandbox: Sandbox, blow: signal.Signals) -
 
 def test_a_child_whose_end_is_not_seen(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """Something holds dead children, so that they are never reaped: requests go on, their memory is not used
-    again."""
+    again.
+    """
     monkeypatch.setattr(Zygote, "reap", lambda *_: None)
     for _ in range(6):
         assert ask(sandbox, CLIP).shape == (32, 64, 64, 3)
@@ -384,7 +388,7 @@ def test_stopped_in_the_middle(troubled: Sandbox) -> None:
 
 @pytest.mark.parametrize("busy", [False, True])
 def test_no_child_outlives_its_worker(busy: bool) -> None:
-    """kill -9 of the worker ends its children, idle or at work."""
+    """Kill -9 of the worker ends its children, idle or at work."""
     code = (
         # A child looks for modules where its worker does, but never in the current directory.
         f"import sys; sys.path.insert(0, {str(PROJECT)!r})\n"

@@ -23,6 +23,8 @@ from deploy.config import load_config
 from deploy.preflight import PORTS, DeployError, check_temporary_space, free_ports
 from tests.conftest import PROJECT, pack
 
+pytestmark = pytest.mark.server
+
 ECHO = """
 import os, sys
 

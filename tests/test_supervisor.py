@@ -28,6 +28,8 @@ from tests.conftest import PROJECT, pack
 from tests.helpers_fragile import Faults
 from tests.test_server_lifecycle import Deploy, gone
 
+pytestmark = pytest.mark.server
+
 # TorchServe gives up after two seconds instead of five minutes.
 CONFIG = """
 minWorkers: 2

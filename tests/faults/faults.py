@@ -50,7 +50,7 @@ INNOCENT_SHARE = 0.8
 
 
 def killed_workers(archive: Path, seconds: float, seed: int, ready_seconds: float = READY_SECONDS) -> Verdict:
-    """kill -9 of a worker, again and again, under load: clients that ask again get every right answer.
+    """Kill -9 of a worker, again and again, under load: clients that ask again get every right answer.
 
     Args:
         archive: of the motion model.

@@ -126,7 +126,8 @@ def seeds() -> Iterator[tuple[str, bytes]]:
 
 def without_seed() -> list[str]:
     """What is let in and would not be fuzzed: demuxers and decoders of no seed. A decoder's other
-    implementations (libdav1d, av1) count as one."""
+    implementations (libdav1d, av1) count as one.
+    """
     demuxers, codecs = set(), set()
     for _, data in seeds():
         with open_container(io.BytesIO(data)) as container:
