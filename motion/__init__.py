@@ -1,1 +1,1 @@
-"""The bundled model `motion`: its clips, its training, its weights."""
+"""The bundled model `motion`: its clips, its training and its weights."""

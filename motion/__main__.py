@@ -12,30 +12,32 @@ from motion.model import WEIGHTS
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; returns the exit status."""
+    """Run a command; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m motion", description="The bundled small model.")
     commands = parser.add_subparsers(dest="command", required=True)
 
-    clips = commands.add_parser("clips", help="write generated clips, one label after the other")
+    clips = commands.add_parser("clips", help="write generated clips, with each label in turn")
     clips.add_argument("--count", type=int, default=8)
     clips.add_argument("--seed", type=int, default=0)
     clips.add_argument("--out", type=Path, required=True, metavar="DIR")
 
-    train = commands.add_parser("train", help="make the weights again, from nothing")
+    train = commands.add_parser("train", help="train the model from nothing")
     train.add_argument("--out", type=Path, default=WEIGHTS, metavar="PATH")
-    train.add_argument("--work", type=Path, default=Path("build/motion"), metavar="DIR", help="for checkpoints")
+    train.add_argument(
+        "--work", type=Path, default=Path("build/motion"), metavar="DIR", help="folder for checkpoints"
+    )
     train.add_argument("--seed", type=int, default=0)
-    train.add_argument("--threads", type=int, default=0, help="of torch; 0: all cores")
+    train.add_argument("--threads", type=int, default=0, help="threads of torch; 0: all cores")
 
-    train.add_argument("--footage", type=Path, metavar="DIR", help="real videos for a share of the backgrounds")
+    train.add_argument("--footage", type=Path, metavar="DIR", help="real videos for some of the backgrounds")
 
-    evaluate = commands.add_parser("evaluate", help="classify fresh clips; status 1 if too few are right")
+    evaluate = commands.add_parser("evaluate", help="classify new clips; exit code 1 if too few are right")
     evaluate.add_argument("--count", type=int, default=800)
     evaluate.add_argument("--seed", type=int, default=1_000_000)
-    evaluate.add_argument("--codec", default="libx264", help="an encoder of FFmpeg's, or any: a mixture")
+    evaluate.add_argument("--codec", default="libx264", help="one of FFmpeg's encoders, or any: a mixture")
     evaluate.add_argument("--difficulty", type=float, default=ORDINARY, help="0 to 1; training goes up to 1")
     evaluate.add_argument(
-        "--footage", type=Path, metavar="DIR", help="draw over the videos of this folder, by other code"
+        "--footage", type=Path, metavar="DIR", help="draw over the videos of this folder, with other code"
     )
     evaluate.add_argument("--url", help="http://127.0.0.1:8080/predictions/motion; default: in-process")
     evaluate.add_argument("--weights", type=Path, default=WEIGHTS, metavar="PATH")

@@ -1,4 +1,4 @@
-"""Real videos as backgrounds of training scenes: small, in memory. None comes with the project."""
+"""Real videos for the backgrounds of training scenes: small, in memory. None comes with the project."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from motion.textures import Image
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".webm")
 _SHORT_SIDE = 180
-"""Pixels; about twice what the model sees, so that a part of a picture can be shown."""
+"""Pixels; about twice the model's, so that a part of the frame can be shown."""
 _MOST_FRAMES = 150
 _FRAMES_PER_SECOND = 25
 
 Backdrop = Callable[[float, int, int], Image]
-"""(seconds, width, height) -> uint8 [height, width, 3], the background alone."""
+"""(seconds, width, height) -> the background alone, uint8 [height, width, 3]."""
 
 
 def video_files(folder: Path) -> tuple[Path, ...]:
-    """The videos of a folder, by their endings.
+    """The videos in a folder, found by their file name's ending.
 
     Raises:
-        ValueError: it has none.
+        ValueError: the folder has none.
     """
     files = tuple(sorted(path for path in folder.iterdir() if path.suffix in VIDEO_SUFFIXES))
     if not files:
@@ -35,13 +35,13 @@ def video_files(folder: Path) -> tuple[Path, ...]:
 
 
 def to_and_fro(index: int, count: int) -> int:
-    """Endless footage without a cut: forwards, then backwards."""
+    """The frame for an index of endless footage without shot boundaries: forwards, then backwards."""
     index %= max(1, 2 * count - 2)
     return index if index < count else 2 * count - 2 - index
 
 
 class Backdrops:
-    """The videos of a folder.
+    """The videos in a folder.
 
     Raises:
         ValueError: the folder has no video.
@@ -51,12 +51,12 @@ class Backdrops:
         self._videos = [_frames(path) for path in video_files(folder)]
 
     def picture(self, rng: np.random.Generator) -> Image:
-        """One frame: uint8 [H, W, 3]."""
+        """A random frame, uint8 [H, W, 3]."""
         video = self._videos[rng.integers(len(self._videos))]
         return video[rng.integers(len(video))]
 
     def draw(self, rng: np.random.Generator) -> Backdrop:
-        """A part of a video, from a random moment on, at a random pace, often frozen."""
+        """A part of the frames of a random video, from a random moment on, at a random pace; often frozen."""
         video = self._videos[rng.integers(len(self._videos))]
         first = int(rng.integers(len(video)))
         pace = 0.0 if rng.random() < 0.3 else float(rng.uniform(0.5, 1.5)) * _FRAMES_PER_SECOND
@@ -69,8 +69,8 @@ class Backdrops:
             scale = min(columns / width, rows / height) / zoom
             part = (max(1, round(height * scale)), max(1, round(width * scale)))
             top, left = int(down * (rows - part[0])), int(across * (columns - part[1]))
-            cut = frame[top : top + part[0], left : left + part[1]]
-            shown = cv2.resize(cut[:, ::-1] if mirrored else cut, (width, height))
+            region = frame[top : top + part[0], left : left + part[1]]
+            shown = cv2.resize(region[:, ::-1] if mirrored else region, (width, height))
             return cast(Image, shown)
 
         return at

@@ -1,4 +1,4 @@
-"""Video files of random scenes: what demos, tests, calibration and evaluation send."""
+"""Video files of random scenes, for demos, tests, calibration and evaluation."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ SIZES: tuple[tuple[int, int], ...] = (
     (640, 480),
     (1280, 720),
 )
-"""Width and height of clips, in pixels; the smaller ones are drawn more often."""
+"""Width and height of clips, in pixels; smaller ones are drawn more often."""
 
 ORDINARY = 0.5
-"""Difficulty of a clip unless it is asked for: everything varies, half as often as in the hardest training."""
+"""The default difficulty: everything varies, half as often as in the hardest training."""
 
 _SIZE_WEIGHTS = (0.3, 0.14, 0.1, 0.1, 0.12, 0.08, 0.06, 0.06, 0.04)
 _RATES = (10, 12, 15, 24, 25, 30, 50, 60)
@@ -46,20 +46,20 @@ _SPEED_OPTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class MotionClip:
-    """A video file and what is in it."""
+    """A video file and its content."""
 
     data: bytes
-    """The file, whole."""
+    """The whole file."""
     label: str
     width: int
-    """In pixels."""
+    """Pixels."""
     height: int
-    """In pixels."""
+    """Pixels."""
     fps: int
     codec: str
-    """FFmpeg's name of the encoder."""
+    """Encoder, by FFmpeg's name."""
     seed: int
-    """`random_clip` with this seed makes the same clip again."""
+    """Seed with which `random_clip` makes the same clip again."""
 
 
 def encode(frames: Image, fps: int, *, codec: str = "libx264", crf: int = 23, container: str = "mp4") -> bytes:
@@ -68,12 +68,12 @@ def encode(frames: Image, fps: int, *, codec: str = "libx264", crf: int = 23, co
     Args:
         frames: uint8 [T, H, W, 3], RGB; H and W even.
         fps: frames a second, constant.
-        codec: an encoder of FFmpeg's.
-        crf: quality on x264's scale, 0 (best) to 51; other encoders get their own scale's nearest.
-        container: a muxer of FFmpeg's.
+        codec: one of FFmpeg's encoders.
+        crf: quality on x264's scale, 0 (best) to 51; for other encoders the nearest value of their own scale.
+        container: one of FFmpeg's muxers.
 
     Raises:
-        ValueError: frames of a shape or size that no codec here takes.
+        ValueError: the frames have a shape or size that no codec here takes.
     """
     if frames.ndim != 4 or frames.shape[3] != 3 or frames.shape[1] % 2 or frames.shape[2] % 2:
         raise ValueError(f"frames must be [T, H, W, 3] with even H and W, got {frames.shape}")
@@ -87,7 +87,8 @@ def encode(frames: Image, fps: int, *, codec: str = "libx264", crf: int = 23, co
         if codec in _QUALITY_CODECS or codec == "libvpx-vp9":
             options["crf"] = str(crf)
         else:
-            # mpeg4 and mjpeg take a quantiser, 2 to 31. Six steps of crf halve the bits, as doubling it does.
+            # mpeg4 and mjpeg take a quantiser, 2 to 31. Six steps of crf halve the bits, as doubling the
+            # quantiser does.
             stream.codec_context.flags |= 2  # AV_CODEC_FLAG_QSCALE
             stream.codec_context.global_quality = round(2 * 2 ** ((crf - 18) / 6)) * 118  # FF_QP2LAMBDA
         stream.options = cast(dict[str, object], options)
@@ -112,18 +113,18 @@ def random_clip(
     reverse: bool = False,
     backdrops: Backdrops | None = None,
 ) -> MotionClip:
-    """A clip that is the same for the same arguments.
+    """A clip; the same arguments give the same clip.
 
     Args:
-        seed: draws everything that the other arguments leave open.
+        seed: decides everything that the other arguments leave open.
         label: one of `LABELS`.
-        codec: an encoder of FFmpeg's.
+        codec: one of FFmpeg's encoders.
         size: width and height in pixels, both even.
         fps: frames a second.
-        seconds: the clip's length, at least a window's for a fair question.
-        difficulty: 0 to 1, see `recipe`. Training goes up to 1.
-        reverse: encode the same frames backwards; the clip's label is then the opposite one.
-        backdrops: real videos, for a share of the backgrounds.
+        seconds: the clip's length; a fair clip has at least one window.
+        difficulty: 0 to 1, see `recipe`; training goes up to 1.
+        reverse: encode the same frames backwards; the clip then has the opposite label.
+        backdrops: real videos, for some of the backgrounds.
     """
     rng = np.random.default_rng(seed)
     drawn_size = SIZES[rng.choice(len(SIZES), p=_SIZE_WEIGHTS)]
@@ -146,7 +147,7 @@ def random_clip(
 
 
 def write_clips(folder: Path, count: int, seed: int) -> list[Path]:
-    """Write `count` clips, the labels in turn, as ``<label>-<seed>.<ending>``; returns their paths."""
+    """Write `count` clips, with each label in turn, as ``<label>-<seed>.<ending>``; returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for index in range(count):

@@ -1,7 +1,8 @@
-"""What else moves in a scene: distractors, limbs, ripples of the background.
+"""Other things that move in a scene: distractors, limbs, ripples of the background.
 
-Real footage behind a main object is people who sway and wave, leaves and water. None of it keeps to one motion
-through the window, or it is slower and smaller than the main object; that is what the model has to go by.
+In real footage, people sway and wave behind the main object, and leaves and water move. These keep to no single
+motion throughout the window, or are slower and smaller than the main object; the model must tell them apart by
+that.
 """
 
 from __future__ import annotations
@@ -18,14 +19,15 @@ from motion.sprites import SHAPE_DIAMETER, SPRITE_SIDE, Sprite
 
 
 def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
-    """A number between `low` and `high`, each factor of them as likely as the next."""
+    """A random number between `low` and `high`, with equal probability for equal ratios."""
     return exp(rng.uniform(log(low), log(max(low, high))))
 
 
 def swing(rng: np.random.Generator, slowest: float, fastest: float) -> Callable[[Floats], Floats]:
-    """Something that goes back and forth, about -1 to 1: float64 [T] seconds -> float64 [T].
+    """A function that goes back and forth, about -1 to 1: seconds, float64 [T] -> float64 [T].
 
-    Three sines between `slowest` and `fastest` (cycles a second), so that it does not repeat itself soon.
+    It is the sum of three sines between `slowest` and `fastest` (cycles a second), so that it repeats itself
+    late.
     """
     hertz = np.exp(rng.uniform(log(slowest), log(fastest), (3, 1)))
     phase, weight = rng.uniform(0, 2 * pi, (3, 1)), rng.dirichlet(np.ones(3))[:, None]
@@ -41,7 +43,7 @@ def distractor(rng: np.random.Generator, mean: Floats, main_size: float) -> Laye
 
     Args:
         mean: the background's mean colour, float64 [3].
-        main_size: diameter of the main object; what drifts is smaller.
+        main_size: diameter of the main object; drifting sprites are smaller.
     """
     sprite = sprites.sprite(rng, mean)
     x, y = rng.uniform(-0.7, 0.7, 2)
@@ -74,7 +76,7 @@ def distractor(rng: np.random.Generator, mean: Floats, main_size: float) -> Laye
 
 
 def limbs(rng: np.random.Generator) -> tuple[Layer, ...]:
-    """One to four arms that wave about a joint, in muted colours and a little out of focus."""
+    """One to four arms that wave about a joint, in muted colours and slightly out of focus."""
     paint = sprites.blurred(textures.clouds(rng)[:SPRITE_SIDE, :SPRITE_SIDE], 2.0).astype(np.float32)
     grey = paint.mean(2, keepdims=True)
     paint = np.clip(grey + (paint - grey) * rng.uniform(0, 0.6), 0, 255)
@@ -103,7 +105,7 @@ def _limb(rng: np.random.Generator, paint: textures.Image) -> Layer:
 
 
 def ripple(rng: np.random.Generator) -> Ripple:
-    """A patch of the background that bulges to and fro."""
+    """A patch of the background that bulges back and forth."""
     reach = rng.normal(0, 0.025 if rng.random() < 0.6 else 0.06, 2)
     return Ripple(
         centre=(float(rng.uniform(-0.5, 0.5)), float(rng.uniform(-0.5, 0.5))),

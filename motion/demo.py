@@ -1,4 +1,4 @@
-"""``python -m motion.demo``: eight generated clips, one a label, sent to a served ``motion`` model."""
+"""``python -m motion.demo``: sends eight generated clips, one per label, to a served ``motion`` model."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from motion.scene import LABELS
 
 SEED = 2026
 DIFFICULTY = 0.3
-"""Clips that a person sees through at a glance."""
+"""Difficulty of the clips: a person sees their motion at a glance."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Send the clips and show what came back; the exit code is 0 where every answer is right."""
+    """Send the clips and show the answers; returns 0 where all are right, else 1."""
     parser = argparse.ArgumentParser(prog="python -m motion.demo", description=__doc__)
-    parser.add_argument("--url", default="http://127.0.0.1:8080/predictions/motion", help="of the served model")
+    parser.add_argument(
+        "--url", default="http://127.0.0.1:8080/predictions/motion", help="URL of the served model"
+    )
     parser.add_argument("--seed", type=int, default=SEED, help="other seeds make other clips")
     options = parser.parse_args(arguments)
     # In a file or a pipe rich assumes 80 columns and breaks the rows.

@@ -1,4 +1,4 @@
-"""How often `motion` is right, on files that it has never seen, through the decoder or through a server."""
+"""How often `motion` is right on files that it has never seen, in this process or through a server."""
 
 from __future__ import annotations
 
@@ -24,37 +24,37 @@ LEAST_ACCURACY = 0.97
 LEAST_CLASS_ACCURACY = 0.93
 
 Classifier = Callable[[MotionClip], str]
-"""A clip -> the label that the model gives it."""
+"""Returns the label that the model gives a clip."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What came out."""
+    """The result of an evaluation."""
 
     confusion: NDArray[np.int64]
-    """int64 [8, 8]: the true class, then the predicted one."""
+    """int64 [8, 8]: [true class, predicted class]."""
     wrong: tuple[tuple[int, str, str], ...]
-    """Seed, true label and predicted label of every clip that was got wrong."""
+    """Seed, true label and predicted label of every clip with a wrong answer."""
 
     @property
     def accuracy(self) -> float:
-        """Share of clips labelled rightly, 0 to 1."""
+        """Share of clips with the right label, 0 to 1."""
         return float(np.trace(self.confusion) / self.confusion.sum())
 
     @property
     def class_accuracy(self) -> NDArray[np.float64]:
-        """The same for each class: float64 [8]."""
+        """The same for each class, float64 [8]."""
         counts = self.confusion.sum(1)
         return np.asarray(np.diag(self.confusion) / np.maximum(counts, 1))
 
     @property
     def good_enough(self) -> bool:
-        """Whether the weights keep what the model card says."""
+        """Whether the weights are as good as the model card says."""
         return self.accuracy >= LEAST_ACCURACY and bool(self.class_accuracy.min() >= LEAST_CLASS_ACCURACY)
 
 
 def evaluate(classify: Classifier, clips: Iterable[MotionClip]) -> Evaluation:
-    """Classify clips and count."""
+    """Classify clips and count the answers."""
     confusion = np.zeros((len(LABELS), len(LABELS)), np.int64)
     wrong = []
     for clip in clips:
@@ -66,7 +66,7 @@ def evaluate(classify: Classifier, clips: Iterable[MotionClip]) -> Evaluation:
 
 
 def in_process(weights: Path) -> Classifier:
-    """Decode here and run the eager model with `weights`."""
+    """A classifier that decodes in this process and runs the eager model with `weights`."""
     model = load(weights)
 
     def classify(clip: MotionClip) -> str:
@@ -78,7 +78,7 @@ def in_process(weights: Path) -> Classifier:
 
 
 def through(client: ActionClient) -> Classifier:
-    """Send each clip to a server, and believe its first prediction."""
+    """A classifier that sends each clip to a server."""
     return lambda clip: client.classify(clip.data, top_k=1).label
 
 

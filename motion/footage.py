@@ -1,7 +1,7 @@
-"""Clips drawn by another program over real footage: what the training has never seen.
+"""Clips drawn by other code over real footage, which training has never seen.
 
-Drawing is OpenCV's own here, and shares no code with the scenes that the model is trained on, so that a model
-which knows only those is found out. The footage is the caller's; none comes with the project.
+They are drawn with OpenCV alone, and share no code with the training scenes. So a model that knows nothing but
+those scenes is found out. The caller provides the footage; none comes with the project.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from motion.scene import LABELS
 from motion.textures import Image
 
 SIDE = 400
-"""Edge of a sprite's picture, in pixels."""
+"""Edge of a sprite, in pixels."""
 _CENTRE, _RADIUS = (SIDE // 2, SIDE // 2), 190
 _WINDOW_SECONDS = 64 / 30
 _SIZES = ((320, 240), (640, 360), (640, 480), (160, 120), (360, 640), (320, 180), (240, 320))
@@ -30,11 +30,11 @@ _MOST_FRAMES = 180
 _WORDS = ("HELLO", "GO", "A", "7", "Hi!", "STOP", "R", "42")
 
 Sprite = tuple[Image, int]
-"""uint8 [SIDE, SIDE, 4] (RGB and how much it covers), and its rotational symmetry."""
+"""uint8 [SIDE, SIDE, 4] (RGB and opacity), and its rotational symmetry."""
 
 
 def footage_clip(seed: int, folder: Path) -> MotionClip:
-    """A clip of the label ``LABELS[seed % 8]``, drawn over a video of `folder`.
+    """A clip with the label ``LABELS[seed % 8]``, drawn over a video in `folder`.
 
     Raises:
         ValueError: the folder has no video.
@@ -67,7 +67,7 @@ def _pictures(path: Path) -> list[Image]:
 
 
 def _fit(picture: Image, width: int, height: int) -> Image:
-    """The middle of a picture, at another size and shape."""
+    """The middle of a picture, resized to another size and shape."""
     rows, columns = picture.shape[:2]
     scale = max(width / columns, height / rows)
     resized = cv2.resize(picture, (max(width, round(columns * scale)), max(height, round(rows * scale))))
@@ -76,14 +76,15 @@ def _fit(picture: Image, width: int, height: int) -> Image:
 
 
 Pose = tuple[float, float, float, float]
-"""Centre x and y from the middle and size, in shorter sides; clockwise turn in degrees."""
+"""Centre x and y from the middle, and size, in lengths of the frame's shorter side; clockwise turn in
+degrees."""
 
 
 def _motion(rng: np.random.Generator, label: str, symmetry: int, fps: int) -> Callable[[float], Pose]:
     x, y = rng.uniform(-0.3, 0.3, 2)
     size = float(np.exp(rng.uniform(np.log(0.12), np.log(0.6))))
     travel, eased = rng.uniform(0.2, 1.0), rng.random() < 0.25
-    # Below a third of the symmetry from frame to frame, or nobody can tell which way it turns.
+    # Less than a third of the symmetry's angle per frame, or nobody can tell which way it turns.
     degrees = min(rng.uniform(60, 500), 120 / symmetry * min(15, fps))
     growth, smallest = float(np.exp(rng.uniform(np.log(1.4), np.log(5)))), rng.uniform(0.08, 0.25)
     growth = min(growth, 0.9 / smallest)
@@ -108,7 +109,7 @@ def _motion(rng: np.random.Generator, label: str, symmetry: int, fps: int) -> Ca
 
 
 def _draw(frame: Image, sprite: Image, pose: Pose) -> NDArray[np.float32]:
-    """float32 [H, W, 3]: the frame with the sprite on it."""
+    """The frame with the sprite on it, float32 [H, W, 3]."""
     x, y, size, turn = pose
     height, width = frame.shape[:2]
     scale = size * min(width, height) / (2 * _RADIUS)
@@ -117,7 +118,7 @@ def _draw(frame: Image, sprite: Image, pose: Pose) -> NDArray[np.float32]:
         width / 2 + x * min(width, height) - SIDE / 2,
         height / 2 + y * min(width, height) - SIDE / 2,
     )
-    # Averaged before it is shrunk, as an editor would; warping alone would leave out pixels.
+    # Blurred before it is shrunk, as an editor would do; warping alone would skip pixels.
     smooth = cv2.blur(sprite, (max(1, round(0.7 / scale)),) * 2)
     placed = cv2.warpAffine(smooth, matrix, (width, height)).astype(np.float32)
     cover = placed[..., 3:] / 255
@@ -125,7 +126,7 @@ def _draw(frame: Image, sprite: Image, pose: Pose) -> NDArray[np.float32]:
 
 
 def _sprite(rng: np.random.Generator, turns: bool, files: tuple[Path, ...]) -> Sprite:
-    """One of a dozen things that people put on videos; none that is round where it `turns`."""
+    """One of a dozen things that people put on videos; where it `turns`, it is not round."""
     picture, mask = np.zeros((SIDE, SIDE, 3), np.uint8), np.zeros((SIDE, SIDE), np.uint8)
     colours = [[int(level) for level in rng.integers(0, 256, 3)] for _ in range(2)]
     kinds = ("square", "bar", "polygon", "star", "arrow", "word", "photo", "face", "halves")

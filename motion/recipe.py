@@ -1,8 +1,8 @@
-"""Random scenes: which motion, of what, before what, and how hard to see.
+"""Random scenes: the motion, the object, the background, and how hard the motion is to see.
 
-`difficulty` runs from 0 (a bright plain shape that moves fast before a dark plain background) to 1 (everything
-that the model is asked to withstand). Training starts at 0: begun at full variety, the network memorises and
-stays at chance on new clips.
+`difficulty` runs from 0 (a bright plain shape moves fast before a dark plain background) to 1 (everything that
+the model must withstand). Training starts at 0: started with full variety, the network memorises, and stays at
+chance on new clips.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from motion.sprites import ROUND
 from motion.textures import Image
 
 WINDOW_SECONDS = 64 / 30
-"""The span that speeds are drawn for: what the model sees of a clip."""
+"""The span that speeds are drawn for: one window of the model."""
 SAMPLES_PER_SECOND = 15.0
-"""Frames that the model reads from a second of video; no turn between two may pass half a symmetry."""
+"""Frames that the model sees of each second; no turn between two of them may exceed half a symmetry."""
 
 _FOOTAGE_SHARE = 0.45
-"""Of the backgrounds that are real video, where there is any."""
+"""Share of backgrounds that are real video, where there is any."""
 
 Progress = Callable[[Floats], Floats]
-"""Seconds (float64 [T]) -> how much of the motion is done, 0 to 1, never decreasing."""
+"""Seconds (float64 [T]) -> finished share of the motion, 0 to 1, never decreasing."""
 
 
 def random_scene(
@@ -43,14 +43,14 @@ def random_scene(
     """Draw a scene.
 
     Args:
-        label: one of `LABELS`; None draws one.
+        label: one of `LABELS`; None: a random one.
         difficulty: 0 to 1.
-        seconds: how long the motion lasts; it goes on through the whole clip.
+        seconds: duration of the motion, which fills the whole clip.
         fps: the clip's frame rate, which limits how fast a symmetric shape may turn.
-        backdrops: real videos, for a share of the backgrounds.
+        backdrops: real videos, for some of the backgrounds.
 
     Raises:
-        ValueError: an unknown label.
+        ValueError: the label is unknown.
     """
     if label is None:
         label = LABELS[rng.integers(len(LABELS))]
@@ -97,7 +97,7 @@ def _main(
     hard: Callable[[float], bool],
     picture: Image | None,
 ) -> tuple[Layer, float]:
-    """The main object and its typical size (diameter in shorter sides)."""
+    """The main object, and its typical diameter in lengths of the frame's shorter side."""
     sprite = sprites.sprite(rng, mean, plain=not hard(0.75), picture=picture)
     while label.startswith("rotating") and sprite.symmetry == ROUND:
         sprite = sprites.sprite(rng, mean, plain=not hard(0.75), picture=picture)
@@ -112,7 +112,7 @@ def _main(
     if label.startswith("moving"):
         travel = log_uniform(rng, 0.5 - 0.39 * difficulty, 0.8 + (0.9 if hard(0.3) else 0.0)) * windows
         if windows > 1.2:
-            travel = min(travel, 1.3)  # a slow object that stays in sight to the clip's end
+            travel = min(travel, 1.3)  # a slow object stays in sight until the clip's end
         middle = rng.uniform(-1, 1) * max(0.12, 0.5 - travel / 2)
         sign = 1 if label in ("moving right", "moving down") else -1
         if label in ("moving left", "moving right"):
@@ -144,11 +144,11 @@ def _main(
 
 
 def _progress(rng: np.random.Generator, seconds: float, hard: Callable[[float], bool]) -> Progress:
-    """How the motion spends its time: steadily, or easing, speeding up, slowing down, starting late."""
+    """How the motion proceeds: steadily, or easing, speeding up, slowing down, starting late."""
     start, end = 0.0, seconds
     if hard(0.25):
         start, end = rng.uniform(0, 0.25) * WINDOW_SECONDS, seconds - rng.uniform(0, 0.25) * WINDOW_SECONDS
-    # A long clip keeps a steady pace: eased, its first or last window would show next to nothing.
+    # A long clip has a steady pace: eased, its first or last window would show next to nothing.
     kind = rng.integers(4) if hard(0.4) and seconds < 1.2 * WINDOW_SECONDS else 0
     power = rng.uniform(1.2, 1.7)
 
@@ -166,7 +166,7 @@ def _progress(rng: np.random.Generator, seconds: float, hard: Callable[[float], 
 
 
 def _texture(rng: np.random.Generator, hard: Callable[[float], bool]) -> Image:
-    """A background texture, toned down more often than not, as most footage is."""
+    """A background texture, mostly with low contrast, as in most footage."""
     if not hard(0.95):
         dark = np.clip(rng.integers(0, 30) + rng.integers(0, 15, 3), 0, 255)
         return np.full((textures.TEXTURE_SIDE, textures.TEXTURE_SIDE, 3), dark, np.uint8)
@@ -182,7 +182,7 @@ def _texture(rng: np.random.Generator, hard: Callable[[float], bool]) -> Image:
 
 
 def _camera(rng: np.random.Generator, hard: Callable[[float], bool]) -> Track:
-    """The background's path: still, or panned, shaken, zoomed and turned by a hand-held camera."""
+    """The background's path: still, or with a hand-held camera's pan, shake, zoom and roll."""
     size = log_uniform(rng, 1.0, 3.5)
     x, y = rng.uniform(-0.5, 0.5, 2) * (size - 0.9)
     angle = rng.uniform(0, 2 * pi) if rng.random() < 0.3 else 0.0

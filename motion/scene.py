@@ -1,8 +1,8 @@
 r"""Scenes: a main object whose motion is the label, before a background, among distractors.
 
-A scene is a pure function of position and time, so the same scene gives a training sample (32 small frames at
-the instants that the pipeline would read) and a video file (every frame at full size). Lengths are in units
-of the frame's shorter side, from its centre, y downwards; a centre crop is therefore a square render.
+A scene is a pure function of position and time. So the same scene gives a training sample (32 small frames at
+the instants that the pipeline samples) and a video file (every frame at full size). Lengths are in units of the
+frame's shorter side, from its centre, y downwards; a centre crop is therefore a square render.
 
     background texture --- pose(t), ripple(t) ---\\
     distractors -------------- poses(t) ----------+--> light(t), noise(t) --> uint8 [T, H, W, 3]
@@ -32,7 +32,7 @@ LABELS: tuple[str, ...] = (
     "growing",
     "shrinking",
 )
-"""What the main object does, as the viewer sees it; the index is the model's class."""
+"""The motion of the main object, as the viewer sees it; the index is the model's class."""
 
 OPPOSITE: tuple[int, ...] = (1, 0, 3, 2, 5, 4, 7, 6)
 """The class of each class's clip played backwards."""
@@ -42,20 +42,20 @@ Floats = NDArray[np.float64]
 _WARP = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
 
 _GRAIN = np.random.default_rng(20).standard_normal((512, 512, 3)).astype(np.float32)
-"""Noise of unit variance; frames differ in the corner that they read from."""
+"""Noise of unit variance; each frame reads it from another corner."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pose:
-    """Where a layer is, at T instants; every field is float64 [T]."""
+    """The place of a layer at T instants; every field is float64 [T]."""
 
     x: Floats
-    """Centre, in shorter sides from the frame's centre."""
+    """Centre, in lengths of the shorter side from the frame's centre."""
     y: Floats
     angle: Floats
     """Radians, clockwise on the screen."""
     size: Floats
-    """For a sprite its diameter, for a background its edge, in shorter sides."""
+    """A sprite's diameter, or a background's edge, in lengths of the shorter side."""
 
     @staticmethod
     def still(times: Floats, x: float, y: float, angle: float, size: float) -> Pose:
@@ -65,7 +65,7 @@ class Pose:
 
 
 Track = Callable[[Floats], Pose]
-"""Seconds (float64 [T]) -> where the layer is then."""
+"""Seconds (float64 [T]) -> the place of the layer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +80,12 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Ripple:
-    """A smooth local displacement of the background that swings: people, leaves, water, cloth."""
+    """A smooth local displacement of the background that oscillates, like people, leaves, water or cloth."""
 
     centre: tuple[float, float]
     radius: float
     reach: tuple[float, float]
-    """Largest displacement in x and y, in shorter sides."""
+    """Largest displacement in x and y, in lengths of the shorter side."""
     cycles_per_second: float
     phase: float
 
@@ -103,7 +103,7 @@ class Light:
     offset: float = 0.0
 
     def at(self, times: Floats) -> Floats:
-        """The factor at `times` (float64 [T], seconds), float64 [T]."""
+        """The brightness factor, float64 [T], at `times` (float64 [T], seconds)."""
         flicker = self.flicker * np.sin(times * self.flicker_hz)
         factor = self.gain * (1 + self.drift_per_second * times + flicker)
         if self.fade_in_seconds > 0:
@@ -113,7 +113,7 @@ class Light:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Everything that a clip shows; `render` draws it."""
+    """Everything in a clip; `render` draws it."""
 
     label: str
     texture: Image
@@ -122,22 +122,22 @@ class Scene:
     below: tuple[Layer, ...] = ()
     """Distractors behind the main object."""
     above: tuple[Layer, ...] = ()
-    """Distractors that may hide some of it."""
+    """Distractors in front of it, which may hide a part."""
     ripples: tuple[Ripple, ...] = ()
     light: Light = field(default_factory=Light)
     noise: float = 0.0
-    """Standard deviation of the noise that changes from frame to frame, in 0..255."""
+    """Standard deviation of the noise in each frame, in levels of 255."""
     blur: float = 0.0
-    """Softness of the lens: Gaussian sigma in shorter sides."""
+    """Softness of the lens: Gaussian sigma in lengths of the shorter side."""
     noise_seed: int = 0
     footage: Backdrop | None = None
-    """Real video in place of the texture."""
+    """Real video instead of the texture."""
 
     def render(self, width: int, height: int, times_seconds: Floats) -> Image:
         """Draw the scene.
 
         Args:
-            times_seconds: float64 [T], instants to draw, in any order.
+            times_seconds: instants to draw, float64 [T], in any order.
 
         Returns:
             uint8 [T, height, width, 3], RGB.
@@ -157,14 +157,14 @@ class Scene:
         return frames
 
     def _backdrop(self, width: int, height: int, pose: Pose, i: int, seconds: float) -> Image:
-        """The background alone: uint8 [height, width, 3]."""
+        """The background alone, uint8 [height, width, 3]."""
         if self.footage is not None:
             return self.footage(seconds, width, height).copy()
         side = min(width, height)
         texels = self.texture.shape[0] / pose.size[i]
         c, s = np.cos(pose.angle[i]) * texels / side, np.sin(pose.angle[i]) * texels / side
         centre = self.texture.shape[0] / 2
-        # From a pixel of the frame to a texel: turn and scale about the frame's centre, then shift.
+        # From a pixel of the frame to a texel: rotate and scale about the frame's centre, then shift.
         matrix = np.array([[c, s, centre - pose.x[i] * texels], [-s, c, centre - pose.y[i] * texels]])
         matrix[:, 2] -= matrix[:, :2] @ ((width - 1) / 2, (height - 1) / 2)
         if not self.ripples:
@@ -178,7 +178,7 @@ class Scene:
         for ripple in self.ripples:
             u = ((column - (width - 1) / 2) / side - ripple.centre[0]) / ripple.radius
             v = ((row - (height - 1) / 2) / side - ripple.centre[1]) / ripple.radius
-            # A product of two one-dimensional bumps costs two vectors, not an exponential for each pixel.
+            # A product of two one-dimensional bumps needs two vectors, and not an exponential for each pixel.
             bump = np.exp(-v * v).astype(np.float32) * np.exp(-u * u).astype(np.float32)
             swing = np.sin(2 * np.pi * ripple.cycles_per_second * seconds + ripple.phase) * texels
             x += bump * np.float32(ripple.reach[0] * swing)
@@ -187,13 +187,13 @@ class Scene:
         return np.asarray(rippled, np.uint8)
 
     def _expose(self, frame: Image, light: float, seconds: float) -> Image:
-        """Apply light and noise: uint8 [H, W, 3] -> the same."""
+        """Apply light and noise to uint8 [H, W, 3]."""
         if self.noise <= 0:
             if abs(light - 1) < 0.004 and self.light.offset == 0:
                 return frame
             table = np.clip(np.arange(256) * light + self.light.offset, 0, 255).astype(np.uint8)
             return np.asarray(cv2.LUT(frame, table), np.uint8)
-        # A frame's noise depends on its instant alone, so that it is the same in every render of the scene.
+        # The noise depends on the instant alone, so that every render of the scene has the same.
         rng = np.random.default_rng([self.noise_seed, round(seconds * 1e4) & 0xFFFFFFFF])
         height, width = frame.shape[:2]
         y, x = rng.integers(0, 256, 2)
@@ -206,7 +206,7 @@ class Scene:
 
 
 def _paste(frame: Image, layer: Layer, pose: Pose, i: int) -> None:
-    """Blend a layer's sprite into `frame` (uint8 [H, W, 3], changed in place) as it is at instant `i`."""
+    """Blend a layer's sprite at instant `i` into `frame` (uint8 [H, W, 3], changed in place)."""
     if layer.shadow > 0:
         shift = 0.08 * pose.size[i]
         shade = Sprite(layer.sprite.rgba * np.array([0, 0, 0, 1], np.uint8), layer.sprite.symmetry)

@@ -1,4 +1,4 @@
-"""Sprites: cut-out shapes and letters with paint on them, drawn from a seeded generator."""
+"""Sprites: painted cut-out shapes and letters, drawn from a seeded generator."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from motion.textures import Image, clouds, contrasting_colour, dead_leaves, pattern, polygon, ring, u8
 
 SPRITE_SIDE = 128
-"""Edge of a sprite's square, in its own pixels; the shape's diameter is `SHAPE_DIAMETER` of it."""
+"""Edge of a sprite, in pixels; `SHAPE_DIAMETER` is the shape's share of it."""
 SHAPE_DIAMETER = 0.9
 ROUND = 0
 """`Sprite.symmetry` of a shape that looks the same at every angle."""
@@ -34,7 +34,7 @@ class Sprite:
     rgba: Image
     """uint8 [SPRITE_SIDE, SPRITE_SIDE, 4]; alpha is not premultiplied."""
     symmetry: int
-    """How many turns within 360 degrees look the same; 1 for none, `ROUND` for a plain disc."""
+    """Number of turns within 360 degrees that look the same; 1: none, `ROUND`: a plain disc."""
 
 
 def sprite(
@@ -44,11 +44,11 @@ def sprite(
     plain: bool = False,
     picture: Image | None = None,
 ) -> Sprite:
-    """A random cut-out that stands out from the mean background colour `against` (float [3], 0..255).
+    """A random sprite that stands out from the mean background colour `against` (float [3], 0..255).
 
     Args:
         plain: a filled shape without texture, outline or transparency.
-        picture: uint8 [H, W, 3], at least `SPRITE_SIDE` each way; pieces of it are used as paint now and then.
+        picture: uint8 [H, W, 3], at least `SPRITE_SIDE` each way; pieces of it are sometimes used as paint.
     """
     mask, symmetry = _text(rng) if rng.random() < 0.15 else _shape(rng)
     if plain:
@@ -56,7 +56,7 @@ def sprite(
     else:
         fill, fill_symmetry = _fill(rng, against, picture)
         if fill_symmetry != ROUND:
-            # A two-fold fill on a three-fold shape only repeats after a full turn.
+            # A two-fold fill on a three-fold shape repeats only after a full turn.
             symmetry = fill_symmetry if symmetry == ROUND else int(np.gcd(symmetry, fill_symmetry))
         if rng.random() < 0.3:
             width = int(rng.integers(3, 9))
@@ -69,12 +69,12 @@ def sprite(
 
 
 def blurred(rgba: Image, sigma: float) -> Image:
-    """A sprite's picture out of focus by `sigma` of its pixels: uint8 [side, side, 4]."""
+    """A sprite's picture out of focus, uint8 [side, side, 4]; `sigma` is in its pixels."""
     return u8(cv2.GaussianBlur(rgba, (0, 0), sigma))
 
 
 def _fill(rng: np.random.Generator, against: NDArray[np.floating], picture: Image | None) -> tuple[Image, int]:
-    """Paint for a sprite: uint8 [SPRITE_SIDE, SPRITE_SIDE, 3] and its rotational symmetry."""
+    """Paint for a sprite, uint8 [SPRITE_SIDE, SPRITE_SIDE, 3], and its rotational symmetry."""
     side = SPRITE_SIDE
     first = contrasting_colour(rng, against, 60)
     kind = rng.random()
@@ -110,7 +110,7 @@ def _fill(rng: np.random.Generator, against: NDArray[np.floating], picture: Imag
 
 
 def _shape(rng: np.random.Generator) -> tuple[Image, int]:
-    """A silhouette: uint8 [SPRITE_SIDE, SPRITE_SIDE], 255 inside, and its rotational symmetry."""
+    """A silhouette, uint8 [SPRITE_SIDE, SPRITE_SIDE], 255 inside, and its rotational symmetry."""
     r = SPRITE_SIDE * SHAPE_DIAMETER / 2
     mask = np.zeros((SPRITE_SIDE, SPRITE_SIDE), np.uint8)
     centre = (SPRITE_SIDE // 2, SPRITE_SIDE // 2)
@@ -171,7 +171,7 @@ def _shape(rng: np.random.Generator) -> tuple[Image, int]:
 
 
 def _text(rng: np.random.Generator) -> tuple[Image, int]:
-    """One to four letters as a silhouette: uint8 [SPRITE_SIDE, SPRITE_SIDE], and its symmetry."""
+    """One to four letters as a silhouette, uint8 [SPRITE_SIDE, SPRITE_SIDE], and its rotational symmetry."""
     word = "".join(rng.choice(list(_LETTERS), rng.integers(1, 5)))
     font = int(rng.choice(_FONTS))
     thickness = int(rng.integers(2, 7))

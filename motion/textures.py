@@ -1,7 +1,7 @@
-"""Paint: colours, and the background textures of scenes, drawn from a seeded generator.
+"""Colours, and the background textures of scenes, drawn from a seeded generator.
 
-Nothing here moves and nothing is read from disk: every picture is noise, paint and geometry, so the weights
-can be made again on a machine without a data set.
+Nothing here moves, and nothing is read from disk: every picture is computed, so the weights can be made again
+on a machine without a data set.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 Image = NDArray[np.uint8]
 
 TEXTURE_SIDE = 256
-"""Edge of a background texture, in its own pixels."""
+"""Edge of a background texture, in pixels."""
 
 
 def colour(rng: np.random.Generator) -> tuple[int, int, int]:
-    """A random RGB colour, 0..255 each: a third vivid, a third anything, a third near grey."""
+    """A random RGB colour, 0..255 each: a third are vivid, a third anything, a third near grey."""
     kind = rng.integers(3)
     if kind == 0:
         hue = np.array([[[rng.integers(180), rng.integers(160, 256), rng.integers(130, 256)]]], np.uint8)
@@ -35,7 +35,7 @@ def colour(rng: np.random.Generator) -> tuple[int, int, int]:
 def contrasting_colour(
     rng: np.random.Generator, against: NDArray[np.floating], least: float
 ) -> tuple[int, int, int]:
-    """A colour at least `least` (0..255, in the channel that differs most) away from `against` [3]."""
+    """A colour that differs from `against` [3] by at least `least` (0..255) in its most different channel."""
     for _ in range(12):
         candidate = colour(rng)
         if np.abs(np.asarray(candidate) - against).max() >= least:
@@ -44,18 +44,18 @@ def contrasting_colour(
 
 
 def flat(rng: np.random.Generator) -> Image:
-    """uint8 [TEXTURE_SIDE, TEXTURE_SIDE, 3] of one colour."""
+    """One colour: uint8 [TEXTURE_SIDE, TEXTURE_SIDE, 3]."""
     return np.full((TEXTURE_SIDE, TEXTURE_SIDE, 3), colour(rng), np.uint8)
 
 
 def gradient(rng: np.random.Generator) -> Image:
-    """uint8 [TEXTURE_SIDE, TEXTURE_SIDE, 3] that blends four corner colours."""
+    """A blend of four corner colours: uint8 [TEXTURE_SIDE, TEXTURE_SIDE, 3]."""
     corners = np.array([[colour(rng), colour(rng)], [colour(rng), colour(rng)]], np.uint8)
     return u8(cv2.resize(corners, (TEXTURE_SIDE, TEXTURE_SIDE), interpolation=cv2.INTER_LINEAR))
 
 
 def clouds(rng: np.random.Generator) -> Image:
-    """uint8 [TEXTURE_SIDE, TEXTURE_SIDE, 3] of 1/f noise, the spectrum of natural pictures."""
+    """1/f noise, the spectrum of natural pictures: uint8 [TEXTURE_SIDE, TEXTURE_SIDE, 3]."""
     slope = rng.uniform(0.45, 0.8)
     total = np.zeros((TEXTURE_SIDE, TEXTURE_SIDE, 3), np.float32)
     saturation = rng.uniform(0.1, 1.0)
@@ -71,7 +71,7 @@ def clouds(rng: np.random.Generator) -> Image:
 
 
 def dead_leaves(rng: np.random.Generator) -> Image:
-    """uint8 [TEXTURE_SIDE, TEXTURE_SIDE, 3]: shapes of power-law sizes that hide one another.
+    """Shapes of power-law sizes that hide one another: uint8 [TEXTURE_SIDE, TEXTURE_SIDE, 3].
 
     The dead-leaves model has the edges and the scale invariance of photographs.
     """
@@ -98,7 +98,7 @@ def dead_leaves(rng: np.random.Generator) -> Image:
 
 
 def pattern(rng: np.random.Generator) -> Image:
-    """uint8 [TEXTURE_SIDE, TEXTURE_SIDE, 3] of stripes, checks or plaid at some angle."""
+    """Stripes, checks or plaid at some angle: uint8 [TEXTURE_SIDE, TEXTURE_SIDE, 3]."""
     period = float(np.exp(rng.uniform(np.log(10), np.log(90))))
     y, x = np.mgrid[:TEXTURE_SIDE, :TEXTURE_SIDE].astype(np.float32)
     angle = rng.uniform(0, pi)
@@ -111,17 +111,17 @@ def pattern(rng: np.random.Generator) -> Image:
 
 
 def ring(start: float, radii: list[float]) -> NDArray[np.float64]:
-    """Points [len(radii), 2] at even angles (radians, from `start`) and the given radii."""
+    """Points, float64 [len(radii), 2], at even angles (radians, from `start`) and the given radii."""
     angles = start + np.arange(len(radii)) * 2 * pi / len(radii)
     return np.asarray(np.stack([np.cos(angles), np.sin(angles)], 1) * np.asarray(radii)[:, None])
 
 
 def polygon(picture: Image, points: NDArray[np.float64], paint: float | list[float]) -> None:
-    """Fill the polygon through `points` (float64 [N, 2], pixels), in place."""
+    """Fill a polygon in place; `points` are float64 [N, 2], in pixels."""
     cv2.fillPoly(picture, [np.rint(points).astype(np.int32)], paint, cv2.LINE_AA)
 
 
 def u8(values: NDArray[np.generic] | cv2.typing.MatLike) -> Image:
-    """Numbers in 0..255 as uint8, clipped."""
+    """Numbers as uint8, clipped to 0..255."""
     array: NDArray[np.generic] = np.asarray(values)
     return array if array.dtype == np.uint8 else np.clip(array, 0, 255).astype(np.uint8)  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""Training of `motion`, from nothing to `motion.pth`, in one resumable run."""
+"""Trains `motion` from nothing to `motion.pth`, in one run that can be resumed."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ from motion.samples import Sample, Studio, batch, pathways, rendered
 log = logging.getLogger(__name__)
 
 PAIRS = 16
-"""Clips in a batch; each comes with its twin that runs backwards."""
+"""Clips in a batch; each has a twin that runs backwards."""
 REMEMBERED = 768
-"""Clips that are kept to come again."""
+"""Clips that are kept to be used again."""
 HARDEST = 0.8
-"""Difficulty that the training stops at. Beyond it lie scenes that hide the motion from a person too, and
+"""Highest difficulty in training. Harder scenes hide their motion from a person too, and
 learning them costs accuracy on all others."""
 SMOOTHING = 0.05
 VALIDATE_EVERY = 200
-"""Steps."""
+"""Steps between two validations."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A part of the run."""
+    """One part of the run."""
 
     side: int
     """Edge of the frames, in pixels."""
     steps: int
     fresh: int
-    """Clips of a batch, of `PAIRS`, that were never seen; the others come again, turned and recoloured anew.
-    Repetition gets the network off the plateau at chance, and is overfitted soon after."""
+    """New clips among the `PAIRS` of a batch; the others are used again, with other turns and colours.
+    Repetition gets the network off the plateau at chance, but overfits soon after."""
     filmed_share: float
-    """Of the fresh samples, those that went through a codec."""
+    """Share of the new samples that went through a codec."""
     peak: float | None = None
-    """Learning rate that falls to nothing from here on; None: the fall of the stage before goes on."""
+    """Learning rate at the start, which falls to nothing; None: the fall of the stage before goes on."""
 
 
 STAGES = (
@@ -58,18 +58,18 @@ STAGES = (
     Stage(96, 2000, PAIRS, 0.25, 1e-3),
     Stage(128, 1300, PAIRS, 0.25, 8e-4),
 )
-"""Small frames first: the plateau at chance is left sooner there, at less than half the cost a step. The
-largest last: what turns is seen to turn in more pixels."""
+"""Small frames come first: there the plateau at chance is left sooner, at less than half the cost of a step.
+The largest come last: a turn is seen better in more pixels."""
 
 
 @dataclass(slots=True)
 class Progress:
-    """What is saved besides the weights."""
+    """The state of training besides the weights."""
 
     step: int = 0
     difficulty: float = 0.0
     accuracy: float = 0.125
-    """Of the training batches, a running mean."""
+    """Running mean of the accuracy on training batches, 0 to 1."""
     seconds: float = 0.0
     fresh_clips: int = 0
 
@@ -95,7 +95,7 @@ class Run:
         return cls(model, average, torch.optim.AdamW(groups))
 
     def save(self, path: Path) -> None:
-        """Write all that is needed to go on."""
+        """Write everything that `load` needs."""
         state = {
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
@@ -105,7 +105,7 @@ class Run:
         _replace(path, state)
 
     def load(self, path: Path) -> None:
-        """Go on from what `save` wrote."""
+        """Continue from what `save` wrote."""
         state = torch.load(path, weights_only=True)
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
@@ -113,7 +113,7 @@ class Run:
         self.progress = Progress(**state["progress"])
 
     def resize(self, side: int) -> None:
-        """Give both networks the head that frames of `side` pixels need."""
+        """Give both networks the head for frames of `side` pixels."""
         for model in (self.model, self.average):
             for mine, new in zip(model.modules(), build_motion(side).modules(), strict=True):
                 if isinstance(mine, nn.AvgPool3d) and isinstance(new, nn.AvgPool3d):
@@ -126,9 +126,9 @@ def train(
     """Train the network and write its weights.
 
     Args:
-        out: where the weights go, a state_dict in float16.
-        work: folder of the checkpoint; a run that was cut off goes on from there.
-        footage: folder of real videos, for a share of the backgrounds; None: generated ones only.
+        out: file for the weights, a state_dict in float16.
+        work: folder of the checkpoint; an interrupted run continues from there.
+        footage: folder of real videos, for some of the backgrounds; None: generated ones only.
     """
     work.mkdir(parents=True, exist_ok=True)
     checkpoint = work / "checkpoint.pth"
@@ -151,7 +151,7 @@ def train(
 
 
 def export(model: nn.Module, out: Path) -> None:
-    """Write the weights as a plain state_dict; float16 halves the file and changes no label."""
+    """Write the weights as a plain state_dict. float16 halves the file and changes no label."""
     state = {name: v.half() if v.is_floating_point() else v for name, v in model.state_dict().items()}
     _replace(out, state)
 
@@ -187,7 +187,7 @@ def _stage(
             progress.accuracy += 0.03 * (accuracy - progress.accuracy)
             if progress.accuracy > 0.75:
                 progress.difficulty += 0.004
-            # Whatever the accuracy: full variety for the last half.
+            # The last half has full variety, whatever the accuracy.
             progress.difficulty = min(HARDEST, max(progress.difficulty, 2 * progress.step / total - 0.2))
             studio.set_difficulty(progress.difficulty)
             progress.seconds += time.monotonic() - began
@@ -210,7 +210,7 @@ def _stage(
 
 
 def _step(run: Run, frames: NDArray[np.uint8], labels: NDArray[np.int64], rate: float) -> tuple[float, float]:
-    """One step on a batch; returns its loss and accuracy."""
+    """Train on one batch; returns its loss and accuracy."""
     step = run.progress.step
     for group in run.optimiser.param_groups:
         group["lr"] = rate
@@ -233,7 +233,7 @@ def _step(run: Run, frames: NDArray[np.uint8], labels: NDArray[np.int64], rate: 
 
 
 def _rate(step: int, stages: Sequence[Stage]) -> float:
-    """The learning rate: warm-ups, each followed by half a cosine."""
+    """The learning rate of a step: each warm-up is followed by half a cosine."""
     falls: list[tuple[float, int]] = []
     for stage in stages:
         if stage.peak is None:
@@ -253,7 +253,7 @@ def _rate(step: int, stages: Sequence[Stage]) -> float:
 
 @torch.inference_mode()
 def right(model: nn.Module, samples: list[Sample]) -> float:
-    """The share of samples that the model labels rightly."""
+    """The share of samples with the right label, 0 to 1."""
     model.eval()
     hits = 0
     for start in range(0, len(samples), 16):
@@ -268,7 +268,7 @@ def _sized(side: int) -> nn.Module:
 
 
 def _replace(path: Path, state: dict[str, Any]) -> None:
-    """Save whole or not at all."""
+    """Save completely or not at all."""
     partial = path.with_name(path.name + ".part")
     torch.save(state, partial)
     partial.replace(path)
