@@ -1,7 +1,7 @@
-# Everything is `python -m something`; this file only sets up the environment and passes variables on.
+# Every target runs `python -m something`; this file only sets up the environment and passes variables on.
 # `make` alone lists the targets.
 
-# Empty means: whatever the command does by default.
+# Empty: the command uses its own default.
 MODEL ?=
 NAME ?=
 WEIGHTS ?=
@@ -29,7 +29,7 @@ SOURCES := handler actionrec_client export motion deploy testing benchmarks test
 DEMO := build/demo
 DEMO_ARCHIVE := $(DEMO)/model_store/motion.mar
 
-# Archives and servers must see the installed packages and what is in the archive, not someone's PYTHONPATH.
+# Archives and servers must import only installed packages and the archive's files, nothing from a PYTHONPATH.
 unexport PYTHONPATH
 SHELL := bash
 MAKEFLAGS += --no-print-directory
@@ -44,14 +44,14 @@ help:  ## list the targets
 	@echo 'archive: MODEL=auto NAME= WEIGHTS= WEIGHTS_SHA256= LABELS= RUNTIME=auto FALLBACK=1 PRECISION= DEVICE= CROP= SANDBOX=1|0|require LIMITS='
 	@echo 'serve:   MODEL=all PORT=8080 WORKERS= FOREGROUND=1      scale: WORKERS=2 MODEL=all      soak: MINUTES=60'
 
-setup: $(STAMP)  ## make .venv with all dependencies; install Java and g++ where that is possible
+setup: $(STAMP)  ## make .venv with all dependencies; install Java and g++ where possible
 	@:
 
 $(STAMP): pyproject.toml scripts/setup
 	@scripts/setup $(VENV)
 	@touch $@
 
-# $(call with_motion_server,module): serves the bundled model, runs `python -m module --url URL`, stops the server.
+# $(call with_motion_server,module): serve the bundled model, run `python -m module --url URL`, stop the server.
 define with_motion_server
 trap 'exit 130' INT TERM; trap '$(PYTHON) -m deploy stop --run-dir $(DEMO)/run' EXIT; \
 	$(PYTHON) -m deploy start --quiet --run-dir $(DEMO)/run --log-dir $(DEMO)/logs --model-store $(DEMO)/model_store \
@@ -59,10 +59,10 @@ trap 'exit 130' INT TERM; trap '$(PYTHON) -m deploy stop --run-dir $(DEMO)/run' 
 	$(PYTHON) -m $(1) --url "$$($(PYTHON) -m deploy url --run-dir $(DEMO)/run)"
 endef
 
-demo: $(DEMO_ARCHIVE)  ## build, serve and try the small model that comes with the project
+demo: $(DEMO_ARCHIVE)  ## build, serve and try the small bundled model
 	@$(call with_motion_server,motion.demo)
 
-# A store of its own: the user's model_store stays as it is.
+# Uses a store of its own, so that the user's model_store does not change.
 $(DEMO_ARCHIVE): $(STAMP) $(shell find handler export motion -type f -not -name '*.pyc' 2>/dev/null)
 	@$(PYTHON) -m export --model motion --runtime torchscript --store $(@D)
 	@touch $@
@@ -74,29 +74,29 @@ archive: $(STAMP)  ## build model_store/<name>.mar from a model and its weights
 		--sandbox '$(SANDBOX)' --limits '$(LIMITS)' \
 		--store model_store
 
-serve: $(STAMP)  ## serve what is in model_store; returns when it is ready (FOREGROUND=1 stays)
+serve: $(STAMP)  ## serve the archives in model_store; returns when they are ready (FOREGROUND=1 stays)
 	@$(PYTHON) -m deploy start $(addprefix --model ,$(or $(NAME),$(filter-out auto,$(MODEL)))) \
 		$(if $(PORT),--port '$(PORT)') $(if $(WORKERS),--workers '$(WORKERS)') \
 		$(if $(filter-out 0,$(FOREGROUND)),--foreground)
 
-stop: $(STAMP)  ## answer what is in flight, then stop the server
+stop: $(STAMP)  ## answer the requests in flight, then stop the server
 	@$(PYTHON) -m deploy stop
 
-status: $(STAMP)  ## what is up; fails unless every worker is READY
+status: $(STAMP)  ## show models and workers; fails unless every worker is READY
 	@$(PYTHON) -m deploy status
 
-scale: $(STAMP)  ## WORKERS=n processes for each model, or for MODEL
+scale: $(STAMP)  ## set the number of workers: WORKERS=n for each model, or for MODEL
 	@[ -n '$(WORKERS)' ] || { echo 'error: how many workers? make scale WORKERS=2' >&2; exit 1; }
 	@$(PYTHON) -m deploy scale --workers '$(WORKERS)' $(addprefix --model ,$(filter-out all auto,$(MODEL)))
 
-test: $(STAMP)  ## run all tests but those that take minutes each; T=tests/test_x.py: these
+test: $(STAMP)  ## run all tests except those that take minutes each; T=tests/test_x.py: only these
 	@scripts/setup-tests
 	@$(PYTHON) -m pytest -q $(T)
 
 test-fast: $(STAMP)  ## run the tests that need neither a server nor a built archive (3 minutes)
 	@$(PYTHON) -m pytest -q -m 'not server and not slow and not gpu' $(T)
 
-test-debian13: $(STAMP)  ## the demo and the fast tests on Debian 13 (Python 3.13, Java 21), in a chroot; needs root
+test-debian13: $(STAMP)  ## run the demo and the fast tests on Debian 13 (Python 3.13, Java 21), in a chroot; needs root
 	@scripts/test-debian13
 
 test-slow: $(STAMP)  ## run the tests that take minutes each
@@ -107,16 +107,16 @@ stream-soak: $(STAMP)  ## watch memory and lag of a live stream for MINUTES=10
 	@scripts/setup-tests
 	@MINUTES='$(or $(MINUTES),10)' $(PYTHON) -m pytest -q -s -m slow tests/test_stream_rtsp.py
 
-hooks: $(STAMP)  ## have git run ruff, mypy and import-linter before each commit
+hooks: $(STAMP)  ## make git run ruff, mypy and import-linter before each commit
 	@$(PYTHON) -m pre_commit install
 
-lint: $(STAMP)  ## ruff, mypy, and which room may know which
+lint: $(STAMP)  ## run ruff, mypy and import-linter (which room may import which)
 	@$(PYTHON) -m ruff check -q $(SOURCES)
 	@$(PYTHON) -m ruff format --check $(SOURCES)
 	@$(PYTHON) -m mypy $(SOURCES)
 	@$(VENV)/bin/lint-imports --no-cache > $(VENV)/imports.log || { cat $(VENV)/imports.log; exit 1; }
 
-fuzz: $(VENV)/.installed-fuzz  ## MINUTES=60 or N= broken files, led by what is new; findings are shrunk and kept in build/fuzz
+fuzz: $(VENV)/.installed-fuzz  ## try broken files for MINUTES=60, or N= of them, guided by new behaviour; keep shrunk findings in build/fuzz
 	@$(PYTHON) -m tests.fuzz $(if $(N),--count '$(N)',--minutes '$(MINUTES)') $(if $(SEED),--seed '$(SEED)')
 
 $(VENV)/.installed-fuzz: $(STAMP)
@@ -130,37 +130,37 @@ $(VENV)/.installed-bench: $(STAMP)
 	@scripts/setup-bench $(VENV)
 	@touch $@
 
-bench-gpu: $(STAMP)  ## measure the model on a CUDA device: batches of 1 to 64 in every form and precision
+bench-gpu: $(STAMP)  ## measure the model on a CUDA device: batches of 1 to 64, every artifact and precision
 	@$(PYTHON) -W ignore -m benchmarks.gpu
 	@$(PYTHON) -W ignore -m benchmarks.job
 	@$(PYTHON) -W ignore -m benchmarks.batching --model slowfast_r50 --clients 1 8 32
 	@$(PYTHON) -W ignore -m benchmarks.claims
 
-test-gpu: $(STAMP)  ## the tests that need a CUDA device; fails without one
+test-gpu: $(STAMP)  ## run the tests that need a CUDA device; fails without one
 	@$(PYTHON) -m pytest -q -m gpu
 
-faults: $(STAMP)  ## kill, overload, poison, exchange and stop a server under load (10 minutes)
+faults: $(STAMP)  ## kill, overload, poison, replace and stop a server under load (10 minutes)
 	@$(PYTHON) -m tests.faults
 
-soak: $(STAMP)  ## MINUTES=60 of good and bad clips; fails where memory, descriptors, threads or files grow
+soak: $(STAMP)  ## send good and bad clips for MINUTES=60; fails where memory, descriptors, threads or files grow
 	@$(PYTHON) -m tests.faults soak --seconds $$(( $(MINUTES) * 60 ))
 
-# Tools with dependencies of their own, which must not mix with the product's.
+# Tools whose dependencies must not mix with the product's.
 SUPPLY := build/supply
 $(SUPPLY)/.installed: $(STAMP)
 	@$(PYTHON) -m venv $(SUPPLY)
 	@$(SUPPLY)/bin/python -m pip install -qq --disable-pip-version-check '.[supply]'
 	@touch $@
 
-lock: $(STAMP)  ## pin all that a server needs, with hashes, in requirements/serve.txt
+lock: $(STAMP)  ## pin all packages that a server needs, with hashes, in requirements/serve.txt
 	@$(PYTHON) scripts/lock $(PYTHON) serve > requirements/serve.txt.new
 	@mv requirements/serve.txt.new requirements/serve.txt
 
-sbom: $(SUPPLY)/.installed  ## what a server is made of, as CycloneDX: build/sbom.json
+sbom: $(SUPPLY)/.installed  ## list the packages of a server as CycloneDX: build/sbom.json
 	@$(SUPPLY)/bin/cyclonedx-py requirements --output-format JSON --output-file build/sbom.json requirements/serve.txt
 	@echo 'build/sbom.json'
 
-audit: $(SUPPLY)/.installed  ## known vulnerabilities of what is pinned; needs the network
+audit: $(SUPPLY)/.installed  ## look for known vulnerabilities of the pinned packages; needs the network
 	@$(SUPPLY)/bin/pip-audit --strict --require-hashes --disable-pip --requirement requirements/serve.txt || \
 		{ echo 'error: a vulnerability is known, or the advisories could not be reached; what it says is above' >&2; exit 1; }
 
@@ -175,13 +175,13 @@ docs: $(DOCS)/.installed  ## the documents and the API as a site, with nothing f
 	@NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --quiet
 	@echo 'build/site/index.html'
 
-train-motion: $(STAMP)  ## train the small model anew (hours)
+train-motion: $(STAMP)  ## train the small model from nothing (hours)
 	@$(PYTHON) -m motion train
 
-evaluate-motion: $(DEMO_ARCHIVE)  ## how often the small model is right on 800 new clips, through a server
+evaluate-motion: $(DEMO_ARCHIVE)  ## measure the small model on 800 new clips, through a server
 	@$(call with_motion_server,motion evaluate)
 
-clean:  ## remove what can be made again, but neither .venv nor model_store
+clean:  ## remove all that can be made again, except .venv and model_store
 	@[ ! -e run/server.json ] || $(PYTHON) -m deploy stop
 	@rm -rf build logs run .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 	@find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
