@@ -1,4 +1,4 @@
-"""Promise: links, paths, names and tables of the documents are those of the project, and a site comes of them."""
+"""Promise: links, paths, names and tables of the documents are those of the project; a site comes of them."""
 
 from __future__ import annotations
 
