@@ -25,7 +25,7 @@ T ?=
 VENV ?= .venv
 STAMP := $(VENV)/.installed
 PYTHON := $(VENV)/bin/python
-SOURCES := handler actionrec_client export motion deploy testing benchmarks tests
+SOURCES := handler actionrec_client export motion deploy testing benchmarks tests examples
 DEMO := build/demo
 DEMO_ARCHIVE := $(DEMO)/model_store/motion.mar
 
@@ -172,7 +172,7 @@ $(DOCS)/.installed: pyproject.toml | $(STAMP)
 
 .PHONY: docs
 docs: $(DOCS)/.installed  ## the documents and the API as a site, with nothing from elsewhere: build/site
-	@NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict > $(DOCS)/log 2>&1 || { cat $(DOCS)/log; exit 1; }
 	@echo 'build/site/index.html'
 
 train-motion: $(STAMP)  ## train the small model from nothing (hours)

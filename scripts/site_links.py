@@ -46,7 +46,7 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
             return link[0]
         path = posixpath.normpath(posixpath.join(folder, target))
         uri = PAGES.get(path) or path.removeprefix("docs/")
-        if files.get_file_from_path(uri) is None:
+        if files.get_file_from_path(uri) is None and (ROOT / path).exists():
             return words
         return f"{picture}[{words}]({uri}{anchor})"
 
