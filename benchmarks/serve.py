@@ -246,7 +246,9 @@ def _without_server(served: str) -> Iterator[Subjects]:
 
 
 def _answer(served: str) -> None:
-    """That process: a byte says how many clips to classify at once, 0: the model alone; then comes the clip."""
+    """The child's side: the first byte says how many clips to classify at once (0: the model alone), the clip
+    follows.
+    """
     keep_freed_memory()
     classifier = Classifier.load(Path(served), open_clips=SERVING["batchSize"], sandbox=True)
     frames = decode(video(340, 256), classifier.manifest.spec).frames

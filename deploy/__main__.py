@@ -192,7 +192,7 @@ def _status(options: argparse.Namespace) -> int:
     if keeper and keeper.alive():
         _out.print(f"supervisor pid {keeper.pid}, log {escape(state.log_dir)}/{supervisor.LOG_FILE}")
     else:
-        _out.print("no supervisor: what dies is not brought back")
+        _out.print("no supervisor: nothing restarts what dies")
     ready = len(models) == len(state.models) and all(model.ready() for model in models)
     return 0 if ready else _NOT_READY
 

@@ -136,14 +136,16 @@ def render(front: Front) -> str:
     for name in ("cert", "key", "tokens", "run_dir", "log_dir"):
         path = getattr(front, name)
         if path is not None and not re.fullmatch(r"[\w./@+-]+", str(path)):
-            raise DeployError(f"{path} cannot stand in nginx's configuration", "use letters, digits and ._/@+-")
+            raise DeployError(
+                f"{path} is not allowed in nginx's configuration", "use letters, digits and ._/@+-"
+            )
     for value, allowed in (
         (front.server_name, r"[\w.*-]+"),
         (front.listen, r"[\w.:\[\]*]+"),
         (front.user, r"[\w-]*"),
     ):
         if not re.fullmatch(allowed, value):
-            raise DeployError(f"{value!r} cannot stand in nginx's configuration", f"it must be {allowed}")
+            raise DeployError(f"{value!r} is not allowed in nginx's configuration", f"it must be {allowed}")
     template = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     ).from_string(TEMPLATE.read_text(encoding="utf-8"))

@@ -105,7 +105,7 @@ def start(settings: Settings) -> State:
         keeper = load_supervisor(run_dir)
         if keeper and keeper.alive() and not settings.supervisor:
             raise DeployError(
-                f"the supervisor of a server (pid {keeper.pid}) is just bringing it back",
+                f"a supervisor (pid {keeper.pid}) is restarting its server",
                 "stop it first: make stop",
             )
         if state:
@@ -175,13 +175,9 @@ def wait_ready(
 
 
 def scale(state: State, workers: int, model: str | None = None, timeout_seconds: float = 300.0) -> None:
-    """Give a model, or all, exactly so many workers; returns when these are READY and all others are gone.
-
-    Raises:
-        DeployError: there is no such model, or it does not get its workers.
-    """
+    """Give a model, or all, exactly so many workers; returns when these are READY and all others are gone."""
     if workers < 0:
-        raise DeployError(f"{workers} workers cannot be", "give a number from 0: make scale WORKERS=2")
+        raise DeployError(f"{workers} is no number of workers", "give a number from 0: make scale WORKERS=2")
     if model and model not in state.models:
         raise DeployError(
             f"the server has no model {model} (it has: {', '.join(state.models)})", "name one of those"
@@ -302,5 +298,5 @@ def _only_one(run_dir: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise DeployError("a server is just being started here", "wait for it") from error
+            raise DeployError("another start is under way in this run directory", "wait for it") from error
         yield

@@ -1,8 +1,8 @@
 """Keeps one server up: it repairs what TorchServe does not repair itself.
 
 TorchServe restarts a dead worker for some minutes and then never again; nothing restarts TorchServe. The
-supervisor checks every second. On an idle machine, with a model that loads in 6 s, each fault is over within 15
-s (``tests/faults/outages.py`` measures it):
+supervisor checks every second. On an idle machine, with a model that loads in 6 s, each fault is over within
+15 s (``tests/faults/outages.py`` measures it):
 
     fault                           sign                                       seen after   remedy
     a worker is killed              TorchServe sees it itself                  at once      TorchServe's own
@@ -21,9 +21,8 @@ get right answers. The supervisor does not see a worker that computes for ever, 
 not: TorchServe kills it after `responseTimeout` (120 s). Where a prediction takes more than 0.4 s, the probe
 comes less often than every 4 s, so that it takes a tenth of the time at most.
 
-If killed workers do not help, the model is scaled down and up; if that does not help and no other model
-predicts either, a new server is started. A remedy without effect is repeated at growing intervals.
-``supervisor.log`` has all.
+If killed workers do not help, the model is scaled down and up; then, if no other model predicts either, a new
+server is started. A remedy without effect is repeated at growing intervals. ``supervisor.log`` records it all.
 """
 
 from __future__ import annotations
@@ -133,9 +132,7 @@ class Supervisor:
             self._look_at(model, state)
 
     def _load(self) -> server.State | None:
-        """The state in the file; a damaged file is replaced by the last good state. None: the server was
-        stopped.
-        """
+        """The state in the file, None after a stop; a damaged file is replaced by the last good state."""
         run_dir = self.settings.run_dir
         try:
             state = server.load_state(run_dir)
@@ -192,8 +189,7 @@ class Supervisor:
             self._restart(state, f"{watched.name}: new workers did not help: {reason}")
 
     def _scale(self, watched: Watched, state: server.State, keep: int, reason: str) -> None:
-        """Give a model new workers by scaling: TorchServe gives up on a worker for good, but not on a number of
-        workers.
+        """Give a model new workers by scaling, since TorchServe never retries a worker that it has given up.
 
         Args:
             watched: the model.
@@ -259,11 +255,7 @@ class Supervisor:
 
 
 def launch(settings: server.Settings) -> None:
-    """Start a supervisor that outlives this process.
-
-    Raises:
-        DeployError: it ended at once.
-    """
+    """Start a supervisor that outlives this process. Raises DeployError where it ended at once."""
     command = [sys.executable, "-m", "deploy", "supervise"]
     command += ["--run-dir", str(settings.run_dir.resolve()), "--log-dir", str(settings.log_dir.resolve())]
     command += [

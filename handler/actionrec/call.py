@@ -159,6 +159,6 @@ def _too_long(seconds: float) -> ClipError:
     return ClipError(
         "OUT_OF_TIME",
         503,
-        f"The answer was not ready after the {seconds:g} s that this server takes for one.",
+        f"The answer was not ready after {seconds:g} s, the most that this server allows.",
         "Ask for fewer windows (views, crops, end_seconds, a larger stride_seconds), or try again later.",
     )

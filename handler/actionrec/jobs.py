@@ -157,8 +157,8 @@ def still_working() -> ClipError:
     return ClipError(
         "STILL_WORKING",
         503,
-        "The work on this request takes longer than others can wait for it, and goes on.",
-        "Send the same request again in a second: it goes on from where it is.",
+        "This request takes longer than others can wait. The work on it goes on.",
+        "Send the same request again in a second: it continues from where it is.",
     )
 
 

@@ -259,7 +259,7 @@ def error_from_wire(said: object) -> ClipError:
     """
     key, values, is_missing = _taken_apart(said, _PROBLEMS)
     if is_missing:
-        raise ValueError("an error that is a warning")
+        raise ValueError("a warning in the place of an error")
     return problem(key, **values)
 
 
@@ -271,13 +271,13 @@ def warning_from_wire(said: object) -> ClipWarning:
     """
     key, values, is_missing = _taken_apart(said, {**_WARNINGS, **_PROBLEMS})
     if is_missing != (key in _PROBLEMS):
-        raise ValueError("a warning that is an error")
+        raise ValueError("an error in the place of a warning")
     return missing(problem(key, **values)) if is_missing else warning(key, **values)
 
 
 def _taken_apart(said: object, table: Mapping[str, _Problem]) -> tuple[str, dict[str, Any], bool]:
     if not isinstance(said, dict) or said.keys() != {"key", "values", "missing"}:
-        raise ValueError("a problem that is none")
+        raise ValueError("not a problem")
     key, values, is_missing = said["key"], said["values"], said["missing"]
     if type(key) is not str or key not in table or type(is_missing) is not bool:
         raise ValueError("an unknown problem")
@@ -287,5 +287,5 @@ def _taken_apart(said: object, table: Mapping[str, _Problem]) -> tuple[str, dict
     for name, check in checks.items():
         value = values[name]
         if isinstance(value, list | dict) or not check(value):
-            raise ValueError(f"{key} with a value of {name} that cannot be")
+            raise ValueError(f"{key} with an impossible value of {name}")
     return key, values, is_missing

@@ -50,7 +50,7 @@ class FailureRecord:
                 entry = None
         if entry is not None and entry.tries >= _TRIES:
             error = entry.error
-            message = f"{error.message} That was so {entry.tries} times, and it is not tried again."
+            message = f"{error.message} This happened {entry.tries} times, so it is not tried again."
             raise ClipError(error.code, error.status, message, error.hint)
 
     def add(self, data: bytes, error: ClipError) -> None:

@@ -53,8 +53,8 @@ class Zygote:
         try:
             self._process = subprocess.Popen(
                 [
-                    # -P: do not import from the current directory. -S: do not search for packages, all places
-                    # are given.
+                    # -P, -S: import neither from the current directory nor from site-packages; PYTHONPATH has
+                    # all.
                     *(sys.executable, "-P", "-S", "-m", module),
                     *("--socket", str(its.fileno())),
                     *("--memory-bytes", str(window_bytes)),
@@ -69,9 +69,8 @@ class Zygote:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
-                # A process group of its own, so that no signal of a terminal reaches it. Not a session: that
-                # would get as large a share of the processor as the worker, whatever its priority
-                # (sched_autogroup).
+                # A process group of its own, so that no signal of a terminal reaches it. A session would get as
+                # large a share of the processor as the worker, whatever its priority (sched_autogroup).
                 process_group=0,
             )
         except BaseException:
@@ -113,8 +112,7 @@ class Zygote:
         return Child(pid, self, Channel(ours), slot, words)
 
     def reap(self, pid: int) -> int | None:
-        """The exit status of a child, negative for a signal; None: it has not ended, or its status is not
-        known.
+        """The exit status of a child, negative for a signal; None: it has not ended, or that is not known.
 
         Until this has returned a status, no other process gets the child's id.
         """

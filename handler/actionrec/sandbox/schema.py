@@ -87,7 +87,7 @@ class Answers:
                 missing=missing,
             )
         except ValueError as error:
-            raise BrokenPeerError(f"a window that cannot be: {error}") from error
+            raise BrokenPeerError(f"an impossible window: {error}") from error
 
     def failure(self, message: dict[str, Any]) -> Exception:
         """The error that a child reports: a ClipError, or a RuntimeError for one that it does not know.
@@ -99,7 +99,7 @@ class Answers:
             try:
                 return error_from_wire(message["error"])
             except ValueError as error:
-                raise BrokenPeerError(f"an error that cannot be: {error}") from error
+                raise BrokenPeerError(f"an impossible error: {error}") from error
         if message.keys() == {"internal"} and isinstance(message["internal"], str):
             lines = "\n".join(f"  | {line}" for line in safe_lines(message["internal"]))
             return RuntimeError(f"in a decoding child:\n{lines}")
@@ -117,11 +117,11 @@ class Answers:
     @staticmethod
     def _whole(value: object, most: int) -> int:
         if type(value) is not int or not 0 <= value <= most:
-            raise BrokenPeerError("a number that cannot be")
+            raise BrokenPeerError("an impossible number")
         return value
 
     @staticmethod
     def _number(value: object, most: float) -> float:
         if type(value) is not float or not math.isfinite(value) or not 0 <= value <= most:
-            raise BrokenPeerError("a number that cannot be")
+            raise BrokenPeerError("an impossible number")
         return value
