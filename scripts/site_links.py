@@ -21,6 +21,7 @@ PAGES = {
     "SECURITY.md": "SECURITY.md",
     "CHANGELOG.md": "CHANGELOG.md",
     "motion/README.md": "motion.md",
+    "examples/README.md": "examples.md",
 }
 """Document of the repository -> page of the site."""
 
