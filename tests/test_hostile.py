@@ -1,7 +1,6 @@
 """Promise: each bad input has its answer, the same by every way in, and costs nobody else anything."""
 
 import os
-import re
 import signal
 import socket
 import threading
@@ -26,7 +25,7 @@ from deploy.management import get_models
 from motion.clips import random_clip
 from testing.media import encode, textured_frames
 from tests import helpers_grpc
-from tests.conftest import PROJECT, RunningServer
+from tests.conftest import RunningServer
 from tests.hostile import CASES, REFUSED_BY_SERVER, Case, Lure, Refused, samples
 
 SPEC = ClipSpec(short_side=64, crop=64)
@@ -158,7 +157,7 @@ def test_over_http(steady: RunningServer, lure: Lure, motion_archive: Path) -> N
 
 @pytest.mark.parametrize("case", REFUSED_BY_SERVER, ids=lambda case: case.name)
 def test_broken_requests(case: Refused, steady: RunningServer) -> None:
-    """Requests that are broken as requests have the answers that the README lists."""
+    """Requests that are broken as requests have the answers that the documents list."""
     reply = case.ask(steady.inference_url, requests.Session())
     assert reply.status_code == case.status, reply.text
     assert case.says in reply.text
@@ -246,23 +245,3 @@ def test_the_sandbox_is_described(motion_server: RunningServer) -> None:
     described = requests.get(url, timeout=60).json()[0]["customizedMetadata"]
     assert set(described["sandbox"]["defences"].values()) == {"on"}
     assert described["limits"] == Limits().to_dict()
-
-
-def test_the_readme_has_every_answer() -> None:
-    """Each status and code of the table stands in the README's reference, beside each other."""
-    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
-    table = readme.split("| status | code |")[1].split("\n\n")[0]
-    rows = {
-        (int(status), code)
-        for status, codes in re.findall(r"^\| (\d+) \| ([^|]*) \|", table, re.M)
-        for code in re.findall(r"`([A-Z_0-9]+)`", codes)
-    }
-    refused = {(case.status, case.code) for case in CASES if case.status != 200}
-    refused |= {(422, "DECODER_CRASHED"), (422, "DECODE_TIMEOUT"), (413, "BODY_TOO_LARGE")}
-    assert refused <= rows
-    for refusal in REFUSED_BY_SERVER:
-        if refusal.says != "NO_VIDEO":
-            assert re.search(rf"^\| {refusal.status} \| TorchServe", table, re.M), refusal.name
-    for case in CASES:
-        if case.status == 200 and case.code:
-            assert f"`{case.code}`" in readme

@@ -1,7 +1,6 @@
 """Promise: every limit has one home, travels in the archive, and holds."""
 
-import re
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,6 @@ from tests.conftest import PROJECT
 from tests.hostile import good, many_streams
 
 SPEC = ClipSpec(short_side=64, crop=64)
-README = (PROJECT / "README.md").read_text(encoding="utf-8")
 
 
 def test_they_travel_in_the_archive(tmp_path: Path) -> None:
@@ -106,11 +104,3 @@ def test_the_server_takes_what_the_limits_allow() -> None:
     """TorchServe's own limit of a body is that of the archives, so that each of them can be reached."""
     config = (PROJECT / "config.properties").read_text(encoding="utf-8")
     assert f"max_request_size={Limits().body_bytes}" in config
-
-
-def test_the_readme_lists_them() -> None:
-    """Every limit stands in the README with its default."""
-    listed = dict(re.findall(r"^\| `(\w+)` \| ([\d.]+) \|", README.split("## Limits and the sandbox")[1], re.M))
-    defaults = {limit.name: limit.default for limit in fields(Limits)}
-    written = {n: f"{d:g}" if isinstance(d, float) else str(d) for n, d in defaults.items()}
-    assert written == {name: listed[name] for name in listed if name in defaults}
