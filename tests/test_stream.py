@@ -15,19 +15,19 @@ from actionrec.video.resize import Resizer, rounded
 from rich.console import Console
 
 from actionrec_client.live.clip import EXACT, SMALL, Frame, encode
-from actionrec_client.live.events import Event, Failed, Gap, Lost, Opened, Result, Summary
+from actionrec_client.live.events import Answered, Event, Failed, Gap, Lost, Opened, Summary
 from actionrec_client.live.screen import LiveTable, PlainLines
 from actionrec_client.live.smooth import Smoother
 from actionrec_client.live.source import Source, SourceError
-from actionrec_client.live.window import RollingWindow, Window
+from actionrec_client.live.window import RollingWindow, SampledWindow
 from testing import media
 
 SMALL_SPEC = ClipSpec(short_side=64, crop=64)
 
 
-def _stream(video: bytes, spec: ClipSpec, interval: float) -> list[Window]:
+def _stream(video: bytes, spec: ClipSpec, interval: float) -> list[SampledWindow]:
     """All windows of a file that is fed as a stream."""
-    windows: list[Window] = []
+    windows: list[SampledWindow] = []
     resize = Resizer(spec)
     with av.open(io.BytesIO(video), "r") as container:
         stream = container.streams.video[0]
@@ -176,7 +176,7 @@ def test_passwords_stay_out_of_sight() -> None:
     assert "127.0.0.1:9/live" in source.shown
 
 
-RESULT = Result(
+RESULT = Answered(
     start_seconds=3601.0,
     end_seconds=3603.1,
     start_at=1.7e9,

@@ -15,19 +15,42 @@ TOP = 5
 
 @dataclass(slots=True)
 class Accuracy:
-    """Counts; all shares are of the videos that were answered."""
+    """Counts of videos; all shares are of those that were answered."""
 
-    answered: int = 0
     failed: int = 0
-    top1: int = 0
-    top5: int = 0
-    of_class: Counter[str] = field(default_factory=Counter)
-    """Answered videos by their true label."""
-    right: Counter[str] = field(default_factory=Counter)
-    """Those whose best label is the true one."""
-    right5: Counter[str] = field(default_factory=Counter)
+    """Videos that got no answer."""
     taken_for: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """(true label, best label), the right ones too."""
+    """Answered videos by (true label, best label), the right ones too."""
+    right5: Counter[str] = field(default_factory=Counter)
+    """Videos whose true label is among the best five, by that label."""
+
+    @property
+    def of_class(self) -> Counter[str]:
+        """Answered videos by their true label."""
+        counts: Counter[str] = Counter()
+        for (true, _), count in self.taken_for.items():
+            counts[true] += count
+        return counts
+
+    @property
+    def right(self) -> Counter[str]:
+        """Videos whose best label is the true one, by that label."""
+        return Counter({true: count for (true, said), count in self.taken_for.items() if true == said})
+
+    @property
+    def answered(self) -> int:
+        """Videos that got an answer."""
+        return self.taken_for.total()
+
+    @property
+    def top1(self) -> int:
+        """Videos whose best label is the true one."""
+        return self.right.total()
+
+    @property
+    def top5(self) -> int:
+        """Videos whose true label is among the best five."""
+        return self.right5.total()
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Count one record of the journal."""
@@ -38,14 +61,8 @@ class Accuracy:
         said = record["predictions"]
         # A list may name classes by their number; what the model calls that class is its label.
         names = [str(p["class_index"]) if _is_number(true) else p["label"] for p in said[:TOP]]
-        self.answered += 1
-        self.of_class[true] += 1
         self.taken_for[true, names[0]] += 1
-        if names[0] == true:
-            self.top1 += 1
-            self.right[true] += 1
         if true in names:
-            self.top5 += 1
             self.right5[true] += 1
 
     @classmethod
@@ -58,7 +75,7 @@ class Accuracy:
 
     @property
     def labels(self) -> list[str]:
-        """Every label that is true or said, in order; numbers by their size."""
+        """Every label that is true of a video or said of one, sorted; numbers by their size."""
         names = {name for pair in self.taken_for for name in pair}
         return sorted(names, key=lambda name: (int(name), "") if _is_number(name) else (0, name))
 
@@ -77,7 +94,7 @@ class Accuracy:
 
     def to_dict(self) -> dict[str, Any]:
         """For ``--json``."""
-        total = max(self.answered, 1)
+        total, right = max(self.answered, 1), self.right
         return {
             "answered": self.answered,
             "failed": self.failed,
@@ -86,7 +103,7 @@ class Accuracy:
             "top1_count": self.top1,
             "top5_count": self.top5,
             "classes": {
-                label: {"videos": count, "top1": self.right[label], "top5": self.right5[label]}
+                label: {"videos": count, "top1": right[label], "top5": self.right5[label]}
                 for label, count in sorted(self.of_class.items())
             },
             "confused": [{"label": a, "taken_for": b, "videos": n} for a, b, n in self.confused()],
@@ -94,5 +111,5 @@ class Accuracy:
 
 
 def _is_number(label: str) -> bool:
-    """Whether a label is the number of its class; digits of other scripts are a name."""
+    """Whether a label is the number of its class, in digits of ASCII."""
     return label.isascii() and label.isdecimal()

@@ -113,15 +113,14 @@ def _report(accuracy: Accuracy, request: Mapping[str, object], confusion: Path |
     out.print(f"top-5  {accuracy.top5 / total:7.2%}  ({accuracy.top5})")
     if not accuracy.top5:
         out.print("Not one is right: are the labels of the list those of the model?")
-    worst = sorted(
-        accuracy.of_class, key=lambda label: (accuracy.right[label] / accuracy.of_class[label], label)
-    )
+    of_class, right = accuracy.of_class, accuracy.right
+    worst = sorted(of_class, key=lambda label: (right[label] / of_class[label], label))
     table = Table("class", "videos", "top-1", "top-5", "", box=None, pad_edge=False)
     for number in (1, 2, 3):
         table.columns[number].justify = "right"
     for label in worst[:_SHOWN_CLASSES]:
-        count = accuracy.of_class[label]
-        share, share5 = accuracy.right[label] / count, accuracy.right5[label] / count
+        count = of_class[label]
+        share, share5 = right[label] / count, accuracy.right5[label] / count
         table.add_row(escape(label), str(count), f"{share:.1%}", f"{share5:.1%}", console.bar(share))
     out.print()
     out.print(table)

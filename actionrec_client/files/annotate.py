@@ -1,4 +1,4 @@
-"""The video again, with the label and score of each moment drawn in; sound is copied as it is."""
+"""A copy of a video with the label and score of each moment drawn in. Sound is copied as it is."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import cast
 
 import av
-import cv2
 import numpy as np
-import numpy.typing as npt
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
@@ -21,28 +19,26 @@ from av.video.stream import VideoStream
 from ..errors import Refused
 from ..results import Segment, Timeline
 from ..timeline.remux import NotCuttable, opened, video_stream
+from .draw import Picture, draw_labels
 
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
-_TEXT, _BACK = (255, 255, 255), (24, 24, 24)
 _QUALITY = {"crf": "20", "preset": "veryfast"}
 _CLOCK = 90_000
-
-Pixels = npt.NDArray[np.uint8]
+"""Ticks a second of the written video."""
 
 
 def annotate(
     source: Path, timeline: Timeline, output: Path, on_progress: Callable[[float], None] | None = None
 ) -> None:
-    """Write the video with its segments' labels.
+    """Write a copy of a video with the labels of its segments.
 
     Args:
         source: the video.
         timeline: of it.
-        output: an MP4 (or what else its suffix says) in H.264.
-        on_progress: called with the seconds that are done.
+        output: where to; its suffix says in which container. The video in it is H.264.
+        on_progress: called with the seconds of video that are done.
 
     Raises:
-        Refused: the video cannot be read, or the other not be written.
+        Refused: `source` cannot be read, or `output` not be written.
     """
     try:
         with opened(source) as container, av.open(str(output), "w") as result:
@@ -76,7 +72,7 @@ class _Drawing:
         self._begun = False
 
     def run(self) -> Iterator[float]:
-        """Do it; gives the seconds that are done."""
+        """Copy the video; gives the seconds that are done."""
         streams = [self._video] if self._sound is None else [self._video, self._sound]
         for packet in self._source.demux(streams):
             if packet.stream.type == "audio":
@@ -93,8 +89,10 @@ class _Drawing:
     def _picture(self, frame: VideoFrame, time: float) -> float:
         self._origin = time if self._origin is None else self._origin
         seconds = time - self._origin
-        pixels = _upright(np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8), frame.rotation)
-        pixels = _even(draw(pixels, _at(self._timeline, self._starts, seconds)))
+        pixels = _even(_upright(np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8), frame.rotation))
+        segment = _at(self._timeline, self._starts, seconds)
+        if segment is not None:
+            draw_labels(pixels, [(segment.label, segment.score)])
         if not self._begun:
             self._drawn.width, self._drawn.height = pixels.shape[1], pixels.shape[0]
             self._begun = True
@@ -113,41 +111,6 @@ class _Drawing:
         self._waiting.clear()
 
 
-def draw(pixels: Pixels, segment: Segment | None) -> Pixels:
-    """A picture with a label in its lower left corner.
-
-    Args:
-        pixels: uint8 [H, W, 3], RGB.
-        segment: what to say; None: nothing.
-
-    Returns:
-        uint8 [H, W, 3], a new array where something is drawn.
-    """
-    if segment is None:
-        return pixels
-    height, width = pixels.shape[:2]
-    text, score = segment.label, f"{segment.score:.2f}"
-    scale, thick = _fitting(f"{text}  {score}", width, height)
-    (text_width, text_height), below = cv2.getTextSize(f"{text}  {score}", _FONT, scale, thick)
-    pad = max(3, text_height // 2)
-    top = height - text_height - below - 2 * pad
-    drawn: Pixels = np.ascontiguousarray(pixels).copy()
-    strip = drawn[top:, : text_width + 2 * pad]
-    strip[:] = (strip * 0.25 + np.array(_BACK) * 0.75).astype(np.uint8)
-    cv2.putText(drawn, f"{text}  {score}", (pad, height - pad - below), _FONT, scale, _TEXT, thick, cv2.LINE_AA)
-    # The score once more as a bar along the strip's lower edge.
-    length = round((text_width + 2 * pad) * segment.score)
-    drawn[height - max(2, pad // 3) :, :length] = (66, 105, 208)
-    return drawn
-
-
-def _fitting(text: str, width: int, height: int) -> tuple[float, int]:
-    """Scale and thickness: a sixteenth of the height, less where the text would not fit."""
-    (text_width, text_height), _ = cv2.getTextSize(text, _FONT, 1.0, 2)
-    scale = min(height / 16 / text_height, 0.9 * width / text_width)
-    return scale, max(1, round(2 * scale))
-
-
 def _at(timeline: Timeline, starts: list[float], seconds: float) -> Segment | None:
     number = bisect_right(starts, seconds) - 1
     if number < 0 or seconds >= timeline.segments[number].end_seconds:
@@ -164,11 +127,11 @@ def _copied(result: OutputContainer, sound: AudioStream | None) -> AudioStream |
         return None
 
 
-def _upright(pixels: Pixels, degrees: int) -> Pixels:
+def _upright(pixels: Picture, degrees: int) -> Picture:
     return np.rot90(pixels, k=round(degrees / 90) % 4) if degrees else pixels
 
 
-def _even(pixels: Pixels) -> Pixels:
+def _even(pixels: Picture) -> Picture:
     """H.264 in 4:2:0 takes even sides only."""
     height, width = pixels.shape[:2]
     return np.ascontiguousarray(pixels[: height - height % 2, : width - width % 2])

@@ -11,12 +11,12 @@ SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mpg", ".mpeg"}
     | {".flv", ".wmv", ".ogv", ".ogg", ".gif", ".ivf", ".h264", ".hevc"}
 )
-"""Of the files that are taken from a folder; a file that is named is taken whatever it is called."""
+"""Of the files that are taken from a folder. A file that the user names is taken whatever its suffix."""
 LIST_SUFFIXES = frozenset({".txt", ".lst", ".list"})
 
 
 def find(inputs: Sequence[str]) -> Iterator[Path]:
-    """Each file once, in a stable order, found while it goes: nothing is held but the names given.
+    """Each file once, in a stable order. Files are looked for as they are asked for, however many there are.
 
     Args:
         inputs: folders (searched through), patterns (``clips/**/*.mp4``), text files with a path a line
@@ -36,7 +36,7 @@ def find(inputs: Sequence[str]) -> Iterator[Path]:
 
 
 def name_of(path: Path) -> str:
-    """What a file is called in results: its path, with bytes that are no UTF-8 as escapes."""
+    """What a file is called in results: its path. Bytes in it that are no UTF-8 are written as escapes."""
     return str(path).encode("utf-8", "backslashreplace").decode()
 
 
@@ -55,8 +55,11 @@ def _expand(name: str) -> Iterator[Path]:
 
 
 def _matching(pattern: str) -> list[Path]:
-    """The files that a pattern names, in order. ``**/**`` finds one again for every way to part its folders,
-    and links between folders give it more names, of which the shortest stays."""
+    """The files that a pattern names, sorted, each once.
+
+    A pattern with ``**/**`` finds a file several times, and links between folders give it several names. The
+    shortest name is taken.
+    """
     matches = {Path(match) for match in glob.iglob(pattern, recursive=True)}  # noqa: PTH207  # relative and absolute
     found: dict[str, Path] = {}
     for path in sorted(matches, key=lambda path: (len(path.parts), path)):
@@ -66,8 +69,9 @@ def _matching(pattern: str) -> list[Path]:
 
 
 def _place(path: Path) -> str:
-    """Where a file lies, by whatever way its folder is reached. A link to a file is a file of its own: data
-    sets are made of such, under names that say something."""
+    """The path of a file with the links to its folders resolved. A link to the file itself stays: in data sets
+    such links have the names that say something.
+    """
     return str(Path(os.path.realpath(path.parent)) / path.name)
 
 

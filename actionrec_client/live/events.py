@@ -1,4 +1,4 @@
-"""What a live stream reports: one dataclass a kind of line. All are plain data, for JSON and for people."""
+"""What a live stream reports. Each kind of line is a dataclass of plain data, for JSON and for people."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Label = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The source answers and its frames come."""
+    """The source was opened, and its first frame came."""
 
     source: str
     width: int
@@ -29,7 +29,7 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class Answered:
     """The answer to one window."""
 
     start_seconds: float
@@ -45,13 +45,13 @@ class Result:
     age_seconds: float
     """From the arrival of the window's newest frame to the answer."""
     lag_seconds: float
-    """How much later than the promptest frame of this connection the newest one came."""
+    """How late the newest frame came, by its timestamp: 0 for the promptest frame of the connection."""
     source_frames: int
     """Of the stream inside the window."""
     frames_dropped: int
     """Since the start."""
     windows_skipped: int
-    """Since the start: the server was still busy when they were complete."""
+    """Since the start: windows that the server was still too busy for when the next one was complete."""
     sent_bytes: int
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     """``encode`` and ``request`` here; ``decode``, ``transform`` and ``inference`` as the server says."""
@@ -82,7 +82,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Time without frames. No window spans it."""
+    """A time without frames. No window contains it."""
 
     reason: str
     start_seconds: float
@@ -90,11 +90,11 @@ class Gap:
     end_seconds: float
     """Of the first frame after it, in the stream's time."""
     seconds: float
-    """Between the arrivals of the two, on the wall clock."""
+    """From the arrival of the one to that of the other, by the wall clock."""
     at: float
     """When it was over, `time.time` seconds."""
     attempts: int
-    """To connect again; 0 where the connection stayed."""
+    """How often the source was connected to again; 0 where the connection stayed."""
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON line."""
@@ -111,7 +111,7 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The source broke off; it is tried again."""
+    """The connection to the source broke off. It is tried again."""
 
     reason: str
     at: float
@@ -155,10 +155,10 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What came of it all."""
+    """The whole run in numbers."""
 
     seconds: float
-    """From the start to the end, on the wall clock."""
+    """From the start to the end, by the wall clock."""
     results: int
     errors: int
     gaps: int
@@ -184,7 +184,24 @@ class Summary:
         }
 
 
-Event = Opened | Result | Gap | Lost | Failed | Summary
+Event = Opened | Answered | Gap | Lost | Failed | Summary
+
+Result = Answered
+
+
+@dataclass(slots=True)
+class Tally:
+    """How many events of each kind there were."""
+
+    results: int = 0
+    errors: int = 0
+    gaps: int = 0
+
+    def add(self, event: Event) -> None:
+        """Count one event."""
+        self.results += isinstance(event, Answered)
+        self.errors += isinstance(event, Failed)
+        self.gaps += isinstance(event, Gap)
 
 
 def iso(seconds: float) -> str:

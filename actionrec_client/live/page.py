@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import cv2
 import numpy as np
 
-from .picture import Picture
+from ..files.draw import Picture
 
 _QUALITY = 80
 _BOUNDARY = "frame"
@@ -93,8 +93,11 @@ class Page:
             self._changed.notify_all()
 
     def after(self, number: int) -> tuple[int, bytes] | None:
-        """The newest picture and its number, when there is one after `number`; the same again when none comes
-        for some seconds, so that a viewer who has left is noticed. None when all is over."""
+        """The newest picture and its number; waits for one after `number`.
+
+        When none comes for some seconds it gives the same one again: sending it shows whether the viewer is
+        still there. None when the page is closed.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._number > number or self._closed, _WAIT_SECONDS)
             return None if self._closed else (self._number, self._jpeg)

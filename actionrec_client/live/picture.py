@@ -16,18 +16,15 @@ from typing import Protocol, cast
 import av
 import cv2
 import numpy as np
-import numpy.typing as npt
 from av.container import OutputContainer
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
+from ..files.draw import Picture, draw_labels
 from .events import Label
 
 logger = logging.getLogger(__name__)
-
-Picture = npt.NDArray[np.uint8]
-"""uint8 [H, W, 3], RGB."""
 
 _MOST_WIDE = 1280
 _MOST_WAITING = 8
@@ -95,7 +92,9 @@ class Painter:
         try:
             while (item := self._next()) is not None:
                 frame, seconds = item
-                picture = draw(self._upright(frame), self._labels, seconds)
+                picture = self._upright(frame)
+                labels = [(str(entry["label"]), float(entry["score"])) for entry in self._labels]
+                draw_labels(picture, labels, f"{seconds:.1f} s")
                 for sink in self._sinks:
                     sink.add(picture, seconds)
         except Exception as error:
@@ -113,38 +112,6 @@ class Painter:
         width, height = (max(2, int(edge * scale) // 2 * 2) for edge in (frame.width, frame.height))
         rgb = self._reformatter.reformat(frame, width=width, height=height, format="rgb24", threads=1)
         return np.ascontiguousarray(np.rot90(rgb.to_ndarray(), k=frame.rotation // 90))
-
-
-def draw(picture: Picture, labels: Sequence[Label], seconds: float) -> Picture:
-    """Write labels, their scores as bars, and the time on a picture, in place.
-
-    Args:
-        picture: uint8 [H, W, 3], RGB.
-        labels: best first.
-        seconds: the stream's time.
-    """
-    height, width = picture.shape[:2]
-    line = max(12, height // 18)
-    size = line / 30
-    lines = [(f"{float(entry['score']):.2f} {entry['label']}", float(entry["score"])) for entry in labels]
-    top = height - line * (len(lines) + 1)
-    picture[max(top, 0) :] //= 3
-    for row, (text, score) in enumerate([*lines, (f"{seconds:.1f} s", 0.0)]):
-        y = top + row * line
-        cv2.rectangle(picture, (0, y + 1), (int(score * width), y + line - 2), (30, 110, 60), -1)
-        # The font has no letters but ASCII's.
-        ascii_text = text.encode("ascii", "replace").decode()
-        cv2.putText(
-            picture,
-            ascii_text,
-            (4, y + int(line * 0.75)),
-            cv2.FONT_HERSHEY_SIMPLEX,
-            size,
-            (255, 255, 255),
-            1,
-            cv2.LINE_AA,
-        )
-    return picture
 
 
 class VideoFile:

@@ -1,4 +1,4 @@
-"""The thread that reads a source, connects again when it breaks, and always has the newest window at hand."""
+"""A thread that reads a source, connects again when it breaks, and keeps the newest window at hand."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from av.video.frame import VideoFrame
 
 from .events import Event, Gap, Lost, Opened
 from .source import Arrival, Connection, Source, SourceError
-from .window import RollingWindow, Window
+from .window import RollingWindow, SampledWindow
 
 logger = logging.getLogger(__name__)
 
 _FIRST_WAIT_SECONDS = 0.5
 _LONGEST_WAIT_SECONDS = 15.0
-# Nobody reads them any more when so many wait; the oldest are dropped.
+# When so many events wait, nobody reads them; the oldest are dropped.
 _MOST_EVENTS = 1000
 
 OnFrame = Callable[[VideoFrame, float], None]
@@ -31,14 +31,14 @@ OnFrame = Callable[[VideoFrame, float], None]
 class Reader:
     """Reads a source in a thread of its own. Use it in a ``with`` statement.
 
-    There is room for one window: where nobody has taken it when the next one is complete, it is skipped.
+    There is room for one window. When the next one is complete before it was taken, it is skipped.
 
     Args:
         source: what to read.
         spec: what the model eats.
         interval_seconds: from one window to the next.
-        give_up_seconds: without a frame, until a source that broke is given up; None: never.
-        on_frame: for pictures.
+        give_up_seconds: time without a frame after which a source that broke is given up; None: never.
+        on_frame: called with every frame that is kept.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Reader:
         self._resize = Resizer(spec)
         self._stop = threading.Event()
         self._changed = threading.Condition()
-        self._window: Window | None = None
+        self._window: SampledWindow | None = None
         self._events: deque[Event] = deque(maxlen=_MOST_EVENTS)
         self._piece: RollingWindow | None = None
         self._began: float | None = None
@@ -66,11 +66,11 @@ class Reader:
         # FFmpeg may hang in a driver; a daemon does not keep the program from ending.
         self._thread = threading.Thread(target=self._run, name="read", daemon=True)
         self.error: SourceError | None = None
-        """Why reading ended, where that was not to be."""
+        """Why reading failed; None where it did not."""
         self.frames = 0
         """Taken into windows, since the start."""
         self.windows_skipped = 0
-        """Complete but not taken in time, since the start."""
+        """Windows that were complete but not taken in time, since the start."""
         self._dropped_before = 0
         self._connection: Connection | None = None
 
@@ -80,8 +80,8 @@ class Reader:
         connection = self._connection
         return self._dropped_before + (connection.dropped if connection else 0)
 
-    def take(self, timeout_seconds: float) -> Event | Window | None:
-        """The next event or, where there is none, the newest window; None when the time is up."""
+    def take(self, timeout_seconds: float) -> Event | SampledWindow | None:
+        """The next event; the newest window where there is no event; None when the time is up."""
         with self._changed:
             self._changed.wait_for(lambda: self._events or self._window or self._done, timeout_seconds)
             if self._events:
@@ -101,7 +101,7 @@ class Reader:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        # A read that waits for the network ends with its own time-out, which nobody wants to wait for.
+        # A read that waits for the network ends with its own time-out only; that is not waited for.
         self._thread.join(timeout=2.0)
 
     def _run(self) -> None:
@@ -140,7 +140,7 @@ class Reader:
             self._stop.wait(_back_off(attempts))
 
     def _read_once(self, reason: str, attempts: int) -> tuple[SourceError | None, bool]:
-        """One connection: why it broke, or None where it just ended; and whether it was one that has an end."""
+        """Read one connection. Returns why it broke (None: it ended), and whether its source has an end."""
         finite = False
         try:
             with self._source.open(self._stop) as connection:
@@ -174,11 +174,11 @@ class Reader:
                 self._offer(window)
 
     def _begin(self, connection: Connection, arrival: Arrival, reason: str, attempts: int) -> RollingWindow:
-        """Start an unbroken piece of the stream, after a gap unless it is the first one."""
+        """Begin an unbroken piece of the stream. A gap is before it, unless it is the first."""
         if self._began is None or self._piece is None:
             self._began, offset = arrival.arrived, 0.0
         else:
-            # The stream's time goes on as the wall clock did, and never back.
+            # During a gap the stream's time goes on as the wall clock does. It never goes back.
             before = self._piece.end_seconds
             offset = max(arrival.arrived - self._began, before)
             silent = arrival.arrived - self._last_arrived
@@ -190,7 +190,7 @@ class Reader:
         self._piece = RollingWindow(self._spec, self._interval, connection.time_base, offset)
         return self._piece
 
-    def _offer(self, window: Window) -> None:
+    def _offer(self, window: SampledWindow) -> None:
         with self._changed:
             if self._window is not None:
                 self.windows_skipped += 1
@@ -204,7 +204,10 @@ class Reader:
 
 
 def _back_off(attempt: int) -> float:
-    """Seconds to wait before an attempt, the first being 1: twice as long each time, with full jitter, so that
-    a hundred clients of a camera that was restarted do not come back at once."""
+    """Seconds to wait before an attempt; the first is number 1.
+
+    The longest wait doubles from one attempt to the next. A random part of it is taken (full jitter), so that a
+    hundred clients of a camera that was restarted do not all come back at once.
+    """
     longest = min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2.0 ** min(attempt - 1, 10))
     return random.uniform(0.1, longest)

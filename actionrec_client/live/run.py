@@ -1,21 +1,21 @@
-"""The main loop: takes the newest window, sends it, reports what came back."""
+"""The main loop of a live run: take the newest window, send it, report what came back."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from actionrec.spec import ClipSpec
 
 from ..errors import ServerError
 from . import clip
-from .events import Event, Failed, Gap, Result, Summary
+from .events import Answered, Event, Failed, Gap, Summary, Tally
 from .reader import Reader
 from .server import Server
 from .smooth import Smoother
-from .window import Window
+from .window import SampledWindow
 
 _POLL_SECONDS = 0.2
 
@@ -55,13 +55,12 @@ class LiveRun:
         self._emit = emit
         self._smoother = Smoother(plan.smooth_seconds) if plan.smooth_seconds else None
         self._began = time.monotonic()
-        self.results = 0
-        self.errors = 0
+        self._tally = Tally()
         self.last_error: ServerError | None = None
-        self._gaps = 0
+        """Why the last window that got no answer got none."""
 
     def run(self) -> str:
-        """Until it is over; why it is."""
+        """Answer window after window until the run is over; returns why it is."""
         while True:
             if self._plan.count is not None and self.results >= self._plan.count:
                 return f"{self._plan.count} results, as asked for"
@@ -69,12 +68,17 @@ class LiveRun:
             if self._plan.max_seconds is not None and elapsed >= self._plan.max_seconds:
                 return f"{self._plan.max_seconds:g} s, as asked for"
             item = self._reader.take(_POLL_SECONDS)
-            if isinstance(item, Window):
-                self._emit(self._answer(item))
+            if isinstance(item, SampledWindow):
+                self._report(self._answer(item))
             elif item is not None:
-                self._note(item)
+                self._report(item)
             elif self._reader.finished:
                 return "the source broke" if self._reader.error else "the source ended"
+
+    @property
+    def results(self) -> int:
+        """Windows that were answered."""
+        return self._tally.results
 
     @property
     def started(self) -> bool:
@@ -82,27 +86,24 @@ class LiveRun:
         return self._reader.frames > 0
 
     def summary(self, reason: str) -> Summary:
-        """What came of it, up to now."""
+        """The run in numbers, up to now."""
         return Summary(
             seconds=time.monotonic() - self._began,
-            results=self.results,
-            errors=self.errors,
-            gaps=self._gaps,
+            **asdict(self._tally),
             frames=self._reader.frames,
             frames_dropped=self._reader.frames_dropped,
             windows_skipped=self._reader.windows_skipped,
             reason=reason,
         )
 
-    def _note(self, event: Event) -> None:
-        if isinstance(event, Gap):
-            self._gaps += 1
-            if self._smoother is not None:
-                self._smoother.reset()
+    def _report(self, event: Event) -> None:
+        self._tally.add(event)
+        if isinstance(event, Gap) and self._smoother is not None:
+            self._smoother.reset()
         self._emit(event)
 
-    def _answer(self, window: Window) -> Result | Failed:
-        # Before the means are taken all labels are needed, not only the best.
+    def _answer(self, window: SampledWindow) -> Answered | Failed:
+        # A mean over windows is made of all labels, not only of the best.
         top_k = self._plan.labels or self._plan.top_k
         top_k = top_k if self._smoother is not None else min(self._plan.top_k, top_k)
         started = time.monotonic()
@@ -111,18 +112,16 @@ class LiveRun:
         try:
             reply = self._server.classify(data, top_k)
         except ServerError as error:
-            self.errors += 1
             self.last_error = error
             span = window.start_seconds, window.end_seconds
             return Failed(*span, error.code, error.status, error.message, error.hint, time.time())
         answered = time.monotonic()
-        self.results += 1
         timings = {"encode": 1e3 * (encoded - started), "request": 1e3 * (answered - encoded)}
         predictions = reply["predictions"]
         if self._smoother is not None:
             predictions = self._smoother.add(window.end_seconds, predictions)
         wall = time.time() - answered
-        return Result(
+        return Answered(
             start_seconds=window.start_seconds,
             end_seconds=window.end_seconds,
             start_at=wall + window.first_arrived,
@@ -139,8 +138,8 @@ class LiveRun:
             warnings=[*reply.get("warnings", []), *self._warnings(window)],
         )
 
-    def _warnings(self, window: Window) -> list[dict[str, Any]]:
-        """What the server cannot know, since it gets exactly the frames that the model eats."""
+    def _warnings(self, window: SampledWindow) -> list[dict[str, Any]]:
+        """Warnings that the server cannot give, since it gets exactly the frames that the model eats."""
         spec = self._plan.spec
         covered = window.end_seconds - window.start_seconds
         if covered < 0.95 * spec.window_seconds:

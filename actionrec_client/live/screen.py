@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from .events import Event, Failed, Gap, Label, Lost, Opened, Result, Summary
+from .events import Answered, Event, Failed, Gap, Label, Lost, Opened, Summary, Tally
 
 _ROWS = 12
 _BAR = 10
@@ -42,6 +42,7 @@ class JsonLines:
         return cls(path.open("a", encoding="utf-8"))
 
     def __call__(self, event: Event) -> None:
+        """Write a line."""
         self._file.write(json.dumps(event.to_dict(), ensure_ascii=False) + "\n")
         self._file.flush()
 
@@ -57,6 +58,7 @@ class PlainLines:
         self._console = console
 
     def __call__(self, event: Event) -> None:
+        """Print a line."""
         self._console.print(_line(event), soft_wrap=True)
 
 
@@ -71,23 +73,20 @@ class LiveTable:
     def __init__(self, console: Console, title: str) -> None:
         self._console = console
         self._title = title
-        self._results: deque[Result] = deque(maxlen=_ROWS)
+        self._results: deque[Answered] = deque(maxlen=_ROWS)
         self._state = "connecting"
-        self._gaps = 0
-        self._errors = 0
+        self._tally = Tally()
         self._live = Live(self._render(), console=console, auto_refresh=False)
 
     def __call__(self, event: Event) -> None:
-        if isinstance(event, Result):
+        """Show what an event changes."""
+        if isinstance(event, Answered):
             self._results.append(event)
         elif isinstance(event, Opened):
             self._state = f"live, {event.width}x{event.height}"
         elif isinstance(event, Lost):
             self._state = "lost, connecting again"
-        elif isinstance(event, Gap):
-            self._gaps += 1
-        elif isinstance(event, Failed):
-            self._errors += 1
+        self._tally.add(event)
         if isinstance(event, Gap | Failed | Lost | Summary):
             self._live.console.print(_line(event))
         self._live.update(self._render(), refresh=True)
@@ -131,14 +130,14 @@ class LiveTable:
         if self._results:
             last = self._results[-1]
             parts += [f"windows skipped: {last.windows_skipped}", f"frames dropped: {last.frames_dropped}"]
-        parts += [f"gaps: {self._gaps}", f"errors: {self._errors}", "Ctrl-C ends"]
+        parts += [f"gaps: {self._tally.gaps}", f"errors: {self._tally.errors}", "Ctrl-C ends"]
         return " | ".join(parts)
 
 
 def _line(event: Event) -> str:
     """One event as a line, in rich's markup."""
     render: dict[type, Callable[..., str]] = {
-        Result: _result_line,
+        Answered: _result_line,
         Gap: _gap_line,
         Failed: _failed_line,
         Lost: lambda lost: f"{_clock(lost.at)}  [yellow]lost[/]  {escape(lost.reason)}",
@@ -150,7 +149,7 @@ def _line(event: Event) -> str:
     return render[type(event)](event)
 
 
-def _result_line(result: Result) -> str:
+def _result_line(result: Answered) -> str:
     span = f"{result.start_seconds:.1f}-{result.end_seconds:.1f} s"
     line = f"{_clock(result.end_at)}  {span}  [bold]{escape(_labels(result.predictions[:3]))}[/]"
     line += (

@@ -26,8 +26,8 @@ _MOST_FRAMES = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """The frames that stand for one span of the stream."""
+class SampledWindow:
+    """The frames that the model sees of one span of the stream."""
 
     frames: list[Frame]
     """`num_frames` of uint8 [crop, crop, 3]; some stand twice where the window has fewer."""
@@ -83,11 +83,11 @@ class RollingWindow:
         return self._offset + float((self._kept[-1].ticks - self._origin) * self._time_base)
 
     def wants(self, ticks: int) -> bool:
-        """Whether a frame is to be kept: not where frames come faster than any sampling could use."""
+        """Whether a frame is to be kept: not where frames come faster than sampling could use."""
         return not self._kept or ticks - self._kept[-1].ticks >= self._min_step
 
-    def add(self, ticks: int, pixels: Frame, arrived: float, lag_seconds: float) -> Iterator[Window]:
-        """Keep a frame, and give out the windows that are complete with it.
+    def add(self, ticks: int, pixels: Frame, arrived: float, lag_seconds: float) -> Iterator[SampledWindow]:
+        """Keep a frame, and give the windows that are complete with it.
 
         Args:
             ticks: later than that of the frame before.
@@ -114,7 +114,7 @@ class RollingWindow:
             self._kept.popleft()
         self._kept.append(_Kept(ticks, pixels, arrived, lag_seconds))
 
-    def finish(self) -> Iterator[Window]:
+    def finish(self) -> Iterator[SampledWindow]:
         """The window that the stream's end completes: the last one, or all there is of a short stream."""
         if self._origin is None or not self._kept:
             return
@@ -141,13 +141,13 @@ class RollingWindow:
         ticks = self._kept[-1].ticks - self._kept[0].ticks
         return float(ticks * self._time_base) / (len(self._kept) - 1)
 
-    def _window(self, first: int, stop: int, seconds: float) -> Window | None:
+    def _window(self, first: int, stop: int, seconds: float) -> SampledWindow | None:
         inside = [kept for kept in self._kept if first <= kept.ticks < stop]
         if not inside:
             return None
         start = self._offset + self._next * self._interval
         picked = sampling.uniform_indices(len(inside), self._spec.num_frames)
-        return Window(
+        return SampledWindow(
             frames=[inside[index].pixels for index in picked],
             start_seconds=start,
             end_seconds=start + seconds,
