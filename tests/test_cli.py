@@ -2,19 +2,15 @@
 
 import json
 import re
-import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from actionrec_client import probe
 from motion.clips import random_clip
-from tests.conftest import PROJECT, RunningServer
-from tests.helpers_cli import DEADLINE_SECONDS, actionrec, environment
+from tests.conftest import RunningServer
+from tests.helpers_cli import actionrec
 from tests.helpers_misbehave import GOOD, Answer, misbehaving
-from tests.helpers_video import spliced
 
 CLIP = random_clip(11, "moving left")
 COMMANDS = ("predict", "timeline", "batch", "evaluate", "models", "describe", "ready", "scale")
@@ -145,51 +141,3 @@ def test_a_model_that_is_wrong_is_not_ready() -> None:
             client = ActionClient(server.url, model=name, management_url=server.url)
             found = probe.probe(client, 10, named=True)
         assert found.ready is wanted, found
-
-
-README = (PROJECT / "README.md").read_text(encoding="utf-8")
-
-
-@pytest.fixture(scope="module")
-def readers_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What someone who follows the README has: a clip, a longer video, a folder, a labelled list."""
-    root = tmp_path_factory.mktemp("reader")
-    (root / "clip.mp4").write_bytes(CLIP.data)
-    (root / "README.md").write_text("no video", encoding="utf-8")
-    (root / "motions.mp4").write_bytes(spliced(("moving left", "growing"), 4))
-    for name in ("videos/a.mp4", "videos/b/c.mp4", "val/abc_000001_000011.mp4"):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(CLIP.data)
-    rows = "label,youtube_id,time_start,time_end,split\nmoving left,abc,1,11,val\n"
-    (root / "kinetics_val.csv").write_text(rows, encoding="utf-8")
-    return root
-
-
-def test_the_readmes_commands(motion_server: RunningServer, readers_folder: Path) -> None:
-    """Every command line that the README shows runs as it stands, and every other command is named there."""
-    lines = re.findall(r"^\$ actionrec (.*)$", README, re.M)
-    assert {shlex.split(line)[0] for line in lines} == {"predict", "timeline", "batch", "evaluate"}
-    for line in lines:
-        done = actionrec(*shlex.split(line), server=motion_server, cwd=readers_folder)
-        assert done.returncode == 0, (line, done.stderr)
-    for command in COMMANDS:
-        assert f"`{command}" in README or f"`actionrec {command}" in README, command
-
-
-def test_the_readmes_python(motion_server: RunningServer, readers_folder: Path) -> None:
-    """The README's block for the client runs as it stands, but for the address."""
-    (block,) = re.findall(r"```py\n(.*?)```", README, re.S)
-    code = block.replace("http://127.0.0.1:8080", motion_server.inference_url)
-    assert code != block
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=readers_folder,
-        env=environment(motion_server),
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_SECONDS,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[0] == "moving left"
-    assert "README.md NOT_A_VIDEO (415)" in done.stdout

@@ -241,9 +241,10 @@ def test_files_that_cannot_be_sent(tmp_path: Path) -> None:
 def test_the_client_needs_no_torch() -> None:
     """Nothing of the client imports torch, TorchServe or what builds archives."""
     code = (
-        "import sys, pkgutil, importlib, client\n"
-        "for m in pkgutil.iter_modules(client.__path__):\n"
-        "    if m.name != '__main__': importlib.import_module('client.' + m.name)\n"
+        "import sys, pkgutil, importlib, actionrec_client\n"
+        "for m in pkgutil.walk_packages(actionrec_client.__path__, 'actionrec_client.'):\n"
+        "    if not m.name.endswith('__main__'): importlib.import_module(m.name)\n"
+        "assert 'actionrec_client.commands.stream' in sys.modules\n"
         "print([m for m in ('torch', 'torchvision', 'ts', 'pytorchvideo', 'export') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
