@@ -43,7 +43,7 @@ class TimeFirstPool(nn.Module):
     def __init__(self, pool: nn.AvgPool3d) -> None:
         super().__init__()
         self._frames, height, width = cast(_Sizes, pool.kernel_size)
-        stride = pool.stride if isinstance(pool.stride, int) else cast(_Sizes, pool.stride)[1:]
+        stride = pool.stride if isinstance(pool.stride, int) else pool.stride[1:]
         self._pool = nn.AvgPool2d((height, width), cast(tuple[int, int], stride))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:

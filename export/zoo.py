@@ -11,7 +11,6 @@ which is this project's own, are pytorchvideo's, and each number has its source 
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -191,9 +190,9 @@ class _MeanOfProbabilities(nn.Module):
     """
 
     def forward(self, logarithms: Tensor) -> Tensor:
-        places = logarithms.flatten(2)
-        mean = places.logsumexp(2) - math.log(places.shape[2])
-        return mean[:, :, None, None, None]
+        places = (2, 3, 4)
+        top = logarithms.amax(places, keepdim=True)
+        return top + (logarithms - top).exp().mean(places, keepdim=True).log()
 
 
 def _x3d(spec: ClipSpec, num_classes: int, *, trained_crop: int) -> nn.Module:

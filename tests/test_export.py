@@ -79,6 +79,15 @@ def r50(tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 
 @pytest.fixture(scope="module")
+def x3d_s(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """The same of X3D-S, which has one pathway."""
+    store = tmp_path_factory.mktemp("store")
+    return build.build(
+        Order(runtime="torchscript", model="x3d_s", weights="random", crop_pixels=64, store=store), QUIET
+    )
+
+
+@pytest.fixture(scope="module")
 def motion_net() -> nn.Module:
     """The eager `motion` with calibrated random weights."""
     model = zoo.get("motion")
@@ -183,15 +192,21 @@ def test_creation_time_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
     assert archive.built_with()["created"] == "1970-01-01T00:00:00Z"
 
 
-def test_full_model_is_called_with_one_list(r50: Built, tmp_path: Path) -> None:
-    """The exported R50 runs as ``loaded([slow, fast])`` without pytorchvideo, for any batch size."""
-    directory = unpack(r50.path, tmp_path)
+@pytest.mark.parametrize(("name", "pathways"), [("r50", (8, 32)), ("x3d_s", (13,))])
+def test_full_model_is_called_with_one_list(
+    name: str, pathways: tuple[int, ...], request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """An exported model runs as ``loaded([slow, fast])`` or ``loaded([frames])`` without pytorchvideo, for any
+    batch size.
+    """
+    built: Built = request.getfixturevalue(name)
+    directory = unpack(built.path, tmp_path)
     printed = run_alone(
         "import torch\n"
         "loaded = torch.jit.load('model.pt')\n"
         "for batch in (1, 3):\n"
-        "    slow, fast = torch.zeros(batch, 3, 8, 64, 64), torch.zeros(batch, 3, 32, 64, 64)\n"
-        "    print(*loaded([slow, fast]).shape)\n",
+        f"    pathways = [torch.zeros(batch, 3, frames, 64, 64) for frames in {pathways}]\n"
+        "    print(*loaded(pathways).shape)\n",
         directory,
     )
     assert printed.split("\n")[:2] == ["1 400", "3 400"]
@@ -323,7 +338,8 @@ def test_published_models(hub: str, name: str, parameters: int) -> None:
 
 def pools(model: nn.Module) -> list[tuple[int, ...]]:
     """Kernels of the average pools."""
-    return [tuple(module.kernel_size) for module in model.modules() if isinstance(module, nn.AvgPool3d)]
+    found = [module.kernel_size for module in model.modules() if isinstance(module, nn.AvgPool3d)]
+    return [size if isinstance(size, tuple) else (size,) * 3 for size in found]
 
 
 def test_kinetics_labels() -> None:
@@ -333,20 +349,27 @@ def test_kinetics_labels() -> None:
     assert (labels[0], labels[5], labels[-1]) == ("abseiling", "archery", "zumba")
 
 
-@pytest.fixture(scope="module")
-def user_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A user's R50 that tells three classes apart."""
-    model = zoo.get("slowfast_r50")
-    path = tmp_path_factory.mktemp("user") / "my.pth"
+def three_classes(name: str, path: Path) -> Path:
+    """A user's checkpoint of a model that tells three classes apart."""
+    model = zoo.get(name)
     torch.save({"model_state": model.build(model.spec, 3).state_dict(), "epoch": 7}, path)
     return path
 
 
-def test_users_checkpoint_gets_a_head_of_its_own_size(user_file: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def user_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's R50."""
+    return three_classes("slowfast_r50", tmp_path_factory.mktemp("user") / "my.pth")
+
+
+@pytest.mark.parametrize("name", ["slowfast_r50", "x3d_s"])
+def test_users_checkpoint_gets_a_head_of_its_own_size(name: str, tmp_path: Path) -> None:
     """WEIGHTS, LABELS and NAME build a user's model, with its labels and its checksum."""
+    user_file = three_classes(name, tmp_path / "my.pth")
     (tmp_path / "labels.txt").write_text("run\njump\nsit\n")
     order = Order(
         runtime="torchscript",
+        model=name,
         weights=str(user_file),
         labels=tmp_path / "labels.txt",
         name="my_model",
@@ -388,6 +411,47 @@ def test_weights_of_another_depth(user_file: Path, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"missing blocks\.3\..* in all\)") as caught:
         build.build(order, QUIET)
     assert "slowfast_r50" in caught.value.hint
+
+
+def test_weights_of_another_family(user_file: Path, tmp_path: Path) -> None:
+    """A SlowFast's weights in an X3D are an error that names the layer that is missing."""
+    order = Order(model="x3d_s", weights=str(user_file), store=tmp_path)
+    with pytest.raises(WeightsError, match=r"has no blocks\.5\.proj\.weight; its"):
+        build.build(order, QUIET)
+
+
+@pytest.mark.parametrize("crop", [32, 75, 160, 224])
+@pytest.mark.parametrize("name", ["slow_r50", "x3d_s", "x3d_m"])
+def test_crop_of_models_with_one_pathway(name: str, crop: int) -> None:
+    """CROP= makes the same network, with the same weights, for another size; there is a size too small."""
+    model = zoo.get(name)
+    sized = model.with_crop(crop)
+    assert sized.spec == replace(model.spec, crop=crop, short_side=crop)
+    with torch.device("meta"):
+        frames = [torch.empty(1, 3, count, crop, crop) for count in sized.spec.pathways]
+        net = sized.build(sized.spec, 400)
+        assert net(frames).shape == (1, 400)
+        shapes = {key: value.shape for key, value in model.build(model.spec, 400).state_dict().items()}
+    assert {key: value.shape for key, value in net.state_dict().items()} == shapes
+    with pytest.raises(ExportError, match="CROP=31 is too small"):
+        model.with_crop(31)
+
+
+def test_what_cannot_be_compiled_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RUNTIME=auto builds the portable artifact where torch cannot export the other, and says why.
+
+    RUNTIME=aoti is an error then.
+    """
+
+    def unable(*_: object, **__: object) -> None:
+        raise NotImplementedError("no such operator")
+
+    monkeypatch.setattr(torch.export, "export", unable)
+    built = build.build(Order(model="motion", weights="random", store=tmp_path), QUIET)
+    assert [artifact.runtime for artifact in built.manifest.artifacts] == ["torchscript"]
+    assert "no aoti artifact: RUNTIME=aoti could not be compiled here: no such operator" in built.notice
+    with pytest.raises(ExportError, match="no such operator"):
+        build.build(Order(model="motion", weights="random", runtime="aoti", store=tmp_path), QUIET)
 
 
 def test_auto_is_motion_without_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ from actionrec.model.transform import pack
 from actionrec.spec import ClipSpec
 from actionrec.video.decode import decode
 
+from export import zoo
 from testing.media import encode, textured_frames
 from testing.reference import reference_pathways
 from tests.conftest import SHARED_DATA
@@ -57,6 +58,13 @@ def test_generated_clips(name: str, start_seconds: float) -> None:
 def test_other_recipes(spec: ClipSpec) -> None:
     """Another crop, number of frames or rate is another ClipSpec, and still the reference."""
     assert_equal_within_rounding(encode(textured_frames(426, 240, 150), fps=29.97), spec, 0.0)
+
+
+@pytest.mark.parametrize("name", ["slow_r50", "x3d_s", "x3d_m"])
+def test_models_with_one_pathway(name: str) -> None:
+    """Each such model has all of its frames in its one pathway, in its own size and rate, as the reference."""
+    video = encode(textured_frames(426, 240, 150), fps=29.97, options={"bf": "2"})
+    assert_equal_within_rounding(video, zoo.get(name).spec, 0.4)
 
 
 def test_variable_frame_rate() -> None:

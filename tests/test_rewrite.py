@@ -26,15 +26,23 @@ def random_pathways(spec: ClipSpec) -> list[torch.Tensor]:
 
 @torch.no_grad()
 @pytest.mark.parametrize(
-    ("name", "crop", "stems"), [("slowfast_r50", 256, 1), ("slowfast_r50", 64, 1), ("motion", 128, 0)]
+    ("name", "crop", "pools", "stems"),
+    [
+        ("slowfast_r50", 256, 2, 1),
+        ("slowfast_r50", 64, 2, 1),
+        ("motion", 128, 2, 0),
+        ("slow_r50", 64, 1, 0),
+        ("x3d_s", 182, 1, 0),
+        ("x3d_s", 64, 1, 0),
+    ],
 )
-def test_logits_stay_the_same(name: str, crop: int, stems: int) -> None:
-    """On a CPU both heads are rewritten, and a fast stem of eight channels; the logits are the same."""
+def test_logits_stay_the_same(name: str, crop: int, pools: int, stems: int) -> None:
+    """On a CPU each pathway's head is rewritten, and a fast stem of eight channels; the logits are the same."""
     chosen = zoo.get(name).with_crop(crop)
     model = chosen.build(chosen.spec, len(chosen.labels()))
     calibrate.randomise(model, 0)
     other, layers = rewritten(model, "cpu")
-    assert (layers[TimeFirstPool], layers[PairedFrames]) == (2, stems)
+    assert (layers[TimeFirstPool], layers[PairedFrames]) == (pools, stems)
     pathways = random_pathways(chosen.spec)
     expected = model(list(pathways))
     assert float(expected.std()) > 0.1
