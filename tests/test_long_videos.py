@@ -156,6 +156,13 @@ def test_a_file_larger_than_a_request(client: ActionClient, motions: bytes) -> N
     assert len(steps) >= 2
 
 
+def test_bytes_of_more_than_a_request(client: ActionClient, motions: bytes) -> None:
+    """A long video in memory is cut as one in a file is, and not refused for its size."""
+    padding = Limits().body_bytes
+    padded = motions + padding.to_bytes(4, "big") + b"free" + bytes(padding - 8)
+    assert_same(client.timeline(padded), client.timeline(motions))
+
+
 def test_what_cannot_be_cut_is_sent_whole(client: ActionClient) -> None:
     """An AVI of more windows than a request may have is sent whole for each part."""
     avi = encode(FRAMES, 30, codec="mpeg4", container="avi")

@@ -14,6 +14,7 @@ from actionrec.video.decode import decode
 from actionrec.video.resize import Resizer, rounded
 from rich.console import Console
 
+from actionrec_client.files.draw import draw_labels
 from actionrec_client.live.clip import EXACT, SMALL, Frame, encode
 from actionrec_client.live.events import Answered, Event, Failed, Gap, Lost, Opened, Summary
 from actionrec_client.live.screen import LiveTable, PlainLines
@@ -227,6 +228,26 @@ def test_the_table_fits_a_terminal() -> None:
     ):
         assert piece in shown
     assert all(len(line) <= 100 for line in shown.replace("\r", "\n").split("\n") if "\x1b" not in line)
+
+
+@pytest.mark.parametrize(("width", "height"), [(320, 240), (64, 240), (1280, 720)])
+def test_labels_are_drawn_in_the_corner(width: int, height: int) -> None:
+    """Only the lower left corner is drawn on, and a better score has a longer bar."""
+    grey = np.full((height, width, 3), 120, dtype=np.uint8)
+    lengths = []
+    for score in (0.2, 0.9):
+        picture = grey.copy()
+        draw_labels(picture, [("dancing gangnam style", score), ("ålesund", 0.01)], "12.3 s")
+        changed = (picture != grey).any(axis=2)
+        assert not changed[: height // 2].any()
+        assert changed[-1, 0]
+        assert changed.any(axis=0).argmin() or changed[-1].all()  # from the left edge on
+        greener = picture[..., 1].astype(int) - picture[..., 0] > 60
+        lengths.append(int(greener.any(axis=0).sum()))
+    assert lengths[1] > 2 * lengths[0]
+    untouched = grey.copy()
+    draw_labels(untouched, [])
+    assert np.array_equal(untouched, grey)
 
 
 def test_a_line_for_every_event() -> None:
