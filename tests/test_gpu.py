@@ -13,9 +13,11 @@ from actionrec.manifest import Manifest
 from actionrec.model import cuda
 from actionrec.model.runtime import DTYPES, Runtime
 from actionrec.model.transform import pack
+from actionrec.spec import ClipSpec
+from torch import nn
 
-from export import artifacts, parity
-from export.samples import sample_clips
+from export import artifacts, calibrate, parity, zoo
+from export.samples import calibration_clips, sample_clips
 from motion.evaluate import load
 from motion.model import MOTION_SPEC, WEIGHTS
 from motion.scene import LABELS
@@ -33,10 +35,23 @@ def device() -> Iterator[torch.device]:
 
 def runtime(directory: Path, name: str, precision: str) -> Runtime:
     """The bundled model in one artifact, loaded on the GPU."""
-    artifact = artifacts.export(
-        load(WEIGHTS), MOTION_SPEC, artifacts.Target(name, precision, "cuda"), directory
-    )
-    return Runtime(directory, Manifest("motion", "1.0", MOTION_SPEC, "", (artifact,), LABELS), "cuda")
+    return exported(load(WEIGHTS), MOTION_SPEC, artifacts.Target(name, precision, "cuda"), directory)
+
+
+def exported(net: nn.Module, spec: ClipSpec, target: artifacts.Target, directory: Path) -> Runtime:
+    """A model in one artifact, loaded on the GPU."""
+    artifact = artifacts.export(net, spec, target, directory)
+    return Runtime(directory, Manifest("small", "1.0", spec, "", (artifact,), LABELS), "cuda")
+
+
+@pytest.fixture(scope="module")
+def x3d_s() -> nn.Module:
+    """X3D-S, which has one pathway, with random weights."""
+    model = zoo.get("x3d_s")
+    net = model.build(model.spec, len(LABELS))
+    calibrate.randomise(net, 0)
+    calibrate.calibrate(net, model, calibration_clips(model.spec, calibrate.CLIPS, 0))
+    return net
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
@@ -46,6 +61,19 @@ def test_scores_are_the_eager_models(name: str, precision: str, tmp_path: Path) 
     clips = sample_clips(MOTION_SPEC, 4, 5)
     report = parity.check(load(WEIGHTS), runtime(tmp_path, name, precision), precision, clips)
     assert report["top1_agreement"] >= 0.75
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("name", [*artifacts.EXPORTERS])
+def test_scores_of_one_pathway(name: str, precision: str, x3d_s: nn.Module, tmp_path: Path) -> None:
+    """A model with one pathway does too, and its small batches are replayed from graphs as well."""
+    spec = zoo.get("x3d_s").spec
+    loaded = exported(x3d_s, spec, artifacts.Target(name, precision, "cuda"), tmp_path)
+    report = parity.check(x3d_s, loaded, precision, sample_clips(spec, 4, 5))
+    assert report["top1_agreement"] >= 0.75
+    if name == artifacts.PORTABLE:
+        assert isinstance(loaded._module, cuda.Graphs)
+        assert loaded._module.batches == cuda.GRAPH_BATCHES
 
 
 def test_graphs_are_captured_and_change_nothing(tmp_path: Path) -> None:
