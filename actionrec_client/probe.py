@@ -14,7 +14,7 @@ from .errors import NoReply, ServerError, Unreachable
 from .video import Frames
 
 LABEL = "moving right"
-"""What `tiny_clip` shows; only the bundled model has such a label."""
+"""What the bundled model has to say of `tiny_clip`. Other models may not have such a label."""
 _BUNDLED_MODEL = "motion"
 _EDGE, _FRAMES, _FPS = 96, 64, 30
 
@@ -26,7 +26,7 @@ class Readiness:
     ready: bool
     message: str
     seconds: float
-    """That the probe took."""
+    """How long the probe took."""
 
     def to_dict(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -45,12 +45,13 @@ def tiny_clip() -> Frames:
 
 
 def probe(client: ActionClient, timeout_seconds: float, *, named: bool) -> Readiness:
-    """Ask, and send the clip.
+    """Ask how the workers are, and send the clip.
 
     Args:
         client: of the server.
         timeout_seconds: for all of it.
-        named: the model's name is known, so an unreachable management address may be passed over.
+        named: the model's name is known. Then the clip alone decides where the management address cannot be
+            reached.
     """
     began = time.monotonic()
 

@@ -1,4 +1,4 @@
-"""Replies as frozen dataclasses. What a newer server adds to a reply stays in `raw` and in `to_dict`."""
+"""Replies as frozen dataclasses. Fields that a newer server adds are in `Result.raw` and `Result.to_dict`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .errors import BadReply
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    """Made from a JSON object; fields that it does not know are left out."""
+    """A dataclass that is made from a JSON object. Fields of the object that it does not have are left out."""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -35,43 +35,56 @@ class Prediction(_Record):
 
 @dataclass(frozen=True, slots=True)
 class Clip(_Record):
-    """What of the file was looked at."""
+    """The part of the file that was classified."""
 
     start_seconds: float
+    """From the file's first frame."""
     end_seconds: float
+    """From the file's first frame; earlier than asked for where the file ends."""
     source_frames: int
+    """Frames of the file in it, before sampling; a frame counts once for each window that it is in."""
     source_fps: float
+    """Frames a second, measured."""
     width: int
+    """Of a frame as it is shown, in pixels."""
     height: int
+    """Of a frame as it is shown, in pixels."""
     views: Mapping[str, int] = field(default_factory=dict)
-    """How many ``windows`` and ``crops`` of each the scores are of."""
+    """Number of ``windows`` that the scores are the mean of, and of ``crops`` in each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Model(_Record):
-    """What answered."""
+    """The model that answered."""
 
     name: str
     version: str
     weights: str
+    """``sha256:<hex>`` of the weights file, or ``random``."""
     runtime: str
+    """What runs the model: ``torchscript``, ``aoti``, ``compile``."""
     precision: str
+    """``fp32``, ``fp16``, ``bf16``."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClipWarning(_Record):
-    """Something that the sender should know."""
+    """Something that the sender of an answered request should know."""
 
     code: str
+    """Stable, for programs: ``SHORT_WINDOW``."""
     message: str
+    """For people."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window(_Record):
-    """One entry of a timeline."""
+    """One window of a timeline."""
 
     start_seconds: float
+    """From the video's first frame."""
     end_seconds: float
+    """From the video's first frame."""
     predictions: tuple[Prediction, ...]
     """Best first; none where nothing could be decoded."""
     warnings: tuple[ClipWarning, ...] = ()
@@ -90,8 +103,11 @@ class Segment(_Record):
     label: str
     class_index: int
     start_seconds: float
+    """From the video's first frame."""
     end_seconds: float
+    """From the video's first frame."""
     score: float
+    """Mean of the label's score over the span, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +119,7 @@ class Result:
     clip: Clip
     model: Model
     timings_ms: Mapping[str, float]
+    """Where the server's time went, in milliseconds: ``decode``, ``transform``, ``inference``."""
     warnings: tuple[ClipWarning, ...]
     raw: Mapping[str, Any] = field(repr=False, compare=False)
     """The reply as it came."""
@@ -173,7 +190,7 @@ class ServedModel(_Record):
     workers: tuple[str, ...]
     """Status of each worker: ``READY`` or what else TorchServe calls it."""
     least_workers: int
-    """What the server was told to keep up."""
+    """How many workers the server was told to have."""
 
     @property
     def ready(self) -> bool:

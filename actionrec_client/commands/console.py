@@ -133,7 +133,7 @@ def connect(
     insecure_token: bool,
     attempt_timeout: float | None = None,
 ) -> ActionClient:
-    """A client for a server that is there: a command should not wait for a deadline to say that it is not.
+    """A client for a server that answers. A command says at once, and not at its deadline, that there is none.
 
     Raises:
         ServerError: nothing answers, or the model has to be named.
@@ -191,7 +191,7 @@ def complain(error: ServerError, about: str = "") -> None:
 
 
 def remark(name: str, answer: Result | ServerError) -> None:
-    """What a table has no room for, on stderr: an error, or the warnings of an answer."""
+    """Print on stderr what has no place in a table: an error, or the warnings of an answer."""
     if isinstance(answer, ServerError):
         complain(answer, name)
         return

@@ -48,7 +48,7 @@ class Outcome:
     answered: int = 0
     failed: int = 0
     stopped: ServerError | None = None
-    """The server went away, and with it the reason to go on."""
+    """Why the run ended early; None where it did not."""
 
 
 class _Rate(ProgressColumn):
@@ -67,8 +67,8 @@ def run(
 ) -> Outcome:
     """Classify every job that the journal does not have yet, and write its record.
 
-    A file's own fault is its record. A server that is gone or busy for the whole deadline is nobody's fault:
-    the run ends, the files that wait for it get no record, and a resumed run does them.
+    The error of a file becomes its record. A server that is gone, or busy until the deadline, ends the run: the
+    files that wait get no record, and a resumed run sends them.
 
     Args:
         client: of the server.

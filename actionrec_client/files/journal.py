@@ -1,4 +1,7 @@
-"""A file of JSON lines that survives a kill at any moment: whole lines, synced, a torn last one dropped."""
+"""A file of JSON lines that survives a kill at any moment.
+
+Each line is written whole and synced to the disk. An unfinished last line is dropped when the file is opened.
+"""
 
 from __future__ import annotations
 
@@ -14,23 +17,24 @@ _BLOCK = 1 << 16
 
 
 class JournalError(Exception):
-    """A journal that cannot be gone on with, and what to do about it."""
+    """A journal that cannot be used, and what to do about it."""
 
 
 class Journal:
-    """One record a file that was worked on. Use it in a ``with`` statement.
+    """One record for each video that was answered or refused. Use it in a ``with`` statement.
 
-    A record is on the disk when `add` returns, so work that is in it need never be done again. A second
-    process that opens the same journal is refused.
+    When `add` returns, the record is on the disk, so no video need be sent twice. Two processes cannot have the
+    same journal open.
 
     Args:
-        path: of the file.
-        request: what is asked for every file; it stands in each record, and a journal made with another
-            request is not gone on with, since its records would not be comparable.
-        resume: whether a file that is there is gone on with.
+        path: of the journal.
+        request: what is asked for every video. It stands in each record. A journal that was made with another
+            request is refused, since its records could not be compared with new ones.
+        resume: continue a journal that exists, and do not refuse it.
 
     Raises:
-        JournalError: the file is there and must not be, is in use, or is of something else.
+        JournalError: the journal exists and `resume` is not set, another process has it open, or the file is
+            no journal.
     """
 
     def __init__(self, path: Path, request: Mapping[str, Any], *, resume: bool) -> None:
@@ -50,11 +54,11 @@ class Journal:
             raise
 
     def add(self, file: str, record: Mapping[str, Any]) -> None:
-        """Write the record of a file, and return when it is on the disk.
+        """Write the record of a video, and return when it is on the disk.
 
         Args:
-            file: what it is about; each may be added once.
-            record: JSON.
+            file: name of the video; each may be added once.
+            record: more fields, which JSON can hold.
         """
         line = json.dumps({"file": file, "request": self.request, **record}, ensure_ascii=False) + "\n"
         data = line.encode("utf-8", "backslashreplace")  # a lone surrogate becomes its own JSON escape
@@ -80,7 +84,7 @@ class Journal:
             raise JournalError(f"{self.path} is being written by another process.") from error
 
     def _drop_torn_line(self) -> None:
-        """A kill in the middle of a write leaves a line without its end; its file is done again."""
+        """Remove a last line without an end, which a kill during a write leaves. Its video is sent again."""
         size = end = self._file.seek(0, os.SEEK_END)
         while end:
             start = max(0, end - _BLOCK)

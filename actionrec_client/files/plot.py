@@ -15,18 +15,18 @@ from ..results import Timeline
 _MOST_ROWS = 12
 _NAMED_CLASSES = 40
 _NAMED_SHARE = 0.03
-"""Of the whole time; over a shorter segment its score would run into the next one's."""
+"""Of the whole time. A shorter segment has no room for its score."""
 _DPI = 150
 _COLOURS = "#4269d0 #efb118 #ff725c #6cc5b0 #3ca951 #ff8ab7 #a463f2 #97bbf5 #9c6b4e #9498a0".split()
 _INK, _FAINT = "#333333", "#dddddd"
 
 
 def plot_timeline(timeline: Timeline, path: Path, title: str = "") -> None:
-    """Draw what happens when: the segments as bars in rows of their labels, each window's score as a line.
+    """Draw a timeline with a row for each label: its segments as bars, its score in each window as a line.
 
     Args:
         timeline: with at least one segment.
-        path: of the picture; its suffix says which kind.
+        path: of the picture; its suffix names the format.
         title: above it.
     """
     rows = _rows(timeline)
@@ -97,7 +97,7 @@ def plot_confusion(confusion: np.ndarray, labels: Sequence[str], path: Path, tit
 
 
 def _rows(timeline: Timeline) -> list[tuple[str, int]]:
-    """(label, class) of each row: those of the segments, in order of their first; the longest where many."""
+    """(label, class) of each row, in the order of their first segments. Of many only the longest have a row."""
     seconds: dict[tuple[str, int], float] = {}
     for segment in timeline.segments:
         key = (segment.label, segment.class_index)
@@ -107,7 +107,7 @@ def _rows(timeline: Timeline) -> list[tuple[str, int]]:
 
 
 def _scores(timeline: Timeline, index: int) -> tuple[np.ndarray, np.ndarray]:
-    """Middle of each window and the score of a class there; 0 where it is not among the best."""
+    """Middle of each window in seconds, and the score of a class in it; 0 where it is not among the best."""
     middles, scores = [], []
     for window in timeline.windows:
         middles.append((window.start_seconds + window.end_seconds) / 2)

@@ -9,7 +9,7 @@ from ..results import Timeline
 
 
 def srt(timeline: Timeline) -> str:
-    """SubRip subtitles: each segment's label and score while it lasts; players load ``video.srt`` by itself."""
+    """Subtitles in the SubRip format: each segment's label and score, for as long as it lasts."""
     blocks = [
         f"{number}\n{_clock(s.start_seconds)} --> {_clock(s.end_seconds)}\n{s.label} ({s.score:.2f})\n"
         for number, s in enumerate(timeline.segments, start=1)

@@ -14,7 +14,7 @@ _BLOCK_ROWS = 4096
 
 
 def convert(journal: Path, output: Path, top_k: int) -> None:
-    """Write `output` anew, by what its name ends in; it is there whole or not at all.
+    """Write a table in the format that the suffix of `output` names. Whole or not at all.
 
     Args:
         journal: JSON lines.

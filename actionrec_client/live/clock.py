@@ -1,20 +1,20 @@
-"""How late frames are, and how early."""
+"""How late or early frames come, by their timestamps."""
 
 from __future__ import annotations
 
 import time
 
-# Seconds by which two clocks part in a second, at most; without it the frames of a slow camera would seem
-# later every hour.
+# The most by which two clocks drift apart, in seconds a second. Without it the frames of a camera with a slow
+# clock would seem later every hour.
 _DRIFT = 0.002
 
 
 class Clock:
-    """A connection's timestamps against the wall clock.
+    """Compares a connection's timestamps with the wall clock.
 
     Args:
         seconds_per_tick: of its timestamps.
-        played: at its own speed by ourselves, so that there is only one clock.
+        played: we play it at its own speed, so the timestamps follow our clock and cannot drift.
     """
 
     def __init__(self, seconds_per_tick: float, *, played: bool) -> None:
@@ -23,8 +23,8 @@ class Clock:
         self.restart()
 
     def restart(self) -> None:
-        """The timestamps begin anew."""
-        # The smallest difference of wall clock and timestamp so far: that of the promptest frame.
+        """Forget everything: after a gap timestamps may start anywhere."""
+        # Wall clock less timestamp of the promptest frame so far: the smallest difference.
         self._offset: float | None = None
         self._last = 0.0
         self.late = 0.0

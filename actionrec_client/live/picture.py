@@ -1,6 +1,6 @@
 """The stream's picture with the labels on it: as a page for a browser, as a file, or both.
 
-Drawing and coding have a thread of their own. Where it cannot keep up, pictures are left out.
+One thread draws and codes. Where it cannot keep up, pictures are left out.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Painter:
         self._labels: Sequence[Label] = ()
         self._thread = threading.Thread(target=self._run, name="paint", daemon=True)
         self.error: Exception | None = None
-        """Why no more pictures are made."""
+        """Why no more pictures are made; None while they are."""
 
     def add(self, frame: VideoFrame, seconds: float) -> None:
         """Take a frame; returns at once."""
@@ -132,7 +132,7 @@ class VideoFile:
         self._last = -1
 
     def add(self, picture: Picture, seconds: float) -> None:
-        """Write one picture; those of another size than the first are scaled to its."""
+        """Write one picture. One of another size than the first is scaled to the first one's size."""
         if self._output is None or self._stream is None:
             movable = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
             self._output = av.open(str(self._path), "w", format="mp4", options=movable)

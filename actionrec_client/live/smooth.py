@@ -1,4 +1,4 @@
-"""Scores of one window after the other -> steadier ones."""
+"""Scores of one window after the other -> their exponential mean."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 
 class Smoother:
-    """An exponential mean over the results: what is `seconds` old counts a third (1/e) of what is new.
+    """An exponential mean over the results: one that is `seconds` old counts 1/e (a third) of a new one.
 
-    By time and not by number of results, so skipped windows do not make it slower.
+    It goes by time and not by the number of results, so it is as quick where windows are skipped.
 
     Args:
         seconds: time constant, above 0.

@@ -1,7 +1,7 @@
 """Where frames come from: a camera, RTSP, HTTP, or a file played at its own speed.
 
-A connection is a generator of frames with the times at which they arrived. It never falls behind for long: when
-decoding cannot keep up, frames are dropped until it has.
+A connection is a generator of frames with the times at which they arrived. When decoding cannot keep up, frames
+are dropped until it can.
 """
 
 from __future__ import annotations
@@ -26,17 +26,18 @@ from .clock import Clock
 
 TIMEOUT_SECONDS = 10.0
 MAX_LAG_SECONDS = 0.5
-"""A frame that comes later than this is decoded and dropped; decoders and networks jitter by less."""
-# Behind by so many times the largest lag, frames are not even decoded until the next key frame.
+"""A frame that comes later than this is decoded and dropped. Decoders and networks jitter by less."""
+# At a lag of so many times the largest one that is allowed, nothing is decoded until the next key frame.
 _HOPELESS = 4
-# What is late for longer than this does not catch up: the way has become longer, and that is how it is now.
+# A stream that is late for longer than this does not catch up: its delay has grown, and counts as normal from
+# then on.
 _CATCH_UP_SECONDS = 5.0
 # A hole in a live stream's timestamps longer than this is a gap, and so is a step back.
 _HOLE_SECONDS = 1.0
-# A file may show one picture for long, but nobody waits for a minute.
+# A file may show one picture for some time, but nobody waits for a minute.
 _FILE_HOLE_SECONDS = 60.0
-# These have no timestamps worth the name. Those of a file are counted, as `actionrec.video.container` does; a
-# live one's times are those of arrival (cameras that send JPEGs do so at any rate).
+# These formats have no timestamps that can be used. In a file frames are counted, as `video.container` of the
+# core does. In a live stream the time of arrival is taken (cameras that send JPEGs send them at any rate).
 _COUNTED = frozenset({"avi", "h264", "hevc", "m4v", "mpegvideo", "mjpeg", "mpjpeg"})
 _LISTED = frozenset({"hls", "dash"})
 _CLOCK = Fraction(1, 90_000)
@@ -75,7 +76,7 @@ class Arrival:
 
 
 class Source:
-    """What the user named, before it is opened.
+    """A source that the user named. Nothing is opened yet.
 
     Args:
         text: ``/dev/video0`` or ``0`` (a camera), ``rtsp://...``, ``http(s)://...``, another address
@@ -196,7 +197,7 @@ class Connection:
         """Frames in the order of their timestamps, until the source ends or `stop` is set.
 
         Raises:
-            SourceError: the source broke, or was silent for too long.
+            SourceError: the connection broke, or nothing came for too long.
         """
         clock = Clock(float(self.time_base), played=self._paced)
         last: int | None = None
