@@ -1,4 +1,4 @@
-"""Every answer that a request can get, (status, code): the list that replies and the README are held to."""
+"""Every answer that a request can get, (status, code): the list that replies and documents are held to."""
 
 from deploy.nginx import ERRORS
 

@@ -1,4 +1,4 @@
-"""Promise: any body, form, header and option gets 200 or an answer that the README lists; nobody else pays."""
+"""Promise: any body, form, header and option gets 200 or an answer that is documented; nobody else pays."""
 
 from __future__ import annotations
 

@@ -191,7 +191,8 @@ def test_many_windows_take_turns_with_others(classifier: Classifier, videos: Vid
 
 def test_what_was_put_aside_gets_on_among_others(classifier: Classifier) -> None:
     """While others are answered, work that was put aside has every eighth turn at the model: it does not
-    starve."""
+    starve.
+    """
     model = classifier.runtime
     assert isinstance(model, Model)
     model.seconds = 0.01
@@ -216,7 +217,8 @@ def test_shares_by_client(classifier: Classifier) -> None:
 
 def test_put_aside_is_bounded(classifier: Classifier, videos: Videos, monkeypatch: pytest.MonkeyPatch) -> None:
     """So many requests are put aside at most, half of them of one client, and none for long: the oldest are
-    given up."""
+    given up.
+    """
     for number in range(5):
         videos.slow(f"slow {number}".encode())
         classify(classifier, [request(b"1"), request(f"slow {number}".encode())])
@@ -250,7 +252,8 @@ def test_who_has_no_allowance_left_goes_last(
     classifier: Classifier, videos: Videos, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A client that has had others wait for long enough is not waited for at all, before it is known to be
-    slow."""
+    slow.
+    """
     monkeypatch.setattr(jobs, "LATE_SECONDS", 60.0)
     videos.slow(b"slow")
     answers = classify(classifier, [request(b"slow", "greedy"), request(b"1", "patient")])

@@ -199,7 +199,8 @@ def test_half_precision_needs_instructions(
 
 def test_bf16_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The compiled artifact in bf16 passes the parity gate; a CPU without the instructions gets the fp32
-    one."""
+    one.
+    """
     here = host._instruction_sets()
     monkeypatch.setattr(host, "_instruction_sets", lambda: here | {"avx512_bf16"})
     built = build(Order(model="motion", precision="bf16", store=tmp_path), Console(quiet=True))
@@ -222,7 +223,7 @@ def test_bf16_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_bf16_is_not_for_uncompiled_models_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch lacks some of the layers; the message says which artifact has them all."""
+    """Torch lacks some of the layers; the message says which artifact has them all."""
     monkeypatch.setattr(host, "_instruction_sets", lambda: {"avx512_bf16"})
     with pytest.raises(ExportError, match="bf16 with RUNTIME=torchscript") as refused:
         choose_targets("torchscript", "bf16", "cpu", fallback=True)

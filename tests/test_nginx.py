@@ -333,7 +333,7 @@ def test_the_client(
         assert {segment.label for segment in client.timeline(clip.data).segments} == {"moving left"}
         assert probe(client, 60, named=True).ready
         # On port 443, which an address leaves out, there is nothing to tell the management address from.
-        client._place = replace(client._place, management=None)
+        monkeypatch.setattr(client._management, "_address", None)
         assert probe(client, 60, named=True).ready
         assert "management address" in probe(client, 60, named=False).message
         with pytest.raises(Refused) as refused:

@@ -43,7 +43,7 @@ def test_systemd_takes_it(unit: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
 def test_it_is_hardened(unit: Path) -> None:
-    """Each unit has the locks that the README promises, and gives a stop the time to drain."""
+    """Each unit has the locks that are promised, and gives a stop the time to drain."""
     parser = configparser.ConfigParser(strict=False, interpolation=None)
     parser.optionxform = str  # type: ignore[assignment]  # keep the case of the keys
     parser.read_string(unit.read_text(encoding="utf-8"))
