@@ -39,7 +39,7 @@ MAKEFLAGS += --no-print-directory
 	bench bench-gpu clean train-motion evaluate-motion lock sbom audit
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
+	@grep -hE '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 18
 	@echo
 	@echo 'archive: MODEL=auto NAME= WEIGHTS= WEIGHTS_SHA256= LABELS= RUNTIME=auto FALLBACK=1 PRECISION= DEVICE= CROP= SANDBOX=1|0|require LIMITS='
 	@echo 'serve:   MODEL=all PORT=8080 WORKERS= FOREGROUND=1      scale: WORKERS=2 MODEL=all      soak: MINUTES=60'

@@ -2,6 +2,8 @@
 
 import inspect
 import json
+import re
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, get_args, get_type_hints
 
@@ -132,3 +134,11 @@ def test_the_command_describes_a_newer_server() -> None:
     ):
         assert text in table.stdout
     assert json.loads(as_json.stdout) == NEWER
+
+
+def test_each_class_has_a_name_of_its_own() -> None:
+    """No two classes of the client are called the same."""
+    sources = (PROJECT / "actionrec_client").rglob("*.py")
+    names = re.findall(r"^class (\w+)", "\n".join(path.read_text(encoding="utf-8") for path in sources), re.M)
+    assert len(names) > 60
+    assert [name for name, count in Counter(names).items() if count > 1] == []

@@ -220,6 +220,18 @@ def test_a_damaged_stretch_costs_its_windows_only() -> None:
             assert not after.warnings
 
 
+@pytest.mark.parametrize("bframes", ["0", "2"])
+def test_windows_after_a_long_damaged_stretch_are_as_they_were(bframes: str) -> None:
+    """A decoder that reorders holds frames back until the damage ends; no later window is lost by it."""
+    whole = encode(FRAMES, options={"g": "15", "bf": bframes})
+    clips = list(windows(broken(whole, 2.0, 5.0), SPEC, TIMELINE, DEFAULT_LIMITS))
+    good = list(windows(whole, SPEC, TIMELINE, DEFAULT_LIMITS))
+    after = [(clip, other) for clip, other in zip(clips, good, strict=True) if other.start_seconds >= 5.0]
+    assert len(after) >= 2
+    for clip, other in after:
+        assert np.array_equal(clip.frames, other.frames)
+
+
 def test_all_windows_damaged_is_an_error() -> None:
     """Where no window can be decoded the request fails, with the reason."""
     whole = encode(FRAMES, options={"g": "15", "bf": "0"})

@@ -12,25 +12,25 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from enum import StrEnum
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from actionrec.spec import ClipSpec
 from rich.markup import escape
 
+from ..description import Description
 from ..errors import ServerError
 from ..live.clip import EXACT, SMALL
-from ..live.events import Event, Result
+from ..live.events import Answered, Event
 from ..live.page import Page
 from ..live.picture import Painter, Sink, VideoFile
 from ..live.reader import Reader
 from ..live.run import Emit, LiveRun, Plan
 from ..live.screen import JsonLines, LiveTable, PlainLines
-from ..live.server import Description, Server
-from ..live.source import MAX_LAG_SECONDS, TIMEOUT_SECONDS, Source, SourceError
+from ..live.server import Server
+from ..live.source import MAX_LAG_SECONDS, TIMEOUT_SECONDS, RtspTransport, Source, SourceError
 from ..transport import LONGEST_SECONDS
 from . import console
 
@@ -44,22 +44,7 @@ _ANSWER_SECONDS = 10.0
 
 _SOURCE, _OUTPUT, _UNKNOWN = "Source", "What comes out", "Where the server does not describe its model"
 
-
-class Transport(StrEnum):
-    """How RTSP carries the video."""
-
-    TCP = "tcp"
-    UDP = "udp"
-
-
-class Coding(StrEnum):
-    """How a window travels to the server."""
-
-    EXACT = "exact"
-    SMALL = "small"
-
-
-_CODINGS = {Coding.EXACT: EXACT, Coding.SMALL: SMALL}
+_CODINGS = {"exact": EXACT, "small": SMALL}
 
 SourceText = Annotated[
     str,
@@ -91,7 +76,7 @@ ShowPort = Annotated[
 Output = Annotated[
     Path | None, typer.Option(help="Write the picture with its labels as MP4.", rich_help_panel=_OUTPUT)
 ]
-RtspTransport = Annotated[Transport, typer.Option(help="Of RTSP.", rich_help_panel=_SOURCE)]
+TransportOption = Annotated[RtspTransport, typer.Option(help="Of RTSP.", rich_help_panel=_SOURCE)]
 SourceTimeout = Annotated[
     float,
     typer.Option(
@@ -109,7 +94,8 @@ MaxLag = Annotated[
     typer.Option(min=0.05, help="Drop frames that come later by so many seconds.", rich_help_panel=_SOURCE),
 ]
 CodingOption = Annotated[
-    Coding, typer.Option(help="exact is lossless; small is less than half the bytes, for slow lines.")
+    Literal["exact", "small"],
+    typer.Option(help="exact is lossless; small is less than half the bytes, for slow lines."),
 ]
 WindowSeconds = Annotated[
     float | None, typer.Option(min=0.05, help="Seconds of video it sees.", rich_help_panel=_UNKNOWN)
@@ -136,7 +122,7 @@ def stream(
     interval: Interval = 1.0,
     top_k: TopK = 5,
     smooth: Smooth = None,
-    coding: CodingOption = Coding.EXACT,
+    coding: CodingOption = "exact",
     count: Count = None,
     max_seconds: MaxSeconds = None,
     as_json: AsJson = False,
@@ -144,7 +130,7 @@ def stream(
     show: Show = False,
     show_port: ShowPort = 0,
     output: Output = None,
-    transport: RtspTransport = Transport.TCP,
+    transport: TransportOption = "tcp",
     source_timeout: SourceTimeout = TIMEOUT_SECONDS,
     give_up: GiveUp = None,
     max_lag: MaxLag = MAX_LAG_SECONDS,
@@ -164,7 +150,7 @@ def stream(
     breaks off is taken up again, and the gap is told.
     """
     try:
-        named = Source(source, source_timeout, transport.value, max_lag)
+        named = Source(source, source_timeout, transport, max_lag)
     except SourceError as error:
         console.fail(error.message, error.hint, SOURCE_FAILED)
     # One attempt may take all the time: a second one would be for a window that is old by then.
@@ -176,7 +162,7 @@ def stream(
         painter = _painter(stack, show, show_port, output)
 
         def emit(event: Event) -> None:
-            if painter is not None and isinstance(event, Result):
+            if painter is not None and isinstance(event, Answered):
                 painter.label(event.predictions)
             for one in emits:
                 one(event)

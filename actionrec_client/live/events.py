@@ -186,8 +186,6 @@ class Summary:
 
 Event = Opened | Answered | Gap | Lost | Failed | Summary
 
-Result = Answered
-
 
 @dataclass(slots=True)
 class Tally:

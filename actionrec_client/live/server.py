@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
-from actionrec.spec import ClipSpec
-
 from ..api import ActionClient
+from ..description import Description
 from ..errors import BadReply
-
-
-@dataclass(frozen=True, slots=True)
-class Description:
-    """What a stream wants to know of a model."""
-
-    spec: ClipSpec
-    labels: int | None
-    """How many; None where that is not known."""
 
 
 class Server:
@@ -41,12 +30,7 @@ class Server:
         Raises:
             ServerError: it does not answer, or not with a description.
         """
-        metadata = self._client.describe()
-        try:
-            return Description(ClipSpec.from_description(metadata["spec"]), int(metadata["labels"]))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            message = f"{self._client.model} describes itself in another way: {error}."
-            raise BadReply("BAD_REPLY", 200, message, "Is it of another version of this project?") from error
+        return Description.from_dict(self._client.describe())
 
     def classify(self, data: bytes, top_k: int) -> dict[str, Any]:
         """The reply to one clip.

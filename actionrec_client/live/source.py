@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 import av
@@ -24,6 +25,8 @@ from av.video.stream import VideoStream
 from ..bearer import hide_password
 from .clock import Clock
 
+RtspTransport = Literal["tcp", "udp"]
+"""How RTSP carries the video."""
 TIMEOUT_SECONDS = 10.0
 MAX_LAG_SECONDS = 0.5
 """A frame that comes later than this is decoded and dropped. Decoders and networks jitter by less."""
@@ -82,7 +85,7 @@ class Source:
         text: ``/dev/video0`` or ``0`` (a camera), ``rtsp://...``, ``http(s)://...``, another address
             that FFmpeg knows, or the path of a file.
         timeout_seconds: to connect, and then for every read.
-        transport: of RTSP, ``tcp`` or ``udp``.
+        transport: how RTSP carries the video.
         max_lag_seconds: frames that come later than this are dropped.
 
     Raises:
@@ -93,7 +96,7 @@ class Source:
         self,
         text: str,
         timeout_seconds: float = TIMEOUT_SECONDS,
-        transport: str = "tcp",
+        transport: RtspTransport = "tcp",
         max_lag_seconds: float = MAX_LAG_SECONDS,
     ) -> None:
         self.text = f"/dev/video{text}" if re.fullmatch(r"[0-9]+", text) else text

@@ -160,7 +160,7 @@ class WindowReader:
         while waiting:
             window = waiting[0]
             if window.positions:
-                filled = self._fill(window, frames, kept, last_use)
+                filled = self._fill(window, frames, kept, last_use, skip=skip)
                 if filled is None:
                     return
                 yield from self._views(window, filled)
@@ -176,6 +176,8 @@ class WindowReader:
         frames: Iterator[Shown],
         kept: dict[int, Pixels],
         last_use: dict[int, int],
+        *,
+        skip: bool,
     ) -> Pixels | None:
         """The sampled frames of a window, int16 [crops, T, H, W, 3]; None where one of them does not come out.
 
@@ -183,6 +185,8 @@ class WindowReader:
             frames: the decoder's output; no more of it is taken than needed.
             kept: timestamp -> converted frame, int16 [crops, H, W, 3], for this and later windows. Frames that
                 later windows sample are added.
+            last_use: timestamp of a sampled frame -> number of the last window that samples it.
+            skip: as of `_run`.
         """
         side = self.spec.crop
         out = self._room((self.crops, self.spec.num_frames, side, side, 3))
@@ -193,7 +197,10 @@ class WindowReader:
         try:
             while missing:
                 number, stamp, frame = next(frames, (None, 0, None))
-                if number is None or frame is None or number > window.span.last + _DECODER_DELAY:
+                if number is None or frame is None:
+                    return None
+                # A damaged stretch holds frames back for as long as it lasts. Counted ones will come.
+                if skip and number > window.span.last + _DECODER_DELAY:
                     return None
                 places = [out[:, place] for place in window.positions[stamp]] if stamp in missing else []
                 missing.discard(stamp)
