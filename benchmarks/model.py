@@ -29,7 +29,9 @@ from benchmarks.engines import BF16, ENGINES, Pathways, Run, installed
 from benchmarks.measure import interleaved_ms, report
 from deploy.server import BRIEF_SPIN
 from export import artifacts, calibrate, zoo
+from export.zoo import ZooModel
 
+R50 = "slowfast_r50"
 ROUNDS = 7
 GFLOP = 131.4
 """Of one clip at 256 x 256: 65.71 GMAC."""
@@ -107,13 +109,13 @@ def _channels_last(net: torch.nn.Module, pathways: Pathways, _: Path) -> Run:
 
 
 def _frozen(net: torch.nn.Module, pathways: Pathways, folder: Path) -> Run:
-    _runtime(net, artifacts.PORTABLE, folder)
+    load(zoo.get(R50), net, artifacts.PORTABLE, folder)
     plain = torch.jit.load(str(folder / "model.pt"))  # type: ignore[no-untyped-call]
     return lambda: plain(list(pathways))
 
 
 def _served(form: str, net: torch.nn.Module, pathways: Pathways, folder: Path, precision: str = "fp32") -> Run:
-    runtime = _runtime(net, form, folder, precision)
+    runtime = load(zoo.get(R50), net, form, folder, precision)
     packed = [pathway.to(runtime.dtype, memory_format=layout("cpu")) for pathway in pathways]
     return lambda: runtime.scores(list(packed))
 
@@ -138,19 +140,22 @@ def _best(result: object) -> int:
 
 
 def random_r50() -> tuple[ClipSpec, torch.nn.Module]:
-    """The full-size network with random weights: speed does not depend on them."""
-    model = zoo.get("slowfast_r50")
-    net = model.build(model.spec, 400)
+    """Build the full-size network with random weights: speed does not depend on them."""
+    model = zoo.get(R50)
+    return model.spec, random_net(model)
+
+
+def random_net(model: ZooModel) -> torch.nn.Module:
+    """Build a model with random weights."""
+    net = model.build(model.spec, len(model.labels()))
     calibrate.randomise(net, 0)
-    return model.spec, net
+    return net
 
 
-def _runtime(net: torch.nn.Module, runtime: str, folder: Path, precision: str = "fp32") -> Runtime:
-    """A form as the server loads it, warmed up."""
-    spec = zoo.get("slowfast_r50").spec
-    form: Artifact = artifacts.export(net, spec, artifacts.Target(runtime, precision, "cpu"), folder)
-    labels = tuple(str(i) for i in range(400))
-    loaded = Runtime(folder, Manifest("r50", "1.0", spec, "random", (form,), labels), "cpu")
+def load(model: ZooModel, net: torch.nn.Module, runtime: str, folder: Path, precision: str = "fp32") -> Runtime:
+    """Export a model and load it as the server does, warmed up."""
+    form: Artifact = artifacts.export(net, model.spec, artifacts.Target(runtime, precision, "cpu"), folder)
+    loaded = Runtime(folder, Manifest(model.name, "1.0", model.spec, "random", (form,), model.labels()), "cpu")
     loaded.warm_up()
     return loaded
 

@@ -5,8 +5,9 @@ which is this project's own, are pytorchvideo's, and each number has its source 
 
 - builder and weights: ``pytorchvideo/models/hub/`` (``slowfast.py``, ``resnet.py``, ``x3d.py``);
 - recipe: the model's page at https://pytorch.org/hub/facebookresearch_pytorchvideo_slowfast (``_resnet``,
-  ``_x3d``): frames, sampling rate, side and crop, mean 0.45, standard deviation 0.225, 30 frames a second;
-- accuracy and cost: https://pytorchvideo.readthedocs.io/en/latest/model_zoo.html.
+  ``_x3d``): frames, sampling rate, side and crop, mean 0.45, standard deviation 0.225, 30 frames a second.
+
+Accuracy and cost of each are in ``benchmarks/models.py``.
 """
 
 from __future__ import annotations
@@ -222,7 +223,6 @@ def _x3d(spec: ClipSpec, num_classes: int, *, trained_crop: int) -> nn.Module:
 _published = partial(ZooModel, labels=kinetics_labels)
 
 _PUBLISHED = (
-    # top-1 on Kinetics-400 76.94 %, 65.71 GFLOP a view
     _published(
         name="slowfast_r50",
         spec=ClipSpec(pathways=(8, 32), sampling_rate=2, short_side=256, crop=256),
@@ -230,7 +230,6 @@ _PUBLISHED = (
         head=SLOWFAST_HEAD,
         published_file="SLOWFAST_8x8_R50.pyth",
     ),
-    # 77.90 %, 127.20 GFLOP
     _published(
         name="slowfast_r101",
         spec=ClipSpec(pathways=(8, 32), sampling_rate=2, short_side=256, crop=256),
@@ -238,7 +237,6 @@ _PUBLISHED = (
         head=SLOWFAST_HEAD,
         published_file="SLOWFAST_8x8_R101.pyth",
     ),
-    # 78.70 %, 215.61 GFLOP
     _published(
         name="slowfast_16x8_r101_50_50",
         # 16x8 counts the slow pathway's frames; PySlowFast's SLOWFAST_16x8_R101_50_50.yaml has 64 and 2.
@@ -247,7 +245,6 @@ _PUBLISHED = (
         head=SLOWFAST_HEAD,
         published_file="SLOWFAST_16x8_R101_50_50.pyth",
     ),
-    # 74.58 %, 54.52 GFLOP
     _published(
         name="slow_r50",
         spec=ClipSpec(pathways=(8,), sampling_rate=8, short_side=256, crop=256),
@@ -255,7 +252,6 @@ _PUBLISHED = (
         head=ONE_PATHWAY_HEAD,
         published_file="SLOW_8x8_R50.pyth",
     ),
-    # 73.33 %, 2.96 GFLOP
     _published(
         name="x3d_s",
         spec=ClipSpec(pathways=(13,), sampling_rate=6, short_side=182, crop=182),
@@ -263,7 +259,6 @@ _PUBLISHED = (
         head=ONE_PATHWAY_HEAD,
         published_file="X3D_S.pyth",
     ),
-    # 75.94 %, 6.72 GFLOP
     _published(
         name="x3d_m",
         spec=ClipSpec(pathways=(16,), sampling_rate=5, short_side=256, crop=256),
