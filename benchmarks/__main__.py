@@ -12,6 +12,7 @@ STEPS = (
     "timeline",
     "edges",
     "model",
+    "models",
     "job",
     "sandbox",
     "serve",
