@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,28 @@ def test_graphs_are_captured_and_change_nothing(tmp_path: Path) -> None:
     together = loaded.scores(loaded.transform(clips))
     alone = np.concatenate([loaded.scores(loaded.transform([clip])) for clip in clips])
     assert np.allclose(together, alone, atol=2e-2)
+
+
+@pytest.mark.parametrize("name", [*artifacts.EXPORTERS])
+def test_each_gpu_of_the_host(name: str, tmp_path: Path) -> None:
+    """On whichever GPU, and called from a thread of its own, each clip gets its own scores and no other GPU is
+    used.
+    """
+    artifact = artifacts.export(load(WEIGHTS), MOTION_SPEC, artifacts.Target(name, "fp16", "cuda"), tmp_path)
+    manifest = Manifest("small", "1.0", MOTION_SPEC, "", (artifact,), LABELS)
+    clips = list(sample_clips(MOTION_SPEC, 2, 8).numpy())
+    count = torch.cuda.device_count()
+    for index in range(count):
+        others = [other for other in range(count) if other != index]
+        before = [torch.cuda.memory_allocated(other) for other in others]
+        loaded = Runtime(tmp_path, manifest, f"cuda:{index}")
+        with ThreadPoolExecutor(1) as pool:
+            inputs = [pool.submit(loaded.transform, [clip]).result() for clip in clips]
+            one, two = (pool.submit(loaded.scores, pathways).result() for pathways in inputs)
+        assert not np.array_equal(one, two)
+        # Less, where the model of the GPU before has been given up.
+        after = [torch.cuda.memory_allocated(other) for other in others]
+        assert all(now <= then for now, then in zip(after, before, strict=True))
 
 
 def test_frames_packed_on_the_device(device: torch.device) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,24 @@ _BUFFERS = 2
 _WARM_UP_RUNS = 3
 _TOLERANCE = 0.05
 """Of a logit, between a graph's replay and the same model called plainly, in half precision."""
+
+
+def make_current(device: torch.device | str) -> torch.device:
+    """Make a GPU this thread's current one and return it with its number; another device is returned as it is.
+
+    Before anything else touches CUDA: streams, pinned memory and a context are otherwise made on GPU 0.
+    """
+    device = torch.device(device)
+    if device.type == "cuda":
+        if device.index is None:
+            device = torch.device("cuda", torch.cuda.current_device())
+        torch.cuda.set_device(device)
+    return device
+
+
+def current(device: torch.device) -> AbstractContextManager[object]:
+    """Have a GPU be the current one inside the block, in whichever thread; nothing for another device."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 class Uploader:
@@ -75,6 +94,7 @@ class Graphs:
     def __init__(self, module: Module, spec: ClipSpec, dtype: torch.dtype, device: torch.device) -> None:
         self._module = module
         self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, list[torch.Tensor], torch.Tensor]] = {}
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         for batch in GRAPH_BATCHES:
             try:
                 self._capture(batch, spec, dtype, device)
@@ -104,15 +124,23 @@ class Graphs:
         inputs = [
             torch.randn(batch, 3, count, side, side, dtype=dtype, device=device) for count in spec.pathways
         ]
-        stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(stream):
+        self._stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(self._stream):
             for _ in range(_WARM_UP_RUNS):  # so that cuDNN's choice of kernels is not captured
-                expected = self._module(list(inputs))
-        torch.cuda.current_stream(device).wait_stream(stream)
+                self._module(list(inputs))
+        torch.cuda.current_stream(device).wait_stream(self._stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # A stream of this device: torch's own is one of the device that was current when it was first used, and
+        # a capture there holds none of this device's kernels (pytorch/pytorch#87894).
+        with torch.cuda.graph(graph, stream=self._stream):
             logits = self._module(list(inputs))
+        # Other clips than the captured ones, each of its own brightness, and no logits left: a graph that does
+        # nothing, or does the same again, fails here.
+        brightness = torch.linspace(-1, 1, batch, dtype=dtype, device=device).view(-1, 1, 1, 1, 1)
+        for given in inputs:
+            given.normal_().add_(brightness)
+        expected = self._module(list(inputs)).clone()
+        logits.fill_(torch.nan)
         graph.replay()
         difference = float((logits.float() - expected.float()).abs().max())
         if not difference <= _TOLERANCE * max(1.0, float(expected.abs().max())):

@@ -15,6 +15,7 @@ import torch
 
 from ..manifest import Artifact, Manifest
 from ..spec import STEPS_PER_LEVEL, ClipSpec
+from . import cuda
 from .host import has_fast, mismatch
 from .loaders import LOADERS, Module
 from .transform import pack
@@ -46,7 +47,7 @@ class Runtime:
     """
 
     def __init__(self, directory: Path, manifest: Manifest, device: torch.device | str = "cpu") -> None:
-        self.device = torch.device(device)
+        self.device = cuda.make_current(device)
         self.spec: ClipSpec = manifest.spec
         self.rejected: list[str] = []
         """Forms that would have been preferred, each with the reason why it is not served."""
@@ -92,8 +93,6 @@ class Runtime:
 
     @torch.inference_mode()
     def _prepare_gpu(self) -> None:
-        from . import cuda
-
         self._upload = cuda.Uploader(self.spec, self.max_batch, self.device)
         if self.artifact.batch is None:
             self._module = cuda.Graphs(self._module, self.spec, self.dtype, self.device)
@@ -105,23 +104,25 @@ class Runtime:
 
     def transform(self, frames: Sequence[npt.NDArray[np.int16]]) -> list[torch.Tensor]:
         """Clips int16 [T, H, W, 3] each -> one batch on the device, a tensor for each pathway; see `pack`."""
-        if self.device.type == "cuda" and len(frames) <= self.max_batch:
-            batch = self._upload(frames)
-        elif len(frames) == 1:
-            batch = torch.from_numpy(frames[0])[None]
-        else:
-            batch = torch.from_numpy(np.stack(frames))
-        return pack(batch, self.spec, self.device, self.dtype)
+        with cuda.current(self.device):
+            if self.device.type == "cuda" and len(frames) <= self.max_batch:
+                batch = self._upload(frames)
+            elif len(frames) == 1:
+                batch = torch.from_numpy(frames[0])[None]
+            else:
+                batch = torch.from_numpy(np.stack(frames))
+            return pack(batch, self.spec, self.device, self.dtype)
 
     @torch.inference_mode()
     def scores(self, pathways: list[torch.Tensor]) -> Scores:
         """What `transform` gives -> probabilities float32 [B, classes]."""
-        if self.artifact.batch is None:
-            logits = self._module(pathways)
-        else:
-            parts = zip(*(torch.split(pathway, self.artifact.batch) for pathway in pathways), strict=True)
-            logits = torch.cat([self._module(list(part)) for part in parts])
-        probabilities: Scores = torch.softmax(logits.float(), dim=1).cpu().numpy()
+        with cuda.current(self.device):
+            if self.artifact.batch is None:
+                logits = self._module(pathways)
+            else:
+                parts = zip(*(torch.split(pathway, self.artifact.batch) for pathway in pathways), strict=True)
+                logits = torch.cat([self._module(list(part)) for part in parts])
+            probabilities: Scores = torch.softmax(logits.float(), dim=1).cpu().numpy()
         return probabilities
 
     def warm_up(self) -> None:

@@ -1,0 +1,123 @@
+"""Promise: what only a GPU runs keeps to its device and is checked, as far as a CPU can tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from actionrec.manifest import Artifact, Manifest
+from actionrec.model import cuda
+from actionrec.model.loaders import LOADERS, Module
+from actionrec.model.runtime import Runtime
+from actionrec.spec import ClipSpec
+
+from tests.helpers_cuda import FakeCuda, fake_cuda
+
+SPEC = ClipSpec(short_side=32, crop=32)
+GPU = torch.device("cuda", 1)
+
+
+@pytest.fixture(autouse=True)
+def gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
+    """A host with two GPUs, played by the CPU."""
+    with fake_cuda(monkeypatch) as world:
+        yield world
+
+
+def means(pathways: list[torch.Tensor]) -> torch.Tensor:
+    """A model: each clip's mean colours, [B, 3]."""
+    return pathways[-1].mean((2, 3, 4))
+
+
+def clips(value: float, batch: int = 1) -> list[torch.Tensor]:
+    """Pathways of one colour."""
+    return [torch.full((batch, 3, count, 32, 32), value) for count in SPEC.pathways]
+
+
+def frames(*levels: int) -> list[np.ndarray]:
+    """Clips as they are decoded, each of one grey."""
+    return [np.full((SPEC.num_frames, SPEC.crop, SPEC.crop, 3), level * 128, np.int16) for level in levels]
+
+
+Load = Callable[..., Runtime]
+
+
+@pytest.fixture
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
+    """Loads a model, which is a function here, as a worker of the second GPU does."""
+    (tmp_path / "model.pt").touch()
+
+    def load(module: Module = means, name: str = "torchscript", device: str = "cuda:1") -> Runtime:
+        monkeypatch.setitem(LOADERS, name, lambda *_: module)
+        artifact = Artifact(name, "fp32", "cuda", "model.pt")
+        return Runtime(tmp_path, Manifest("small", "1.0", SPEC, "", (artifact,), ("a", "b", "c")), device)
+
+    return load
+
+
+@torch.inference_mode()
+def graphs(module: Module = means) -> cuda.Graphs:
+    return cuda.Graphs(module, SPEC, torch.float32, GPU)
+
+
+def test_each_clip_gets_its_own_scores() -> None:
+    """A replay computes what it is given, not what was captured."""
+    made = graphs()
+    assert made.batches == cuda.GRAPH_BATCHES
+    with torch.inference_mode():
+        for value in (1.0, -2.0):
+            assert torch.allclose(made(clips(value)), torch.full((1, 3), value))
+
+
+def test_graph_of_another_device_is_refused(gpus: FakeCuda, caplog: pytest.LogCaptureFixture) -> None:
+    """A capture that holds none of the model's kernels replays to nothing; the model is called plainly then."""
+    gpus.model_index = 0
+    made = graphs()
+    assert made.batches == ()
+    assert "No CUDA graph for a batch of 1: its logits differ by nan" in caplog.text
+    with torch.inference_mode():
+        assert torch.allclose(made(clips(3.0)), torch.full((1, 3), 3.0))
+
+
+def test_graph_with_stale_inputs_is_refused() -> None:
+    """A graph that reads copies of what was captured gives every clip the same scores: it is left out."""
+
+    class Forgetful(torch.nn.Module):
+        def forward(self, pathways: list[torch.Tensor]) -> torch.Tensor:
+            return torch.from_numpy(pathways[-1].numpy().mean((2, 3, 4))) + 0
+
+    assert graphs(Forgetful()).batches == ()
+
+
+def test_worker_touches_its_own_gpu_alone(gpus: FakeCuda, load: Load) -> None:
+    """The worker of the second GPU makes no context, stream or event on the first one."""
+    loaded = load()
+    assert set(gpus.touched) == {1}
+    assert {stream.index for stream, _ in gpus.captures} == {1}
+    assert isinstance(loaded._module, cuda.Graphs)
+    assert loaded._module.batches == cuda.GRAPH_BATCHES
+
+
+def test_any_thread_runs_on_the_models_gpu(gpus: FakeCuda, load: Load) -> None:
+    """CUDA's current device is each thread's own: a thread that has set none is moved to the model's GPU."""
+    seen: list[int] = []
+
+    def watching(pathways: list[torch.Tensor]) -> torch.Tensor:
+        seen.append(torch.cuda.current_device())
+        return means(pathways)
+
+    loaded = load(watching)
+    seen.clear()
+    gpus.index = 0
+    loaded.scores(loaded.transform(frames(*[200] * 8)))
+    assert seen == [1]
+    assert gpus.index == 0
+
+
+def test_gpu_without_a_number(gpus: FakeCuda, load: Load) -> None:
+    """``cuda`` is the current GPU, by its number from then on."""
+    gpus.index = 1
+    assert load(device="cuda").device == torch.device("cuda:1")
