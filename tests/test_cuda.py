@@ -121,3 +121,41 @@ def test_gpu_without_a_number(gpus: FakeCuda, load: Load) -> None:
     """``cuda`` is the current GPU, by its number from then on."""
     gpus.index = 1
     assert load(device="cuda").device == torch.device("cuda:1")
+
+
+@pytest.fixture
+def loader(monkeypatch: pytest.MonkeyPatch) -> Loader:
+    """torch's loader of compiled packages, played by one that notes what it is given."""
+    made = Loader()
+    monkeypatch.setattr(torch._C._aoti, "AOTIModelPackageLoader", made)
+    return made
+
+
+class Loader:
+    """Notes its arguments and runs `means`."""
+
+    def __init__(self) -> None:
+        self.arguments: list[tuple[object, ...]] = []
+        self.strides: list[tuple[int, ...]] = []
+
+    def __call__(self, *arguments: object) -> Loader:
+        self.arguments.append(arguments)
+        return self
+
+    def boxed_run(self, pathways: list[torch.Tensor]) -> list[torch.Tensor]:
+        self.strides = [pathway.stride() for pathway in pathways]
+        return [means(pathways)]
+
+
+def test_compiled_code_can_be_captured(loader: Loader) -> None:
+    """Compiled code for a GPU is loaded for one thread: else it asks events, which a capture refuses."""
+    LOADERS["aoti"](Path("model.pt2"), GPU)
+    assert loader.arguments == [("model.pt2", "model", True, 1, 1)]
+
+
+@pytest.mark.parametrize("name", [*LOADERS])
+def test_every_runtime_is_captured(name: str, load: Load) -> None:
+    """Small batches are replayed from graphs whatever made the artifact."""
+    loaded = load(name=name)
+    assert isinstance(loaded._module, cuda.Graphs)
+    assert loaded._module.batches == cuda.GRAPH_BATCHES

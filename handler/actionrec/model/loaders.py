@@ -41,7 +41,9 @@ def _load_aoti(path: Path, device: torch.device) -> Module:
         with _removed_temporary_files():
             package = torch._C._aoti.AOTIModelPackageLoader(str(path), "model", False, 1, -1)
     else:  # its kernels are read when they are needed first
-        package = torch._C._aoti.AOTIModelPackageLoader(str(path), "model", False, 1, device.index or 0)
+        # Single-threaded, as a worker is: the events by which threads would wait for each other cannot be asked
+        # for while a graph is captured.
+        package = torch._C._aoti.AOTIModelPackageLoader(str(path), "model", True, 1, device.index or 0)
 
     def run(pathways: list[torch.Tensor]) -> torch.Tensor:
         # Boxed: the list is emptied, and an input is freed as soon as it has been read.
