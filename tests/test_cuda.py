@@ -12,6 +12,7 @@ from actionrec.manifest import Artifact, Manifest
 from actionrec.model import cuda
 from actionrec.model.loaders import LOADERS, Module
 from actionrec.model.runtime import Runtime
+from actionrec.model.transform import layout
 from actionrec.spec import ClipSpec
 
 from tests.helpers_cuda import FakeCuda, fake_cuda
@@ -125,7 +126,7 @@ def test_gpu_without_a_number(gpus: FakeCuda, load: Load) -> None:
 
 @pytest.fixture
 def loader(monkeypatch: pytest.MonkeyPatch) -> Loader:
-    """torch's loader of compiled packages, played by one that notes what it is given."""
+    """The loader of compiled packages, played by one that notes what it is given."""
     made = Loader()
     monkeypatch.setattr(torch._C._aoti, "AOTIModelPackageLoader", made)
     return made
@@ -159,3 +160,15 @@ def test_every_runtime_is_captured(name: str, load: Load) -> None:
     loaded = load(name=name)
     assert isinstance(loaded._module, cuda.Graphs)
     assert loaded._module.batches == cuda.GRAPH_BATCHES
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda:1"])
+def test_compiled_code_gets_the_layout_that_it_was_exported_with(device: str, loader: Loader) -> None:
+    """Compiled code trusts strides: whatever the caller's are, it reads those of the device's layout."""
+    module = LOADERS["aoti"](Path("model.pt2"), torch.device(device))
+    expected = [
+        pathway.contiguous(memory_format=layout(torch.device(device))).stride() for pathway in clips(1.0, 2)
+    ]
+    for given in (torch.contiguous_format, torch.channels_last_3d):
+        module([pathway.contiguous(memory_format=given) for pathway in clips(1.0, 2)])
+        assert loader.strides == expected

@@ -114,6 +114,17 @@ def test_each_gpu_of_the_host(name: str, tmp_path: Path) -> None:
         assert all(now <= then for now, then in zip(after, before, strict=True))
 
 
+@pytest.mark.parametrize("name", [*artifacts.EXPORTERS])
+def test_pathways_in_another_layout_score_the_same(name: str, tmp_path: Path) -> None:
+    """Inputs that lie otherwise in memory than `pack` leaves them give the same scores, with and without graphs."""
+    loaded = runtime(tmp_path, name, "fp32")
+    clips = list(sample_clips(MOTION_SPEC, 9, 9).numpy())
+    for some in (clips[:1], clips):
+        pathways = loaded.transform(some)
+        otherwise = [pathway.contiguous(memory_format=torch.channels_last_3d) for pathway in pathways]
+        assert np.allclose(loaded.scores(otherwise), loaded.scores(pathways), atol=1e-4)
+
+
 def test_frames_packed_on_the_device(device: torch.device) -> None:
     """Normalising and packing on the GPU gives what it gives on the CPU."""
     clips = sample_clips(MOTION_SPEC, 2, 7)

@@ -15,6 +15,7 @@ from typing import cast
 import torch
 
 from .host import fingerprint
+from .transform import layout
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +46,13 @@ def _load_aoti(path: Path, device: torch.device) -> Module:
         # for while a graph is captured.
         package = torch._C._aoti.AOTIModelPackageLoader(str(path), "model", True, 1, device.index or 0)
 
+    strides = layout(device)
+
     def run(pathways: list[torch.Tensor]) -> torch.Tensor:
+        # The code reads memory as it lay when it was exported, and checks nothing: other strides give wrong
+        # scores. A tensor that lies so already is not copied.
+        for index, pathway in enumerate(pathways):
+            pathways[index] = pathway.contiguous(memory_format=strides)
         # Boxed: the list is emptied, and an input is freed as soon as it has been read.
         (logits,) = package.boxed_run(pathways)
         return logits
