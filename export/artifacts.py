@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from actionrec.manifest import Artifact
-from actionrec.model.host import fingerprint, has_fast
+from actionrec.model.host import fingerprint, has_fast, multiplying_in, why_slow
 from actionrec.model.runtime import DTYPES
 from actionrec.model.transform import pack
 from actionrec.spec import ClipSpec
@@ -39,7 +39,7 @@ class Target:
     runtime: str
     """A key of `EXPORTERS`."""
     precision: str
-    """A key of `DTYPES`: ``fp32``, ``fp16`` or ``bf16``."""
+    """A key of `DTYPES`: ``fp32``, ``tf32``, ``fp16`` or ``bf16``."""
     device: str
     """``cpu`` or ``cuda``."""
 
@@ -54,7 +54,7 @@ def choose_targets(runtime: str, precision: str, device: str, *, fallback: bool)
 
     Args:
         runtime: a key of `EXPORTERS`, or ``auto``: the fastest artifact that this host can build.
-        precision: ``auto`` (fp32 on a CPU, fp16 on CUDA), ``fp32``, ``fp16`` or ``bf16``.
+        precision: ``auto`` (fp32 on a CPU, fp16 on CUDA), ``fp32``, ``tf32``, ``fp16`` or ``bf16``.
         device: ``auto`` (CUDA where there is one), ``cpu`` or ``cuda``.
         fallback: put the portable artifact into the archive too, for hosts that are not like this one.
 
@@ -80,9 +80,8 @@ def choose_targets(runtime: str, precision: str, device: str, *, fallback: bool)
         precision = "fp16" if device == "cuda" else "fp32"
     if not has_fast(precision, device):
         raise ExportError(
-            f"PRECISION={precision} is refused on this {device}: it has no instructions for it and "
-            "would be tens of times slower",
-            "Use PRECISION=fp32, or DEVICE=cuda on a machine with a GPU.",
+            f"PRECISION={precision} is refused: {why_slow(precision, device)}",
+            "Use PRECISION=fp32, or DEVICE=cuda on a machine with such a GPU.",
         )
     best = Target(AOTI if runtime == AUTO else runtime, precision, device)
     # What runs on any CPU runs in fp32; and torch has no average pool for halves there, uncompiled.
@@ -110,9 +109,10 @@ def export(model: nn.Module, spec: ClipSpec, target: Target, directory: Path) ->
     Raises:
         ExportError: this host cannot build that artifact.
     """
-    return EXPORTERS[target.runtime](
-        copy.deepcopy(model).to(target.device, target.dtype), spec, target, directory
-    )
+    net = copy.deepcopy(model).to(target.device, target.dtype)
+    # A trace remembers for each convolution whether it may use TF32.
+    with multiplying_in(target.precision):
+        return EXPORTERS[target.runtime](net, spec, target, directory)
 
 
 @torch.no_grad()

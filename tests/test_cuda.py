@@ -51,9 +51,11 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
     """Loads a model, which is a function here, as a worker of the second GPU does."""
     (tmp_path / "model.pt").touch()
 
-    def load(module: Module = means, name: str = "torchscript", device: str = "cuda:1") -> Runtime:
+    def load(
+        module: Module = means, name: str = "torchscript", device: str = "cuda:1", precision: str = "fp32"
+    ) -> Runtime:
         monkeypatch.setitem(LOADERS, name, lambda *_: module)
-        artifact = Artifact(name, "fp32", "cuda", "model.pt")
+        artifact = Artifact(name, precision, "cuda", "model.pt")
         return Runtime(tmp_path, Manifest("small", "1.0", SPEC, "", (artifact,), ("a", "b", "c")), device)
 
     return load
@@ -172,3 +174,27 @@ def test_compiled_code_gets_the_layout_that_it_was_exported_with(device: str, lo
     for given in (torch.contiguous_format, torch.channels_last_3d):
         module([pathway.contiguous(memory_format=given) for pathway in clips(1.0, 2)])
         assert loader.strides == expected
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32"])
+def test_tf32_is_used_where_it_is_asked_for(precision: str, load: Load) -> None:
+    """Neither a capture nor a call multiplies in TF32, unless the artifact's precision is that."""
+    seen: set[tuple[bool, bool]] = set()
+
+    def watching(pathways: list[torch.Tensor]) -> torch.Tensor:
+        seen.add((torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32))
+        return means(pathways)
+
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    loaded = load(watching, precision=precision)
+    loaded.scores(loaded.transform(frames(*[200] * 8)))
+    assert seen == {(precision == "tf32",) * 2}
+    assert (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32) == before
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_old_gpus(precision: str, gpus: FakeCuda, load: Load) -> None:
+    """GPUs older than Ampere are not given what they lack, and the error names it."""
+    gpus.capability = (7, 5)
+    with pytest.raises(RuntimeError, match=f"this cuda (has no|runs) {precision}"):
+        load(precision=precision)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import importlib
 import io
@@ -291,6 +292,54 @@ def test_parity_gate_sees_through_confident_scores(clips: torch.Tensor, tmp_path
         parity.check(Constant(20.0, 0.0, 0.0), runtime, "fp32", clips)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "tf32"])
+def test_convolutions_know_whether_they_may_use_tf32(
+    precision: str, motion_net: nn.Module, tmp_path: Path
+) -> None:
+    """TF32, which torch uses for convolutions by itself, is in an artifact of that name and in no other."""
+    artifacts.export(motion_net, zoo.get("motion").spec, replace(TARGET, precision=precision), tmp_path)
+    loaded = torch.jit.load(str(tmp_path / "model.pt"))  # type: ignore[no-untyped-call]
+    convolutions = loaded.graph.findAllNodes("aten::_convolution", recurse=True)
+    assert convolutions
+    allowed = {[*node.inputs()][-1].toIValue() for node in convolutions}
+    assert allowed == {precision == "tf32"}
+    assert torch.backends.cudnn.allow_tf32
+
+
+class RoundedConvolution(nn.Module):
+    """A convolution whose factors have 11 bits each, as a GPU's tensor cores take them in TF32."""
+
+    def __init__(self, conv: nn.Module) -> None:
+        super().__init__()
+        self.conv = conv
+        with torch.no_grad():
+            conv.weight.copy_(to_tf32(conv.weight))  # type: ignore[operator,arg-type]
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Features [B, C, T, H, W]."""
+        convolved: torch.Tensor = self.conv(to_tf32(features))
+        return convolved
+
+
+def to_tf32(numbers: torch.Tensor) -> torch.Tensor:
+    """Float32, rounded to TF32's 11 bits by Dekker's splitting."""
+    split = numbers * (2**13 + 1)
+    return split - (split - numbers)
+
+
+def test_parity_gate_knows_tf32(motion_net: nn.Module, clips: torch.Tensor, tmp_path: Path) -> None:
+    """A GPU's TF32 passes as tf32, and not as fp32."""
+    rounded = copy.deepcopy(motion_net)
+    for module in [*rounded.modules()]:
+        for name, child in [*module.named_children()]:
+            if isinstance(child, nn.Conv3d):
+                setattr(module, name, RoundedConvolution(child))
+    runtime = exported(rounded, tmp_path)
+    assert parity.check(motion_net, runtime, "tf32", clips)["top1_agreement"] == 1.0
+    with pytest.raises(ParityError):
+        parity.check(motion_net, runtime, "fp32", clips)
+
+
 def test_failed_parity_writes_no_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the tolerance the build ends with exit code 1 and an empty store."""
     monkeypatch.setattr(
@@ -534,8 +583,9 @@ def test_auto_does_not_swap_models_on_who_wants_a_slowfast(tmp_path: Path, order
     [
         (
             ["--precision", "fp16", "--device", "cpu"],
-            "PRECISION=fp16 is refused on this cpu",
+            "PRECISION=fp16 is refused: this cpu runs fp16 far slower than fp32",
         ),
+        (["--precision", "tf32", "--device", "cpu"], "PRECISION=tf32 is refused: this cpu has no tf32"),
         (["--precision", "int8"], "PRECISION=int8 is not known"),
         (["--runtime", "onnx"], "RUNTIME=onnx is not known"),
         (["--device", "tpu"], "DEVICE=tpu is not known"),

@@ -89,6 +89,8 @@ def test_a_form_for_a_gpu_is_passed_over_on_a_cpu(motion_unpacked: Path) -> None
     assert "compiled for cuda" in Runtime(motion_unpacked, gpu).rejected[0]
     half = altered(motion_unpacked, lambda artifact: replace(artifact, precision="fp16"))
     assert "runs fp16 far slower" in Runtime(motion_unpacked, half).rejected[0]
+    tf32 = altered(motion_unpacked, lambda artifact: replace(artifact, precision="tf32"))
+    assert "this cpu has no tf32" in Runtime(motion_unpacked, tf32).rejected[0]
 
 
 @pytest.mark.parametrize(
@@ -187,6 +189,7 @@ def test_code_compiled_at_load_survives_a_restart(
         ({"avx2"}, "bf16", False),
         ({"amx_bf16", "amx_tile"}, "fp16", False),
         ({"amx_fp16"}, "fp16", True),
+        ({"avx512_bf16", "amx_bf16", "amx_fp16"}, "tf32", False),
     ],
 )
 def test_half_precision_needs_instructions(

@@ -55,7 +55,7 @@ def x3d_s() -> nn.Module:
     return net
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("precision", [*DTYPES])
 @pytest.mark.parametrize("name", [*artifacts.EXPORTERS])
 def test_scores_are_the_eager_models(name: str, precision: str, tmp_path: Path) -> None:
     """Every runtime in every precision stays within the build's own tolerance."""
@@ -64,7 +64,7 @@ def test_scores_are_the_eager_models(name: str, precision: str, tmp_path: Path) 
     assert report["top1_agreement"] >= 0.75
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16"])
 @pytest.mark.parametrize("name", [*artifacts.EXPORTERS])
 def test_scores_of_one_pathway(name: str, precision: str, x3d_s: nn.Module, tmp_path: Path) -> None:
     """A model with one pathway does too, and its small batches are replayed from graphs as well."""
@@ -116,7 +116,7 @@ def test_each_gpu_of_the_host(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [*artifacts.EXPORTERS])
 def test_pathways_in_another_layout_score_the_same(name: str, tmp_path: Path) -> None:
-    """Inputs that lie otherwise in memory than `pack` leaves them give the same scores, with and without graphs."""
+    """Inputs that lie otherwise in memory than `pack` leaves them give the same scores, also without graphs."""
     loaded = runtime(tmp_path, name, "fp32")
     clips = list(sample_clips(MOTION_SPEC, 9, 9).numpy())
     for some in (clips[:1], clips):

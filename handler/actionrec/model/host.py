@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import platform
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,23 +52,48 @@ def fingerprint(device: torch.device | str) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def multiplying_in(precision: str) -> Iterator[None]:
+    """Have GPUs multiply float32 numbers inside the block as a precision says.
+
+    torch leaves TF32, which keeps 11 of the 24 bits of each factor, on for convolutions and off for matrices.
+    Inside, both are on for ``tf32`` and off for all others. For the whole process; as it was afterwards.
+    """
+    convolutions, matrices = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = convolutions.allow_tf32, matrices.allow_tf32
+    convolutions.allow_tf32 = matrices.allow_tf32 = precision == "tf32"
+    try:
+        yield
+    finally:
+        convolutions.allow_tf32, matrices.allow_tf32 = before
+
+
 def has_fast(precision: str, device: torch.device | str) -> bool:
-    """Whether a device has instructions for a precision; without them it is tens of times slower than fp32.
+    """Whether a device has instructions for a precision. Without them half precision is tens of times slower
+    than fp32, and there is no tf32.
 
     Args:
-        precision: ``fp32``, ``fp16`` or ``bf16``.
+        precision: ``fp32``, ``tf32``, ``fp16`` or ``bf16``.
         device: ``cpu``, ``cuda``, or one GPU.
     """
     if precision == "fp32":
         return True
     device = torch.device(device)
     if device.type == "cuda":
-        # fp16 has tensor cores since Volta (7.0), bf16 since Ampere (8.0).
+        # fp16 has tensor cores since Volta (7.0), bf16 and tf32 since Ampere (8.0).
         return torch.cuda.get_device_capability(device) >= ((7, 0) if precision == "fp16" else (8, 0))
     sets = _instruction_sets()
     if precision == "bf16":
         return bool(sets & {"avx512_bf16", "amx_bf16", "bf16"})
-    return bool(sets & {"amx_fp16"})
+    return precision == "fp16" and bool(sets & {"amx_fp16"})
+
+
+def why_slow(precision: str, device: torch.device | str) -> str:
+    """What to say of a device where `has_fast` is false."""
+    kind = torch.device(device).type
+    if precision == "tf32":
+        return f"this {kind} has no tf32, which NVIDIA's GPUs have since Ampere (A100, RTX 30)"
+    return f"this {kind} runs {precision} far slower than fp32"
 
 
 def mismatch(built_on: Mapping[str, Any], device: torch.device | str) -> str | None:

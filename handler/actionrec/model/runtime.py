@@ -16,7 +16,7 @@ import torch
 from ..manifest import Artifact, Manifest
 from ..spec import STEPS_PER_LEVEL, ClipSpec
 from . import cuda
-from .host import has_fast, mismatch
+from .host import has_fast, mismatch, multiplying_in, why_slow
 from .loaders import LOADERS, Module
 from .transform import pack
 
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 Scores = npt.NDArray[np.float32]
 
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 # After the one that tries an artifact. TorchScript's profiling executor runs a graph twice before it settles
 # on an optimised one; compiled code needs one more run until the memory that this process keeps is all there.
@@ -66,7 +66,7 @@ class Runtime:
     def _cannot_run(self, artifact: Artifact) -> str | None:
         """Why an artifact cannot run here; None where it can."""
         if not has_fast(artifact.precision, self.device):
-            return f"this {self.device.type} runs {artifact.precision} far slower than fp32"
+            return why_slow(artifact.precision, self.device)
         if not artifact.built_on:
             return None
         if artifact.device != self.device.type:
@@ -81,9 +81,10 @@ class Runtime:
         if not path.is_file():
             raise FileNotFoundError(f"{path} is not in the archive")
         try:
-            self._module: Module = LOADERS[artifact.runtime](path, self.device)
-            if self.device.type == "cuda":
-                self._prepare_gpu()
+            with multiplying_in(artifact.precision):
+                self._module: Module = LOADERS[artifact.runtime](path, self.device)
+                if self.device.type == "cuda":
+                    self._prepare_gpu()
             self._run_grey(1)
         # Whatever the compiler's tool chain, or a loader of compiled code, raises.
         except Exception as error:
@@ -116,7 +117,7 @@ class Runtime:
     @torch.inference_mode()
     def scores(self, pathways: list[torch.Tensor]) -> Scores:
         """What `transform` gives -> probabilities float32 [B, classes]."""
-        with cuda.current(self.device):
+        with cuda.current(self.device), multiplying_in(self.artifact.precision):
             if self.artifact.batch is None:
                 logits = self._module(pathways)
             else:
