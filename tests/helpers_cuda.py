@@ -109,7 +109,7 @@ class _OnTheCpu(TorchFunctionMode):
     def __torch_function__(
         self, func: _Operation, types: object, args: _Arguments = (), kwargs: dict[str, object] | None = None
     ) -> object:
-        if func is torch.device:
+        if isinstance(func, type):  # torch.device itself
             return func(*args, **(kwargs or {}))
         kwargs = {name: _cpu(value) for name, value in (kwargs or {}).items() if name != "pin_memory"}
         return func(*map(_cpu, args), **kwargs)

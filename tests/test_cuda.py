@@ -10,6 +10,7 @@ import pytest
 import torch
 from actionrec.manifest import Artifact, Manifest
 from actionrec.model import cuda
+from actionrec.model.host import fingerprint, mismatch
 from actionrec.model.loaders import LOADERS, Module
 from actionrec.model.runtime import Runtime
 from actionrec.model.transform import layout
@@ -198,3 +199,17 @@ def test_old_gpus(precision: str, gpus: FakeCuda, load: Load) -> None:
     gpus.capability = (7, 5)
     with pytest.raises(RuntimeError, match=f"this cuda (has no|runs) {precision}"):
         load(precision=precision)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, None),
+        ({"gpu": "sm_80"}, "it was compiled for gpu sm_80, and this host has sm_90"),
+        ({"instruction_sets": ["avx", "avx1024"]}, "this CPU lacks avx1024, which it was compiled to use"),
+    ],
+)
+def test_fingerprint_of_a_gpu(change: dict[str, object], said: str | None) -> None:
+    """Code for a GPU is started by code for a CPU: an archive that moves needs both as they were."""
+    reason = mismatch({**fingerprint(GPU), **change}, GPU)
+    assert reason is None if said is None else said == reason

@@ -38,18 +38,20 @@ def fingerprint(device: torch.device | str) -> dict[str, Any]:
     """What compiled code for this device depends on, as plain values.
 
     Returns:
-        ``torch``: its version; on a CPU ``machine`` and ``instruction_sets``, on CUDA ``gpu`` (``sm_90``) and
-        ``cuda``.
+        ``torch``: its version; ``machine`` and ``instruction_sets``: the CPU's; on CUDA also ``gpu``
+        (``sm_90``) and ``cuda``.
     """
     device = torch.device(device)
-    if device.type == "cuda":
-        major, minor = torch.cuda.get_device_capability(device)
-        return {"torch": str(torch.__version__), "gpu": f"sm_{major}{minor}", "cuda": torch.version.cuda}
-    return {
+    host = {
         "torch": str(torch.__version__),
         "machine": platform.machine(),
         "instruction_sets": sorted(_instruction_sets()),
     }
+    if device.type != "cuda":
+        return host
+    # What starts a GPU's kernels is compiled for the CPU of the host that it was built on.
+    major, minor = torch.cuda.get_device_capability(device)
+    return {**host, "gpu": f"sm_{major}{minor}", "cuda": torch.version.cuda}
 
 
 @contextmanager
