@@ -24,6 +24,7 @@ from actionrec.spec import ClipSpec
 from torch import nn
 
 from .errors import ExportError
+from .fold import fold
 from .reproducible import without_paths
 from .rewrite import rewrite
 
@@ -109,10 +110,22 @@ def export(model: nn.Module, spec: ClipSpec, target: Target, directory: Path) ->
     Raises:
         ExportError: this host cannot build that artifact.
     """
-    net = copy.deepcopy(model).to(target.device, target.dtype)
+    net = prepared(model, spec, target)
     # A trace remembers for each convolution whether it may use TF32.
     with multiplying_in(target.precision):
         return EXPORTERS[target.runtime](net, spec, target, directory)
+
+
+@torch.no_grad()
+def prepared(model: nn.Module, spec: ClipSpec, target: Target) -> nn.Module:
+    """A copy of a float32 model in evaluation mode, with the target's layers and types, on its device."""
+    net = copy.deepcopy(model)
+    if target.runtime != PORTABLE:
+        rewrite(net, target.device)
+    if target.dtype != torch.float32:
+        # torch would fold it in half precision. In float32 it is a matter of the compiler.
+        fold(net, spec)
+    return net.to(target.device, target.dtype)
 
 
 @torch.no_grad()
@@ -158,7 +171,6 @@ def _program(
     model: nn.Module, spec: ClipSpec, target: Target
 ) -> tuple[torch.export.ExportedProgram, int | None]:
     """The model as a graph, and the batch size that it is for (None: any)."""
-    rewrite(model, target.device)
     if target.device == "cpu":
         # One clip: it fills a CPU's cores already, and a fixed size lets the weights be packed for it.
         with _errors_of_torch(target):

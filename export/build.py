@@ -147,7 +147,8 @@ def _exported(
     Raises:
         ExportError: the last one cannot be had, or, where that is `strict`, any.
     """
-    clips = sample_clips(manifest.spec, parity.CLIPS, parity.SEED)
+    most = max(parity.clips_of(target.precision) for target in targets)
+    clips = sample_clips(manifest.spec, most, parity.SEED)
     made: list[Artifact] = []
     notice = ""
     for target in targets:
@@ -155,7 +156,8 @@ def _exported(
         try:
             artifact = artifacts.export(net, manifest.spec, target, directory)
             runtime = _loaded(directory, replace(manifest, artifacts=(artifact,)), target.device)
-            report = parity.check(net, runtime, target.precision, clips)
+            some = clips[: parity.clips_of(target.precision)]
+            report = parity.check(net, runtime, target.precision, some)
         except ExportError as error:
             if strict or target is targets[-1]:
                 raise
