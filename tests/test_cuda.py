@@ -70,7 +70,7 @@ def graphs(module: Module = means) -> cuda.Graphs:
 def test_each_clip_gets_its_own_scores() -> None:
     """A replay computes what it is given, not what was captured."""
     made = graphs()
-    assert made.batches == cuda.GRAPH_BATCHES
+    assert made.batches == cuda.BATCHES
     with torch.inference_mode():
         for value in (1.0, -2.0):
             assert torch.allclose(made(clips(value)), torch.full((1, 3), value))
@@ -81,7 +81,8 @@ def test_graph_of_another_device_is_refused(gpus: FakeCuda, caplog: pytest.LogCa
     gpus.model_index = 0
     made = graphs()
     assert made.batches == ()
-    assert "No CUDA graph for a batch of 1: its logits differ by nan" in caplog.text
+    for batch in cuda.BATCHES:
+        assert f"No CUDA graph for a batch of {batch}: its logits differ by nan" in caplog.text
     with torch.inference_mode():
         assert torch.allclose(made(clips(3.0)), torch.full((1, 3), 3.0))
 
@@ -102,7 +103,7 @@ def test_worker_touches_its_own_gpu_alone(gpus: FakeCuda, load: Load) -> None:
     assert set(gpus.touched) == {1}
     assert {stream.index for stream, _ in gpus.captures} == {1}
     assert isinstance(loaded._module, cuda.Graphs)
-    assert loaded._module.batches == cuda.GRAPH_BATCHES
+    assert loaded._module.batches == cuda.BATCHES
 
 
 def test_any_thread_runs_on_the_models_gpu(gpus: FakeCuda, load: Load) -> None:
@@ -113,10 +114,11 @@ def test_any_thread_runs_on_the_models_gpu(gpus: FakeCuda, load: Load) -> None:
         seen.append(torch.cuda.current_device())
         return means(pathways)
 
+    gpus.model_index = 0  # no graph, so that the model itself is called
     loaded = load(watching)
     seen.clear()
     gpus.index = 0
-    loaded.scores(loaded.transform(frames(*[200] * 8)))
+    loaded.scores(loaded.transform(frames(*[200] * 3)))
     assert seen == [1]
     assert gpus.index == 0
 
@@ -159,10 +161,10 @@ def test_compiled_code_can_be_captured(loader: Loader) -> None:
 
 @pytest.mark.parametrize("name", [*LOADERS])
 def test_every_runtime_is_captured(name: str, load: Load) -> None:
-    """Small batches are replayed from graphs whatever made the artifact."""
+    """Batches are replayed from graphs whatever made the artifact."""
     loaded = load(name=name)
     assert isinstance(loaded._module, cuda.Graphs)
-    assert loaded._module.batches == cuda.GRAPH_BATCHES
+    assert loaded._module.batches == cuda.BATCHES
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda:1"])
@@ -188,7 +190,7 @@ def test_tf32_is_used_where_it_is_asked_for(precision: str, load: Load) -> None:
 
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     loaded = load(watching, precision=precision)
-    loaded.scores(loaded.transform(frames(*[200] * 8)))
+    loaded.scores(loaded.transform(frames(*[200] * 3)))
     assert seen == {(precision == "tf32",) * 2}
     assert (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32) == before
 
@@ -213,3 +215,49 @@ def test_fingerprint_of_a_gpu(change: dict[str, object], said: str | None) -> No
     """Code for a GPU is started by code for a CPU: an archive that moves needs both as they were."""
     reason = mismatch({**fingerprint(GPU), **change}, GPU)
     assert reason is None if said is None else said == reason
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 7, 8, 9, 16, 17, 40])
+@pytest.mark.parametrize("captured", [True, False])
+def test_any_number_of_clips(count: int, captured: bool, gpus: FakeCuda, load: Load) -> None:
+    """The model is run with a few batch sizes only; each clip gets its own scores, and no row is added to the
+    answer.
+    """
+    seen: list[int] = []
+
+    def watching(pathways: list[torch.Tensor]) -> torch.Tensor:
+        seen.append(len(pathways[0]))
+        return means(pathways) * torch.tensor([1.0, 0.0, 0.0])
+
+    gpus.model_index = 1 if captured else 0
+    loaded = load(watching)
+    levels = np.linspace(0, 250, count).astype(int).tolist()
+    scores = loaded.scores(loaded.transform(frames(*levels)))
+    alone = np.concatenate([loaded.scores(loaded.transform(frames(level))) for level in levels])
+    assert scores.shape == (count, 3)
+    assert np.allclose(scores, alone, atol=1e-6)
+    assert len(np.unique(scores[:, 0])) == count
+    assert set(seen) == set(cuda.BATCHES)
+
+
+def test_no_batch_size_is_run_first_by_a_request(load: Load) -> None:
+    """A warm worker has run every batch size, whether it has a graph or not."""
+    seen: list[int] = []
+
+    def watching(pathways: list[torch.Tensor]) -> torch.Tensor:
+        seen.append(len(pathways[0]))
+        return means(pathways)
+
+    loaded = load()
+    loaded._module = watching
+    loaded.warm_up()
+    assert set(seen) == set(cuda.BATCHES)
+
+
+def test_graphs_share_their_memory(gpus: FakeCuda) -> None:
+    """All batch sizes' graphs live in one memory pool, which the largest makes."""
+    graphs()
+    (_, first), *others = gpus.captures
+    assert first is None
+    assert len({id(pool) for _, pool in others}) == 1
+    assert all(pool is not None for _, pool in others)

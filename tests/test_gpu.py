@@ -59,7 +59,7 @@ def x3d_s() -> nn.Module:
 @pytest.mark.parametrize("name", [*artifacts.EXPORTERS])
 def test_scores_are_the_eager_models(name: str, precision: str, tmp_path: Path) -> None:
     """Every runtime in every precision stays within the build's own tolerance."""
-    clips = sample_clips(MOTION_SPEC, 4, 5)
+    clips = sample_clips(MOTION_SPEC, parity.clips_of(precision), 5)
     report = parity.check(load(WEIGHTS), runtime(tmp_path, name, precision), precision, clips)
     assert report["top1_agreement"] >= 0.75
 
@@ -67,24 +67,24 @@ def test_scores_are_the_eager_models(name: str, precision: str, tmp_path: Path) 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16"])
 @pytest.mark.parametrize("name", [*artifacts.EXPORTERS])
 def test_scores_of_one_pathway(name: str, precision: str, x3d_s: nn.Module, tmp_path: Path) -> None:
-    """A model with one pathway does too, and its small batches are replayed from graphs as well."""
+    """A model with one pathway does too, and its batches are replayed from graphs as well."""
     spec = zoo.get("x3d_s").spec
     loaded = exported(x3d_s, spec, artifacts.Target(name, precision, "cuda"), tmp_path)
-    report = parity.check(x3d_s, loaded, precision, sample_clips(spec, 4, 5))
+    report = parity.check(x3d_s, loaded, precision, sample_clips(spec, parity.clips_of(precision), 5))
     assert report["top1_agreement"] >= 0.75
     assert isinstance(loaded._module, cuda.Graphs)
-    assert loaded._module.batches == cuda.GRAPH_BATCHES
+    assert loaded._module.batches == cuda.BATCHES
 
 
 @pytest.mark.parametrize("name", [*artifacts.EXPORTERS])
 def test_graphs_are_captured_and_change_nothing(name: str, tmp_path: Path) -> None:
-    """Small batches of every runtime are replayed from CUDA graphs and give the scores of the model called
+    """Batches of every runtime are replayed from CUDA graphs and give the scores of the model called
     plainly.
     """
     loaded = runtime(tmp_path, name, "fp16")
     graphs = loaded._module
     assert isinstance(graphs, cuda.Graphs)
-    assert graphs.batches == cuda.GRAPH_BATCHES
+    assert graphs.batches == cuda.BATCHES
     clips = list(sample_clips(MOTION_SPEC, 4, 6).numpy())
     replayed = np.concatenate([loaded.scores(loaded.transform([clip])) for clip in clips])
     loaded._module = graphs._module
@@ -112,6 +112,17 @@ def test_each_gpu_of_the_host(name: str, tmp_path: Path) -> None:
         # Less, where the model of the GPU before has been given up.
         after = [torch.cuda.memory_allocated(other) for other in others]
         assert all(now <= then for now, then in zip(after, before, strict=True))
+
+
+@pytest.mark.parametrize("name", [*artifacts.EXPORTERS])
+def test_any_number_of_clips(name: str, tmp_path: Path) -> None:
+    """Batches that are filled up, or cut, give each clip the scores that it gets alone."""
+    loaded = runtime(tmp_path, name, "fp32")
+    clips = list(sample_clips(MOTION_SPEC, 19, 10).numpy())
+    alone = np.concatenate([loaded.scores(loaded.transform([clip])) for clip in clips])
+    for count in (3, 5, 9, 19):
+        together = loaded.scores(loaded.transform(clips[:count]))
+        assert np.allclose(together, alone[:count], atol=1e-3)
 
 
 @pytest.mark.parametrize("name", [*artifacts.EXPORTERS])

@@ -1,6 +1,6 @@
-"""What a GPU gains by: pinned buffers and a stream for the frames, and CUDA graphs for small batches.
+"""What a GPU gains by: pinned buffers and a stream for the frames, and CUDA graphs for a few batch sizes.
 
-frames (NumPy) -> pinned buffer -> [copy stream] -> device -> normalise, pack -> graph of this batch size
+frames (NumPy) -> pinned buffer -> [copy stream] -> device -> normalise, pack -> graph of the next batch size
                   two of them, so that the next batch is copied while this one is computed
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +20,8 @@ from .loaders import Module
 
 logger = logging.getLogger(__name__)
 
-GRAPH_BATCHES = (1, 2, 4)
-"""Batch sizes worth a graph: above them the kernels are long enough to hide their launches."""
+BATCHES = (1, 2, 4, 8, 16)
+"""Batch sizes that a GPU runs; others are filled up to the next one."""
 _BUFFERS = 2
 _WARM_UP_RUNS = 3
 _TOLERANCE = 0.05
@@ -79,10 +80,11 @@ class Uploader:
 
 
 class Graphs:
-    """A model whose small batches are replayed from CUDA graphs.
+    """A model that is called with a few batch sizes only, each replayed from a CUDA graph.
 
-    A graph that cannot be captured, or that gives other logits than the model itself, is left out: the model
-    is then called plainly.
+    A batch is filled up to the next size; what the added rows give is dropped. So no size is compiled, nor its
+    kernels chosen, while a request waits. A size whose graph cannot be captured, or gives other logits than the
+    model itself, is called plainly.
 
     Args:
         module: on the GPU; takes any batch size.
@@ -93,37 +95,48 @@ class Graphs:
 
     def __init__(self, module: Module, spec: ClipSpec, dtype: torch.dtype, device: torch.device) -> None:
         self._module = module
-        self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, list[torch.Tensor], torch.Tensor]] = {}
+        self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, torch.Tensor]] = {}
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        for batch in GRAPH_BATCHES:
+        self._pool: Any = None
+        # Of the largest batch; smaller ones are its first rows.
+        self._inputs = [
+            torch.randn(BATCHES[-1], 3, count, spec.crop, spec.crop, dtype=dtype, device=device)
+            for count in spec.pathways
+        ]
+        # The largest first: the others find room in its memory, since only one of them runs at a time.
+        for batch in reversed(BATCHES):
             try:
-                self._capture(batch, spec, dtype, device)
+                self._capture(batch, device)
             except RuntimeError as error:
                 torch.cuda.synchronize(device)
                 logger.warning("No CUDA graph for a batch of %d: %s", batch, str(error).splitlines()[0])
-                break
 
     @property
     def batches(self) -> tuple[int, ...]:
         """Batch sizes that have a graph."""
-        return tuple(self._graphs)
+        return tuple(sorted(self._graphs))
 
     def __call__(self, pathways: list[torch.Tensor]) -> torch.Tensor:
-        """The pathways -> logits [B, classes]; valid until the next call with the same batch size."""
-        captured = self._graphs.get(pathways[0].shape[0])
-        if captured is None:
-            return self._module(pathways)
-        graph, inputs, logits = captured
+        """The pathways, of at most the largest batch -> logits [B, classes]; valid until the next call."""
+        count = pathways[0].shape[0]
+        batch = next(size for size in BATCHES if size >= count)
+        inputs = self._rows(batch)
         for mine, given in zip(inputs, pathways, strict=True):
-            mine.copy_(given)
+            mine[:count].copy_(given)
+        captured = self._graphs.get(batch)
+        if captured is None:
+            return self._module(inputs)[:count]
+        graph, logits = captured
         graph.replay()
-        return logits
+        return logits[:count]
 
-    def _capture(self, batch: int, spec: ClipSpec, dtype: torch.dtype, device: torch.device) -> None:
-        side = spec.crop
-        inputs = [
-            torch.randn(batch, 3, count, side, side, dtype=dtype, device=device) for count in spec.pathways
-        ]
+    def _rows(self, batch: int) -> list[torch.Tensor]:
+        return [each[:batch] for each in self._inputs]
+
+    def _capture(self, batch: int, device: torch.device) -> None:
+        inputs = self._rows(batch)
+        for given in inputs:
+            given.normal_()
         self._stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(self._stream):
             for _ in range(_WARM_UP_RUNS):  # so that cuDNN's choice of kernels is not captured
@@ -132,11 +145,12 @@ class Graphs:
         graph = torch.cuda.CUDAGraph()
         # A stream of this device: torch's own is one of the device that was current when it was first used, and
         # a capture there holds none of this device's kernels (pytorch/pytorch#87894).
-        with torch.cuda.graph(graph, stream=self._stream):
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
             logits = self._module(list(inputs))
+        self._pool = self._pool or graph.pool()
         # Other clips than the captured ones, each of its own brightness, and no logits left: a graph that does
         # nothing, or does the same again, fails here.
-        brightness = torch.linspace(-1, 1, batch, dtype=dtype, device=device).view(-1, 1, 1, 1, 1)
+        brightness = torch.linspace(-1, 1, batch, dtype=logits.dtype, device=device).view(-1, 1, 1, 1, 1)
         for given in inputs:
             given.normal_().add_(brightness)
         expected = self._module(list(inputs)).clone()
@@ -145,4 +159,4 @@ class Graphs:
         difference = float((logits.float() - expected.float()).abs().max())
         if not difference <= _TOLERANCE * max(1.0, float(expected.abs().max())):
             raise RuntimeError(f"its logits differ by {difference:.3g}")
-        self._graphs[batch] = (graph, inputs, logits)
+        self._graphs[batch] = (graph, logits)

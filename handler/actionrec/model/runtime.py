@@ -30,9 +30,6 @@ DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "
 # on an optimised one; compiled code needs one more run until the memory that this process keeps is all there.
 _WARM_UP_RUNS = {"torchscript": 3, "aoti": 1, "compile": 1}
 
-_GPU_BATCH = 8
-"""Clips that a GPU is given at once where the artifact takes any number."""
-
 
 class Runtime:
     """A model on its device.
@@ -101,7 +98,12 @@ class Runtime:
     @property
     def max_batch(self) -> int:
         """Clips worth running together: on a CPU one clip fills all cores, so more would only wait."""
-        return self.artifact.batch or (1 if self.device.type == "cpu" else _GPU_BATCH)
+        return self.artifact.batch or self._batches[-1]
+
+    @property
+    def _batches(self) -> tuple[int, ...]:
+        """Batch sizes that the model is run with, where the artifact takes any."""
+        return cuda.BATCHES if self.device.type == "cuda" else (1,)
 
     def transform(self, frames: Sequence[npt.NDArray[np.int16]]) -> list[torch.Tensor]:
         """Clips int16 [T, H, W, 3] each -> one batch on the device, a tensor for each pathway; see `pack`."""
@@ -118,17 +120,17 @@ class Runtime:
     def scores(self, pathways: list[torch.Tensor]) -> Scores:
         """What `transform` gives -> probabilities float32 [B, classes]."""
         with cuda.current(self.device), multiplying_in(self.artifact.precision):
-            if self.artifact.batch is None:
-                logits = self._module(pathways)
-            else:
-                parts = zip(*(torch.split(pathway, self.artifact.batch) for pathway in pathways), strict=True)
-                logits = torch.cat([self._module(list(part)) for part in parts])
-            probabilities: Scores = torch.softmax(logits.float(), dim=1).cpu().numpy()
+            # Uncompiled, a CPU takes all clips at once.
+            size = self.max_batch if self.artifact.batch or self.device.type == "cuda" else len(pathways[0])
+            parts = zip(*(torch.split(pathway, size) for pathway in pathways), strict=True)
+            # One after the other: logits are valid until the next call only.
+            scores = torch.cat([torch.softmax(self._module(list(part)).float(), dim=1) for part in parts])
+            probabilities: Scores = scores.cpu().numpy()
         return probabilities
 
     def warm_up(self) -> None:
         """Run the model until it is as fast as it gets, on grey clips of each batch size that will be used."""
-        for batch in sorted({1, self.max_batch}):
+        for batch in (self.artifact.batch,) if self.artifact.batch else self._batches:
             for _ in range(_WARM_UP_RUNS[self.artifact.runtime]):
                 self._run_grey(batch)
 
