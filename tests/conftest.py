@@ -45,7 +45,7 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
 
 
 _MOST_MB = 256
-"""That memory may grow by before unused memory goes back to the system; collecting takes a fifth of a second."""
+"""That memory may grow by before unused memory goes back to the system.."""
 _least_mb = float("inf")
 """In use after the last time."""
 
