@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,9 +15,12 @@ from actionrec.model import cuda
 from actionrec.model.host import fingerprint, mismatch
 from actionrec.model.loaders import LOADERS, Module
 from actionrec.model.runtime import Runtime
-from actionrec.model.transform import layout
+from actionrec.model.transform import layout, pack
+from actionrec.pipeline import Classifier
+from actionrec.service import Row, Service
 from actionrec.spec import ClipSpec
 
+from motion.clips import random_clip
 from tests.helpers_cuda import FakeCuda, fake_cuda
 
 SPEC = ClipSpec(short_side=32, crop=32)
@@ -261,3 +266,103 @@ def test_graphs_share_their_memory(gpus: FakeCuda) -> None:
     assert first is None
     assert len({id(pool) for _, pool in others}) == 1
     assert all(pool is not None for _, pool in others)
+
+
+class Troubled:
+    """A model that raises what it is told to."""
+
+    def __init__(self) -> None:
+        self.errors: list[Exception] = []
+        self.most_clips = 100
+        self.sizes: list[int] = []
+
+    def __call__(self, pathways: list[torch.Tensor]) -> torch.Tensor:
+        self.sizes.append(len(pathways[0]))
+        if self.errors:
+            raise self.errors.pop()
+        if self.sizes[-1] > self.most_clips:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return means(pathways) * torch.tensor([1.0, 0.0, 0.0])
+
+
+def test_batch_that_finds_no_memory(gpus: FakeCuda, load: Load, caplog: pytest.LogCaptureFixture) -> None:
+    """Clips for which there is no memory together are run in halves, and each gets its own scores."""
+    gpus.model_index = 0  # no graph, so that the model itself is called
+    module = Troubled()
+    loaded = load(module)
+    pathways = loaded.transform(frames(*range(10, 170, 10)))
+    expected = loaded.scores(pathways)
+    module.most_clips = 4
+    module.sizes.clear()
+    assert np.array_equal(loaded.scores(pathways), expected)
+    assert module.sizes == [16, 8, 4, 4, 8, 4, 4]
+    assert "Out of memory with 16 clips: they are run in halves" in caplog.text
+    assert loaded.lost is None
+
+
+def test_frames_that_find_no_memory(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames for which there is no memory on the GPU together are packed in halves."""
+    loaded = load()
+    given = frames(*range(10, 80, 10))
+    expected = loaded.transform(given)
+
+    def scarce(batch: torch.Tensor, *rest: object) -> list[torch.Tensor]:
+        if len(batch) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return pack(batch, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("actionrec.model.runtime.pack", scarce)
+    assert all(map(torch.equal, loaded.transform(given), expected))
+
+
+def test_one_clip_that_finds_no_memory(gpus: FakeCuda, load: Load) -> None:
+    """A clip for which there is no memory is an error; where a grey clip finds none either, it is lost."""
+    gpus.model_index = 0
+    module = Troubled()
+    loaded = load(module)
+    pathways = loaded.transform(frames(100))
+    module.errors = [torch.OutOfMemoryError("CUDA out of memory")]
+    with pytest.raises(torch.OutOfMemoryError):
+        loaded.scores(pathways)
+    assert loaded.lost is None
+    module.most_clips = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        loaded.scores(pathways)
+    assert loaded.lost == "CUDA out of memory"
+
+
+def test_worker_whose_gpu_is_lost(gpus: FakeCuda, load: Load) -> None:
+    """After an error the row gets one, and the next is answered; after one that stays, the process is told to
+    end.
+    """
+    gpus.model_index = 0
+    module = Troubled()
+    loaded = load(module)
+    manifest = Manifest("small", "1.0", SPEC, "", (loaded.artifact,), ("a", "b", "c"))
+    lost: list[str] = []
+    service = Service(Classifier(manifest, loaded, 1), when_lost=lost.append)
+    row = Row({"body": random_clip(31).data})
+    module.errors = [RuntimeError("passing")]
+    assert [reply.status for _ in range(2) for reply in service.answer([row])] == [500, 200]
+    assert lost == []
+    module.errors = [RuntimeError("CUDA error: unspecified launch failure")] * 2
+    assert [reply.status for reply in service.answer([row])] == [500]
+    assert lost == ["CUDA error: unspecified launch failure"]
+    service.close()
+
+
+def test_lost_process_ends() -> None:
+    """It ends at once with exit code 1 and a log line, whatever its other threads wait for."""
+    code = (
+        "import logging, threading\n"
+        "from actionrec.service import end_process\n"
+        "logging.basicConfig()\n"
+        "threading.Thread(target=threading.Event().wait).start()\n"
+        "end_process('CUDA error: unspecified launch failure')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 1
+    assert "This process ends, for another to take its place" in done.stderr
+    assert "unspecified launch failure" in done.stderr

@@ -3,6 +3,8 @@
 `make test-gpu` runs these and fails where there is no GPU; `make test` leaves them out.
 """
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -152,3 +154,56 @@ def test_uploads_do_not_overwrite_each_other(device: torch.device) -> None:
     moved = [upload([np.full(shape, value, np.int16)] * 2) for value in range(20)]
     for value, tensor in enumerate(moved):
         assert torch.all(tensor == value)
+
+
+def test_batch_that_finds_no_memory(device: torch.device, tmp_path: Path) -> None:
+    """With little memory left on the GPU a batch is run in halves, with the same scores."""
+    loaded = runtime(tmp_path, artifacts.PORTABLE, "fp16")
+    graphs = loaded._module
+    assert isinstance(graphs, cuda.Graphs)
+    loaded._module = graphs._module  # a graph has its memory already
+    pathways = loaded.transform(list(sample_clips(MOTION_SPEC, 16, 11).numpy()))
+    expected = loaded.scores(pathways)
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    loaded.scores(pathways)
+    needed = torch.cuda.max_memory_allocated(device) - before
+    torch.cuda.empty_cache()
+    allowed = torch.cuda.memory_reserved(device) + needed // 2
+    torch.cuda.set_per_process_memory_fraction(allowed / torch.cuda.mem_get_info(device)[1], device)
+    try:
+        assert np.allclose(loaded.scores(pathways), expected, atol=2e-2)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, device)
+
+
+_STICKY = """
+import sys
+from pathlib import Path
+import numpy as np
+import torch
+from actionrec.manifest import Manifest
+from actionrec.model.runtime import Runtime
+folder = Path(sys.argv[1])
+runtime = Runtime(folder, Manifest.load(folder), "cuda")
+spec = runtime.spec
+pathways = runtime.transform([np.zeros((spec.num_frames, spec.crop, spec.crop, 3), np.int16)])
+torch.zeros(1, device="cuda")[torch.tensor([99], device="cuda")]  # no call works after that
+try:
+    runtime.scores(pathways)
+except Exception:
+    print("lost:", runtime.lost)
+"""
+
+
+def test_error_that_stays_is_noticed(tmp_path: Path) -> None:
+    """After an error that CUDA repeats for every call the runtime says that the model is lost."""
+    artifact = artifacts.export(
+        load(WEIGHTS), MOTION_SPEC, artifacts.Target(artifacts.PORTABLE, "fp16", "cuda"), tmp_path
+    )
+    Manifest("small", "1.0", MOTION_SPEC, "", (artifact,), LABELS).write(tmp_path, {})
+    command = [sys.executable, "-c", _STICKY, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert "lost: " in done.stdout, done.stderr
+    assert "lost: None" not in done.stdout

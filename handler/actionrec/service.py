@@ -11,6 +11,8 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
@@ -66,11 +68,19 @@ class Service:
         classifier: the loaded model.
         others_wait: returns whether requests of other calls wait for this one; see `Classifier.classify`.
             None: every request is waited for.
+        when_lost: called with the reason after an error after which this process runs the model no more. None:
+            rows get errors from then on.
     """
 
-    def __init__(self, classifier: Classifier, others_wait: Callable[[], bool] | None = None) -> None:
+    def __init__(
+        self,
+        classifier: Classifier,
+        others_wait: Callable[[], bool] | None = None,
+        when_lost: Callable[[str], None] | None = None,
+    ) -> None:
         self.classifier = classifier
         self.others_wait = others_wait
+        self.when_lost = when_lost
 
     @classmethod
     def load(
@@ -83,6 +93,9 @@ class Service:
         answer_seconds: float | None = None,
     ) -> Service:
         """Load an unpacked archive and warm it up, in a process that does nothing else.
+
+        After an error after which it runs the model no more the process ends (`end_process`), for whatever
+        watches over it to start another.
 
         Args:
             directory: the unpacked archive.
@@ -107,13 +120,15 @@ class Service:
         # those of torch and the model now and then, while a request waits (benchmarks/process.py).
         gc.collect()
         gc.freeze()
-        return cls(classifier)
+        return cls(classifier, when_lost=end_process)
 
     def answer(self, rows: Sequence[Row]) -> list[Reply]:
         """Answer all rows, in order. Raises nothing: an exception would cost every row its answer."""
         parsed = [None if row.describe else self._parsed(row) for row in rows]
         requests = [request for request in parsed if isinstance(request, ClipRequest)]
         answers = iter(self.classifier.classify(requests, self.others_wait))
+        if self.when_lost and self.classifier.runtime.lost:
+            self.when_lost(self.classifier.runtime.lost)
         return [
             self._reply(row, request, next(answers) if isinstance(request, ClipRequest) else request)
             for row, request in zip(rows, parsed, strict=True)
@@ -149,6 +164,15 @@ class Service:
             answer = _fault("The reply could not be made.")
         assert isinstance(answer, ClipError)
         return _refused(answer, row.request_id)
+
+
+def end_process(reason: str) -> None:
+    """End this process at once, with exit code 1. Threads that wait for a GPU for ever do not keep it."""
+    logger.critical("This process ends, for another to take its place: it runs the model no more: %s", reason)
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def _refused(error: ClipError, request_id: str) -> Reply:

@@ -6,7 +6,8 @@ One `Runtime` a worker. Needs neither pytorchvideo nor torchvision.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,8 @@ class Runtime:
         self.spec: ClipSpec = manifest.spec
         self.rejected: list[str] = []
         """Forms that would have been preferred, each with the reason why it is not served."""
+        self.lost: str | None = None
+        """Why this process runs the model no more; None where it does."""
         for artifact in manifest.artifacts:
             reason = self._cannot_run(artifact) or self._load(artifact, directory)
             if reason is None:
@@ -107,6 +110,39 @@ class Runtime:
 
     def transform(self, frames: Sequence[npt.NDArray[np.int16]]) -> list[torch.Tensor]:
         """Clips int16 [T, H, W, 3] each -> one batch on the device, a tensor for each pathway; see `pack`."""
+        with self._examined():
+            return self._transform(frames)
+
+    @torch.inference_mode()
+    def scores(self, pathways: list[torch.Tensor]) -> Scores:
+        """What `transform` gives -> probabilities float32 [B, classes]."""
+        with self._examined():
+            return self._scores(pathways)
+
+    def _transform(self, frames: Sequence[npt.NDArray[np.int16]]) -> list[torch.Tensor]:
+        """The same, in halves where there is no memory for all of it."""
+        try:
+            return self._packed(frames)
+        except torch.OutOfMemoryError:
+            if len(frames) == 1:
+                raise
+        half = _half(len(frames))
+        pairs = zip(self._transform(frames[:half]), self._transform(frames[half:]), strict=True)
+        return [torch.cat(pair) for pair in pairs]
+
+    def _scores(self, pathways: list[torch.Tensor]) -> Scores:
+        """The same, in halves where there is no memory for all of it."""
+        count = len(pathways[0])
+        try:
+            return self._probabilities(pathways)
+        except torch.OutOfMemoryError:
+            if count == 1:
+                raise
+        half = _half(count)
+        parts = [pathway[:half] for pathway in pathways], [pathway[half:] for pathway in pathways]
+        return np.concatenate([self._scores(part) for part in parts])
+
+    def _packed(self, frames: Sequence[npt.NDArray[np.int16]]) -> list[torch.Tensor]:
         with cuda.current(self.device):
             if self.device.type == "cuda" and len(frames) <= self.max_batch:
                 batch = self._upload(frames)
@@ -116,9 +152,7 @@ class Runtime:
                 batch = torch.from_numpy(np.stack(frames))
             return pack(batch, self.spec, self.device, self.dtype)
 
-    @torch.inference_mode()
-    def scores(self, pathways: list[torch.Tensor]) -> Scores:
-        """What `transform` gives -> probabilities float32 [B, classes]."""
+    def _probabilities(self, pathways: list[torch.Tensor]) -> Scores:
         with cuda.current(self.device), multiplying_in(self.artifact.precision):
             # Uncompiled, a CPU takes all clips at once.
             size = self.max_batch if self.artifact.batch or self.device.type == "cuda" else len(pathways[0])
@@ -127,6 +161,21 @@ class Runtime:
             scores = torch.cat([torch.softmax(self._module(list(part)).float(), dim=1) for part in parts])
             probabilities: Scores = scores.cpu().numpy()
         return probabilities
+
+    @contextmanager
+    def _examined(self) -> Iterator[None]:
+        """Find out, after an error, whether the model still runs. After some of CUDA's errors nothing does."""
+        try:
+            yield
+        except Exception:
+            try:
+                if self.device.type == "cuda":
+                    torch.cuda.synchronize(self.device)
+                self._run_grey(1)
+            except Exception as error:
+                self.lost = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                logger.exception("After an error the model does not run a grey clip either")
+            raise
 
     def warm_up(self) -> None:
         """Run the model until it is as fast as it gets, on grey clips of each batch size that will be used."""
@@ -137,4 +186,13 @@ class Runtime:
     def _run_grey(self, batch: int) -> None:
         side, count = self.spec.crop, self.spec.num_frames
         clip = np.full((count, side, side, 3), 114 * STEPS_PER_LEVEL, dtype=np.int16)
-        self.scores(self.transform([clip] * batch))
+        pathways = self._transform([clip] * batch)
+        with torch.inference_mode():
+            self._scores(pathways)
+
+
+def _half(count: int) -> int:
+    """Half of a batch that did not fit into memory."""
+    logger.warning("Out of memory with %d clips: they are run in halves", count)
+    torch.cuda.empty_cache()
+    return count // 2
