@@ -147,9 +147,12 @@ def _aoti(model: nn.Module, spec: ClipSpec, target: Target, directory: Path) -> 
     program, batch = _program(model, spec, target)
     path = directory / "model.pt2"
     with _errors_of_torch(target):
-        # Freezing folds BatchNorm and lays the weights out for the matrix kernels.
+        # Freezing folds BatchNorm and lays the weights out for the matrix kernels. A GPU's kernels would be
+        # files that a worker reads when it first needs them, so its unpacked package would have to stay.
         torch._inductor.aoti_compile_and_package(
-            program, package_path=str(path), inductor_configs={"freezing": True}
+            program,
+            package_path=str(path),
+            inductor_configs={"freezing": True, "aot_inductor.embed_kernel_binary": target.device == "cuda"},
         )
     built_on = fingerprint(target.device)
     return Artifact(target.runtime, target.precision, target.device, path.name, batch, built_on)

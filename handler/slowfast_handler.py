@@ -8,7 +8,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
+from actionrec.model.host import device_of_worker
 from actionrec.service import JSON, Reply, Row, Service
 from torchserve_queue import Queue
 
@@ -28,10 +28,10 @@ class SlowFastHandler:
         """Load the model with the settings of ``model-config.yaml``."""
         os.environ["TS_DECODE_INPUT_REQUEST"] = "false"  # bodies are taken apart in `actionrec.body`
         properties, config = context.system_properties, context.model_yaml_config or {}
-        gpu, timeout = properties.get("gpu_id"), config.get("responseTimeout")
+        timeout = config.get("responseTimeout")
         self.service = Service.load(
             Path(properties["model_dir"]),
-            f"cuda:{gpu}" if gpu is not None and torch.cuda.is_available() else "cpu",
+            device_of_worker(properties.get("gpu_id")),
             rows=config.get("batchSize"),
             sandbox=(config.get("handler") or {}).get("sandbox", True),
             answer_seconds=timeout and timeout * _SHARE_OF_TIMEOUT,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 import torch
 from actionrec.manifest import Artifact, Manifest
 from actionrec.model import cuda
-from actionrec.model.host import fingerprint, mismatch
+from actionrec.model.host import device_of_worker, fingerprint, mismatch
 from actionrec.model.loaders import LOADERS, Module
 from actionrec.model.runtime import Runtime
 from actionrec.model.transform import layout, pack
@@ -20,6 +22,7 @@ from actionrec.pipeline import Classifier
 from actionrec.service import Row, Service
 from actionrec.spec import ClipSpec
 
+from export import artifacts
 from motion.clips import random_clip
 from tests.helpers_cuda import FakeCuda, fake_cuda
 
@@ -151,6 +154,7 @@ class Loader:
 
     def __call__(self, *arguments: object) -> Loader:
         self.arguments.append(arguments)
+        Path(tempfile.mkdtemp(dir=os.environ["TMPDIR"]), "model.so").touch()  # as the real one unpacks it
         return self
 
     def boxed_run(self, pathways: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -366,3 +370,47 @@ def test_lost_process_ends() -> None:
     assert done.returncode == 1
     assert "This process ends, for another to take its place" in done.stderr
     assert "unspecified launch failure" in done.stderr
+
+
+@pytest.mark.usefixtures("loader")
+@pytest.mark.parametrize("device", ["cpu", "cuda:1"])
+def test_no_unpacked_package_stays(device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is unpacked to be loaded is gone at once, on a GPU too: a killed worker leaves none on the disk."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    LOADERS["aoti"](Path("model.pt2"), torch.device(device))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_kernels_are_inside_the_compiled_code(
+    device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU's kernels are no files beside the code, which would be read after they are removed."""
+    given: dict[str, object] = {}
+    monkeypatch.setattr(artifacts, "_program", lambda *_: (None, None))
+    monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", lambda _, **options: given.update(options))
+    artifacts.EXPORTERS["aoti"](torch.nn.Identity(), SPEC, artifacts.Target("aoti", "fp16", device), tmp_path)
+    assert given["inductor_configs"] == {
+        "freezing": True,
+        "aot_inductor.embed_kernel_binary": device == "cuda",
+    }
+
+
+@pytest.mark.parametrize(
+    ("gpu", "seen", "device", "said"),
+    [
+        (1, True, "cuda:1", ""),
+        (None, False, "cpu", ""),
+        (None, True, "cpu", "torch sees 2, and the server gives this worker none"),
+        (1, False, "cpu", "the server gives this worker GPU 1, and torch"),
+    ],
+)
+def test_device_of_a_worker(
+    gpu: int | None, seen: bool, device: str, said: str, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """A worker runs on the GPU that it is given; where server and torch disagree, one line says so."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: seen)
+    assert device_of_worker(gpu) == device
+    assert [said in record.message for record in caplog.records] == [True] * bool(said)

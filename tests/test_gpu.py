@@ -156,6 +156,20 @@ def test_uploads_do_not_overwrite_each_other(device: torch.device) -> None:
         assert torch.all(tensor == value)
 
 
+def test_no_unpacked_package_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled code leaves no file behind where it was unpacked, and runs without them."""
+    folder, unpacked = tmp_path / "archive", tmp_path / "unpacked"
+    folder.mkdir()
+    unpacked.mkdir()
+    artifact = artifacts.export(
+        load(WEIGHTS), MOTION_SPEC, artifacts.Target(artifacts.AOTI, "fp16", "cuda"), folder
+    )
+    monkeypatch.setenv("TMPDIR", str(unpacked))
+    loaded = Runtime(folder, Manifest("small", "1.0", MOTION_SPEC, "", (artifact,), LABELS), "cuda")
+    assert list(unpacked.iterdir()) == []
+    loaded.warm_up()
+
+
 def test_batch_that_finds_no_memory(device: torch.device, tmp_path: Path) -> None:
     """With little memory left on the GPU a batch is run in halves, with the same scores."""
     loaded = runtime(tmp_path, artifacts.PORTABLE, "fp16")

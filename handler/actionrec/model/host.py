@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+logger = logging.getLogger(__name__)
 
 # Instruction sets that a compiler told to use the machine it runs on may use (x86; ARM's are in `Features`).
 _ISA_PREFIXES = tuple(
@@ -32,6 +35,34 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_MMAP_THRESHOLD, _ONE_GB)
         mallopt(_M_TRIM_THRESHOLD, _ONE_GB)
+
+
+def device_of_worker(gpu: int | str | None) -> str:
+    """Where a worker's model runs; a log line says why where that is the CPU of a host with a GPU.
+
+    Args:
+        gpu: the number of the GPU that the server gives to the worker; None: none.
+
+    Returns:
+        ``cuda:<gpu>`` or ``cpu``.
+    """
+    seen = torch.cuda.is_available()
+    if seen and gpu is not None:
+        return f"cuda:{gpu}"
+    if seen:
+        logger.warning(
+            "The CPU is used, not a GPU: torch sees %d, and the server gives this worker none. TorchServe "
+            "counts GPUs with nvidia-smi, or number_of_gpu in config.properties says how many.",
+            torch.cuda.device_count(),
+        )
+    elif gpu is not None:
+        logger.warning(
+            "The CPU is used, not a GPU: the server gives this worker GPU %s, and torch %s sees none. Its "
+            "driver may be too old, or CUDA_VISIBLE_DEVICES empty.",
+            gpu,
+            torch.__version__,
+        )
+    return "cpu"
 
 
 def fingerprint(device: torch.device | str) -> dict[str, Any]:

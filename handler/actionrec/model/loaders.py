@@ -38,13 +38,11 @@ def _load_torchscript(path: Path, device: torch.device) -> Module:
 def _load_aoti(path: Path, device: torch.device) -> Module:
     # What torch._inductor.aoti_load_package makes, without importing torch's compiler (a second and 150 MB for
     # each worker) and without trying out the C++ compiler on a new host (pytorch/pytorch#191715).
-    if device.type == "cpu":
-        with _removed_temporary_files():
-            package = torch._C._aoti.AOTIModelPackageLoader(str(path), "model", False, 1, -1)
-    else:  # its kernels are read when they are needed first
-        # Single-threaded, as a worker is: the events by which threads would wait for each other cannot be asked
-        # for while a graph is captured.
-        package = torch._C._aoti.AOTIModelPackageLoader(str(path), "model", True, 1, device.index or 0)
+    # On a GPU for one thread, which is all that a worker has: the events by which threads would wait for each
+    # other cannot be asked for while a graph is captured.
+    one_thread, index = (False, -1) if device.type == "cpu" else (True, device.index or 0)
+    with _removed_temporary_files():
+        package = torch._C._aoti.AOTIModelPackageLoader(str(path), "model", one_thread, 1, index)
 
     strides = layout(device)
 
