@@ -188,20 +188,28 @@ def _program(
 def _errors_of_torch(target: Target) -> Iterator[None]:
     """Turn whatever torch's exporters and the compiler's tool chain raise into an `ExportError`.
 
-    A full disk stays an OSError.
+    A full disk stays an OSError. One without a number is torch's own: CUDA_HOME is not set.
     """
     try:
         yield
-    except OSError:
-        raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        hint = (
-            "Report the model that does this."
-            if target.runtime == PORTABLE
-            else "It needs a C++ compiler (apt-get install g++), or use RUNTIME=torchscript."
-        )
+        report = "Report the model that does this."
+        hint = report if target.runtime == PORTABLE else compiler_hint(target.device)
         raise ExportError(f"RUNTIME={target.runtime} could not be compiled here: {reason[0]}", hint) from error
+
+
+def compiler_hint(device: str) -> str:
+    """What compiling for a device, ``cpu`` or ``cuda``, needs on this host."""
+    needs = "a C++ compiler (apt-get install g++)"
+    if device == "cuda":
+        needs += (
+            ", CUDA's headers (the toolkit of torch's CUDA version; CUDA_HOME names the folder with "
+            "include/cuda.h) and Python.h (apt-get install python3-dev)"
+        )
+    return f"Compiling needs {needs}; RUNTIME=torchscript does not."
 
 
 def _example(spec: ClipSpec, target: Target, batch: int) -> list[torch.Tensor]:

@@ -172,9 +172,7 @@ def _loaded(directory: Path, manifest: Manifest, device: str) -> Runtime:
     try:
         return Runtime(directory, manifest, device)
     except RuntimeError as error:
-        raise ExportError(
-            str(error), "Compiling needs a C++ compiler (apt-get install g++); RUNTIME=torchscript does not."
-        ) from error
+        raise ExportError(str(error), artifacts.compiler_hint(device)) from error
 
 
 def _choose(order: Order, sha256: str | None, console: Console) -> tuple[ZooModel, Weights | None, str]:

@@ -23,7 +23,9 @@ from actionrec.service import Row, Service
 from actionrec.spec import ClipSpec
 
 from export import artifacts
+from export.errors import ExportError
 from motion.clips import random_clip
+from tests.conftest import PROJECT
 from tests.helpers_cuda import FakeCuda, fake_cuda
 
 SPEC = ClipSpec(short_side=32, crop=32)
@@ -414,3 +416,41 @@ def test_device_of_a_worker(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: seen)
     assert device_of_worker(gpu) == device
     assert [said in record.message for record in caplog.records] == [True] * bool(said)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_what_compiling_needs(device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where compiling for a GPU fails, the hint names CUDA_HOME and the headers beside the compiler."""
+
+    def lacking(*_: object, **__: object) -> None:
+        raise OSError("CUDA_HOME environment variable is not set")
+
+    monkeypatch.setattr(artifacts, "_program", lambda *_: (None, None))
+    monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", lacking)
+    target = artifacts.Target("aoti", "fp16", device)
+    with pytest.raises(ExportError, match="CUDA_HOME environment variable is not set") as refused:
+        artifacts.EXPORTERS["aoti"](torch.nn.Identity(), SPEC, target, tmp_path)
+    assert "g++" in refused.value.hint
+    for needed in ("CUDA_HOME", "include/cuda.h", "Python.h"):
+        assert (needed in refused.value.hint) is (device == "cuda")
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_setting_up_looks_for_what_compiling_needs(complete: bool, tmp_path: Path) -> None:
+    """On a host with a GPU, setting up names the headers that are missing and where they were looked for."""
+    tools, headers = tmp_path / "tools", tmp_path / "toolkit" / "include"
+    tools.mkdir()
+    headers.mkdir(parents=True)
+    for file in ("cuda.h", "Python.h") if complete else ():
+        (headers / file).touch()
+    # An environment that is there already, in which pip has nothing to do.
+    for name in ("python", "java", "g++", "nginx", "nvidia-smi"):
+        (tools / name).write_text(f"#!/bin/sh\necho {headers}\n", encoding="utf-8")
+        (tools / name).chmod(0o755)
+    (tmp_path / "venv").mkdir()
+    (tmp_path / "venv" / "bin").symlink_to(tools)
+    environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "CUDA_HOME": str(headers.parent)}
+    command = ["bash", str(PROJECT / "scripts" / "setup"), str(tmp_path / "venv")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
+    for header in ("cuda.h", "Python.h"):
+        assert (f"{headers}/{header} is not there" in done.stdout) is not complete
