@@ -62,7 +62,7 @@ def _parse(arguments: Sequence[str] | None) -> Order:
     add("--labels", default="", help="text file, one label a line in class order; default: the model's own")
     add("--runtime", default=own.runtime, help="torchscript, aoti, compile, or auto: the fastest on this host")
     add("--fallback", default="1", choices=("", "0", "1"), help="0: no portable artifact beside a compiled one")
-    add("--precision", default=own.precision, help="auto, fp32, fp16 or bf16; auto: fp16 on CUDA")
+    add("--precision", default=own.precision, help="auto, fp32, tf32, fp16 or bf16; auto: fp16 on CUDA")
     add("--device", default=own.device, help="auto, cpu or cuda")
     add(
         "--sandbox",

@@ -17,6 +17,8 @@ from tests.helpers_cli import DEADLINE_SECONDS, environment
 from tests.helpers_misbehave import GOOD, Answer, misbehaving
 from tests.helpers_video import spliced
 
+pytestmark = pytest.mark.server
+
 EXAMPLES = PROJECT / "examples"
 CLIPS = {name: random_clip(seed, name, difficulty=0.2) for seed, name in ((11, "moving left"), (12, "growing"))}
 NOWHERE = "http://127.0.0.1:1"

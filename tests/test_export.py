@@ -34,6 +34,8 @@ from motion.clips import random_clip
 from motion.scene import LABELS
 from tests.helpers_http import FileServer, serve
 
+pytestmark = pytest.mark.server
+
 CLOSED_URL = "http://127.0.0.1:9/"
 """The discard port, where nobody listens."""
 TARGET = artifacts.Target("torchscript", "fp32", "cpu")

@@ -28,7 +28,7 @@ class Artifact:
     """``torchscript``, which runs anywhere; ``aoti``, compiled for one kind of host; ``compile``, compiled when
     it is loaded."""
     precision: str
-    """``fp32``, ``fp16`` or ``bf16``."""
+    """``fp32``, ``tf32``, ``fp16`` or ``bf16``."""
     device: str
     """The device that it is exported for: ``cpu`` or ``cuda``."""
     file: str
