@@ -1,7 +1,8 @@
 """The models that can be built by name: builder, input recipe, labels, head and where the weights are.
 
-A new model is one more `ZooModel` here; nothing else in the project knows one from another. All but `motion`,
-which is this project's own, are pytorchvideo's, and each number has its source there:
+A new model is one more `ZooModel` here, and a builder in `networks` where it is of another family; nothing else
+in the project knows one from another. All but `motion`, which is this project's own, are pytorchvideo's, and each
+number has its source there:
 
 - builder and weights: ``pytorchvideo/models/hub/`` (``slowfast.py``, ``resnet.py``, ``x3d.py``);
 - recipe: the model's page at https://pytorch.org/hub/facebookresearch_pytorchvideo_slowfast (``_resnet``,
@@ -17,14 +18,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
 
 from actionrec.spec import ClipSpec
-from torch import Tensor, nn
+from torch import nn
 
 from motion.model import MOTION_SPEC, WEIGHTS, build_motion
 from motion.scene import LABELS
 
+from . import networks
 from .errors import ExportError
 
 ZOO_URL = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics/"
@@ -35,10 +36,6 @@ SLOWFAST_HEAD = "blocks.6.proj"
 """Name of the last linear layer of pytorchvideo's SlowFasts, `motion` included."""
 ONE_PATHWAY_HEAD = "blocks.5.proj"
 """The same of its models with one pathway: no block packs pathways there."""
-
-# Every network halves the picture five times before the head pools over 7x7 of what is left.
-DOWNSAMPLING = 32
-HEAD_POOL = 7
 
 # pytorchvideo's slowfast_16x8_r101_50_50: only the first six blocks of stage 4 convolve over time.
 _STAGE_4_OF_101_50_50 = ((3, 1, 1),) * 6 + ((1, 1, 1),) * 17
@@ -80,10 +77,10 @@ class ZooModel:
         Raises:
             ExportError: not a size that the network can take.
         """
-        if crop_pixels < DOWNSAMPLING:
+        if crop_pixels < networks.DOWNSAMPLING:
             raise ExportError(
                 f"CROP={crop_pixels} is too small: the network halves the picture five times",
-                f"Give {DOWNSAMPLING} or more; {self.name} is made for {self.spec.crop}.",
+                f"Give {networks.DOWNSAMPLING} or more; {self.name} is made for {self.spec.crop}.",
             )
         return replace(self, spec=replace(self.spec, crop=crop_pixels, short_side=crop_pixels))
 
@@ -100,140 +97,20 @@ def kinetics_labels() -> tuple[str, ...]:
     return tuple(R3D_18_Weights.DEFAULT.meta["categories"])
 
 
-def use_plain_ints(model: nn.Module) -> nn.Module:
-    """Turn the sizes of convolutions and pools into Python ints, in place.
-
-    pytorchvideo computes some strides with numpy, and torch.compile breaks its graph at each numpy
-    integer.
-    """
-    for module in model.modules():
-        for name in ("stride", "padding", "dilation", "kernel_size"):
-            value = getattr(module, name, None)
-            if isinstance(value, list | tuple):
-                setattr(module, name, tuple(int(size) for size in value))
-    return model
-
-
-def _head_pool(spec: ClipSpec) -> int:
-    """Edge of the window that a ResNet's head pools over: 7, as published, for crops of 193 and more."""
-    return min(HEAD_POOL, -(-spec.crop // DOWNSAMPLING))
-
-
-def _slowfast(
-    spec: ClipSpec,
-    num_classes: int,
-    *,
-    depth: int,
-    fusion_frames: int,
-    conv_a_kernels: tuple[Any, ...] | None = None,
-) -> nn.Module:
-    """One of pytorchvideo's SlowFasts, with a head for the recipe's frames and pixels.
-
-    Args:
-        spec: sizes of the input.
-        num_classes: outputs.
-        depth: layers of the ResNet, 50 or 101.
-        fusion_frames: temporal kernel of the convolutions from the fast to the slow pathway.
-        conv_a_kernels: first kernels of the blocks by pathway and stage; the builder's own if None.
-    """
-    from pytorchvideo.models.slowfast import create_slowfast
-
-    side = _head_pool(spec)
-    model: nn.Module = create_slowfast(
-        model_depth=depth,
-        model_num_class=num_classes,
-        slowfast_fusion_conv_kernel_size=(fusion_frames, 1, 1),
-        head_pool_kernel_sizes=tuple((frames, side, side) for frames in spec.pathways),
-        **({"stage_conv_a_kernel_sizes": conv_a_kernels} if conv_a_kernels else {}),
-    )
-    return use_plain_ints(model).eval()
-
-
-class _OnePathway(nn.Module):
-    """A pytorchvideo model that takes one tensor, called as all models here are: with a list of pathways.
-
-    Its weights keep their names.
-
-    Args:
-        net: pytorchvideo's ``Net``: blocks, one after the other; is taken apart.
-    """
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.blocks = net.blocks
-
-    def forward(self, pathways: list[Tensor]) -> Tensor:
-        """``[frames [B, 3, T, H, W]]`` -> logits [B, classes]."""
-        (features,) = pathways
-        for block in cast(nn.ModuleList, self.blocks):
-            features = block(features)
-        return features
-
-
-def _slow_r50(spec: ClipSpec, num_classes: int) -> nn.Module:
-    """SlowFast's slow pathway alone, with the parameters of pytorchvideo's ``slow_r50``."""
-    from pytorchvideo.models.resnet import create_resnet
-
-    side = _head_pool(spec)
-    model = create_resnet(
-        model_depth=50,
-        model_num_class=num_classes,
-        stem_conv_kernel_size=(1, 7, 7),
-        head_pool_kernel_size=(spec.num_frames, side, side),
-    )
-    return use_plain_ints(_OnePathway(model)).eval()
-
-
-class _MeanOfProbabilities(nn.Module):
-    """Log-probabilities [B, C, T, H, W] -> the logarithm of the places' mean probability, [B, C, 1, 1, 1].
-
-    No small one becomes zero on the way.
-    """
-
-    def forward(self, logarithms: Tensor) -> Tensor:
-        places = (2, 3, 4)
-        top = logarithms.amax(places, keepdim=True)
-        return top + (logarithms - top).exp().mean(places, keepdim=True).log()
-
-
-def _x3d(spec: ClipSpec, num_classes: int, *, trained_crop: int) -> nn.Module:
-    """One of pytorchvideo's X3Ds.
-
-    Where pytorchvideo gives probabilities, this gives their logarithms, which softmax turns back into them:
-    X3D averages probabilities over places, so no other logits have its scores.
-
-    Args:
-        spec: sizes of the input.
-        num_classes: outputs.
-        trained_crop: pixels of the training's crop, whose last map the head pools over.
-    """
-    from pytorchvideo.models.x3d import create_x3d
-
-    model = create_x3d(
-        input_clip_length=spec.num_frames,
-        input_crop_size=min(trained_crop, spec.crop),
-        model_num_class=num_classes,
-        inner_act=nn.SiLU,  # what pytorchvideo's Swish computes, and exporters know it
-    )
-    head = model.blocks[-1]
-    head.activation, head.output_pool = nn.LogSoftmax(dim=1), _MeanOfProbabilities()
-    return use_plain_ints(_OnePathway(model)).eval()
-
-
 _published = partial(ZooModel, labels=kinetics_labels)
 
 _PUBLISHED = (
     _published(
         name="slowfast_r50",
         spec=ClipSpec(pathways=(8, 32), sampling_rate=2, short_side=256, crop=256),
-        build=partial(_slowfast, depth=50, fusion_frames=7),
+        build=partial(networks.slowfast, depth=50, fusion_frames=7),
         head=SLOWFAST_HEAD,
         published_file="SLOWFAST_8x8_R50.pyth",
     ),
     _published(
         name="slowfast_r101",
         spec=ClipSpec(pathways=(8, 32), sampling_rate=2, short_side=256, crop=256),
-        build=partial(_slowfast, depth=101, fusion_frames=5),
+        build=partial(networks.slowfast, depth=101, fusion_frames=5),
         head=SLOWFAST_HEAD,
         published_file="SLOWFAST_8x8_R101.pyth",
     ),
@@ -241,28 +118,28 @@ _PUBLISHED = (
         name="slowfast_16x8_r101_50_50",
         # 16x8 counts the slow pathway's frames; PySlowFast's SLOWFAST_16x8_R101_50_50.yaml has 64 and 2.
         spec=ClipSpec(pathways=(16, 64), sampling_rate=2, short_side=256, crop=256),
-        build=partial(_slowfast, depth=101, fusion_frames=5, conv_a_kernels=_KERNELS_101_50_50),
+        build=partial(networks.slowfast, depth=101, fusion_frames=5, conv_a_kernels=_KERNELS_101_50_50),
         head=SLOWFAST_HEAD,
         published_file="SLOWFAST_16x8_R101_50_50.pyth",
     ),
     _published(
         name="slow_r50",
         spec=ClipSpec(pathways=(8,), sampling_rate=8, short_side=256, crop=256),
-        build=_slow_r50,
+        build=networks.slow_r50,
         head=ONE_PATHWAY_HEAD,
         published_file="SLOW_8x8_R50.pyth",
     ),
     _published(
         name="x3d_s",
         spec=ClipSpec(pathways=(13,), sampling_rate=6, short_side=182, crop=182),
-        build=partial(_x3d, trained_crop=160),
+        build=partial(networks.x3d, trained_crop=160),
         head=ONE_PATHWAY_HEAD,
         published_file="X3D_S.pyth",
     ),
     _published(
         name="x3d_m",
         spec=ClipSpec(pathways=(16,), sampling_rate=5, short_side=256, crop=256),
-        build=partial(_x3d, trained_crop=224),
+        build=partial(networks.x3d, trained_crop=224),
         head=ONE_PATHWAY_HEAD,
         published_file="X3D_M.pyth",
     ),
@@ -296,7 +173,7 @@ def _motion() -> ZooModel:
                 "Leave LABELS out, or name one of the published models: MODEL=slowfast_r50.",
             )
         try:
-            return use_plain_ints(build_motion(spec.crop)).eval()
+            return networks.use_plain_ints(build_motion(spec.crop)).eval()
         except ValueError as error:
             raise ExportError(f"CROP={spec.crop} does not fit motion: {error}") from error
 
