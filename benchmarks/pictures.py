@@ -1,4 +1,4 @@
-"""The README's pictures, drawn from ``benchmarks/results/*.json`` and nothing else."""
+"""The pictures of the documents, drawn from ``benchmarks/results/*.json`` and nothing else."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The models that can be built by name: builder, input recipe, labels, head and where the weights are.
 
 A new model is one more `ZooModel` here, and a builder in `networks` where it is of another family; nothing else
-in the project knows one from another. All but `motion`, which is this project's own, are pytorchvideo's, and each
-number has its source there:
+in the project knows one from another. All but `motion`, which is this project's own, are pytorchvideo's, and
+each number has its source there:
 
 - builder and weights: ``pytorchvideo/models/hub/`` (``slowfast.py``, ``resnet.py``, ``x3d.py``);
 - recipe: the model's page at https://pytorch.org/hub/facebookresearch_pytorchvideo_slowfast (``_resnet``,
