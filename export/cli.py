@@ -50,7 +50,7 @@ def _parse(arguments: Sequence[str] | None) -> Order:
     own = Order()
     parser = argparse.ArgumentParser(
         prog="python -m export",
-        description="Build a TorchServe archive of a SlowFast model.",
+        description="Build a TorchServe archive of an action recognition model.",
         epilog="PYTORCHVIDEO_ZOO_URL names a mirror of the folder of the published weights, "
         "TORCH_HOME the folder for downloads.",
     )
