@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from actionrec.errors import first_line
 from actionrec.manifest import Artifact
 from actionrec.model.host import fingerprint, has_fast, multiplying_in, why_slow
 from actionrec.model.runtime import DTYPES
@@ -195,10 +196,10 @@ def _errors_of_torch(target: Target) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.errno:
             raise
-        reason = str(error).strip().splitlines() or [type(error).__name__]
         report = "Report the model that does this."
         hint = report if target.runtime == PORTABLE else compiler_hint(target.device)
-        raise ExportError(f"RUNTIME={target.runtime} could not be compiled here: {reason[0]}", hint) from error
+        message = f"RUNTIME={target.runtime} could not be compiled here: {first_line(error)}"
+        raise ExportError(message, hint) from error
 
 
 def compiler_hint(device: str) -> str:

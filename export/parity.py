@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from actionrec.model.runtime import Runtime, Scores
+from actionrec.model.runtime import Runtime
 from actionrec.model.transform import pack
+from actionrec.reply import Scores
 from actionrec.spec import ClipSpec
 from torch import Tensor, nn
 

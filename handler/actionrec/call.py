@@ -12,8 +12,8 @@ from queue import Empty, SimpleQueue
 from typing import Protocol
 
 from .allowance import Allowance
-from .errors import ClipError
-from .jobs import Aside, Job, internal, still_working
+from .errors import ClipError, internal
+from .jobs import Aside, Job, still_working
 from .reply import Prediction
 from .request import ClipRequest
 from .video.decoded import Decoded

@@ -62,3 +62,13 @@ class ClipWarning:
     def to_dict(self) -> dict[str, str]:
         """One entry of a reply's ``warnings``."""
         return {"code": self.code, "message": self.message}
+
+
+def internal(message: str) -> ClipError:
+    """The error where the service is at fault."""
+    return ClipError("INTERNAL", 500, message, "This is the service's fault; its log says more.")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message; its class where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from .errors import ClipError
+from .errors import ClipError, internal
 from .prefetch import Prefetch
 from .reply import Prediction, Scores, Timings, Window
 from .request import ClipRequest
@@ -160,11 +160,6 @@ def still_working() -> ClipError:
         "This request takes longer than others can wait. The work on it goes on.",
         "Send the same request again in a second: it continues from where it is.",
     )
-
-
-def internal(message: str) -> ClipError:
-    """The error where the service is at fault."""
-    return ClipError("INTERNAL", 500, message, "This is the service's fault; its log says more.")
 
 
 def _key(request: ClipRequest) -> str:

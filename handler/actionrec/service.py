@@ -19,7 +19,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from .errors import ClipError
+from .errors import ClipError, internal
 from .model.host import keep_freed_memory
 from .pipeline import Classifier
 from .reply import Prediction, Timings
@@ -147,7 +147,7 @@ class Service:
             return error
         except Exception:
             logger.exception("A request could not be read")
-            return _fault("The request could not be read.")
+            return internal("The request could not be read.")
 
     def _reply(
         self, row: Row, request: ClipRequest | ClipError | None, answer: Prediction | ClipError | None
@@ -161,7 +161,7 @@ class Service:
                 return Reply(HTTPStatus.OK, body, answer.timings_ms)
         except Exception:
             logger.exception("A reply could not be made")
-            answer = _fault("The reply could not be made.")
+            answer = internal("The reply could not be made.")
         assert isinstance(answer, ClipError)
         return _refused(answer, row.request_id)
 
@@ -180,10 +180,6 @@ def _refused(error: ClipError, request_id: str) -> Reply:
     body = json.dumps({"error": error.to_dict(), "request_id": request_id}).encode("ascii")
     again = _RETRY_SECONDS if error.status == HTTPStatus.SERVICE_UNAVAILABLE else None
     return Reply(error.status, body, retry_after_seconds=again)
-
-
-def _fault(message: str) -> ClipError:
-    return ClipError("INTERNAL", 500, message, "The service's log says more.")
 
 
 def _json(value: Mapping[str, Any]) -> bytes:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..errors import first_line
 from ..spec import ClipSpec
 from .loaders import Module
 
@@ -109,7 +110,7 @@ class Graphs:
                 self._capture(batch, device)
             except RuntimeError as error:
                 torch.cuda.synchronize(device)
-                logger.warning("No CUDA graph for a batch of %d: %s", batch, str(error).splitlines()[0])
+                logger.warning("No CUDA graph for a batch of %d: %s", batch, first_line(error))
 
     @property
     def batches(self) -> tuple[int, ...]:

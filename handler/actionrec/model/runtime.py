@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..errors import first_line
 from ..manifest import Artifact, Manifest
+from ..reply import Scores
 from ..spec import STEPS_PER_LEVEL, ClipSpec
 from . import cuda
 from .host import has_fast, mismatch, multiplying_in, why_slow
@@ -22,8 +24,6 @@ from .loaders import LOADERS, Module
 from .transform import pack
 
 logger = logging.getLogger(__name__)
-
-Scores = npt.NDArray[np.float32]
 
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -48,7 +48,7 @@ class Runtime:
         self.device = cuda.make_current(device)
         self.spec: ClipSpec = manifest.spec
         self.rejected: list[str] = []
-        """Forms that would have been preferred, each with the reason why it is not served."""
+        """Artifacts that would have been preferred, each with the reason why it is not served."""
         self.lost: str | None = None
         """Why this process runs the model no more; None where it does."""
         for artifact in manifest.artifacts:
@@ -89,7 +89,7 @@ class Runtime:
         # Whatever the compiler's tool chain, or a loader of compiled code, raises.
         except Exception as error:
             logger.exception("%s %s could not be loaded", artifact.runtime, artifact.precision)
-            return (str(error).strip().splitlines() or [type(error).__name__])[0]
+            return first_line(error)
         return None
 
     @torch.inference_mode()
@@ -173,7 +173,7 @@ class Runtime:
                     torch.cuda.synchronize(self.device)
                 self._run_grey(1)
             except Exception as error:
-                self.lost = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                self.lost = first_line(error)
                 logger.exception("After an error the model does not run a grey clip either")
             raise
 
