@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import cast
 
 import torch
-from pytorchvideo.models.stem import ResNetBasicStem
 from torch import nn
 from torch.nn import functional
 
@@ -22,6 +21,9 @@ def rewrite(model: nn.Module, device: str) -> None:
         model: one of `export.zoo`'s.
         device: what it will run on, ``cpu`` or ``cuda``.
     """
+    # Imported here, as in `networks`: torch warns of what pytorchvideo does, and `cli` keeps that from users.
+    from pytorchvideo.models.stem import ResNetBasicStem
+
     for module in list(model.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.AvgPool3d):
