@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import nn
 from torch.nn import functional
+
+if TYPE_CHECKING:
+    from pytorchvideo.models.stem import ResNetBasicStem
 
 FEW_CHANNELS = 8
 """Outputs of a convolution that loads a number for every multiplication: they fill one register of AVX2."""
