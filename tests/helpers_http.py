@@ -9,6 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from export import download
 
 
 @dataclass
@@ -85,3 +90,11 @@ def serve(state: FileServer) -> Iterator[FileServer]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def download_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder of torch.hub's in `folder`, no proxy in between, no waiting between attempts."""
+    monkeypatch.setenv("TORCH_HOME", str(folder / "torch"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(download, "BACKOFF_SECONDS", 0.0)
+    return folder / "torch" / "hub" / "checkpoints"

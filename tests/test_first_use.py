@@ -12,10 +12,10 @@ import pytest
 import torch
 from rich.console import Console
 
-from export import build, checksum, cli, download, parity, weights, zoo
+from export import build, checksum, cli, parity, weights, zoo
 from export.build import Order
 from export.errors import WeightsChangedError, WeightsError
-from tests.helpers_http import FileServer, serve
+from tests.helpers_http import FileServer, download_cache, serve
 
 MODEL = zoo.get("slowfast_r50")
 FILE = MODEL.published_file
@@ -30,11 +30,8 @@ def sha256(content: bytes) -> str:
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty download folder, no proxy in between, no waiting between attempts."""
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(download, "BACKOFF_SECONDS", 0.0)
-    return tmp_path / "torch" / "hub" / "checkpoints"
+    """An empty download folder."""
+    return download_cache(tmp_path, monkeypatch)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from torch import nn
 from export import download, weights, zoo
 from export.errors import WeightsError, WeightsUnavailableError
 from export.weights import load_into, load_state, resolve
-from tests.helpers_http import FileServer, serve
+from tests.helpers_http import FileServer, download_cache, serve
 
 MODEL = zoo.get("slowfast_r50")
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
@@ -28,11 +28,8 @@ FILE = MODEL.published_file
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty download folder, no proxy in between, no waiting between attempts."""
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(download, "BACKOFF_SECONDS", 0.0)
-    return tmp_path / "torch" / "hub" / "checkpoints"
+    """An empty download folder."""
+    return download_cache(tmp_path, monkeypatch)
 
 
 @pytest.fixture
