@@ -32,7 +32,7 @@ class SlowFastHandler:
         self.service = Service.load(
             Path(properties["model_dir"]),
             device_of_worker(properties.get("gpu_id")),
-            rows=config.get("batchSize"),
+            rows=properties["batch_size"],
             sandbox=(config.get("handler") or {}).get("sandbox", True),
             answer_seconds=timeout and timeout * _SHARE_OF_TIMEOUT,
         )

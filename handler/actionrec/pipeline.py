@@ -70,7 +70,8 @@ class Classifier:
         decoder: Decoder | None = None,
         answer_seconds: float | None = None,
     ) -> None:
-        threads = decode_threads or os.cpu_count() or 1
+        self.decode_threads = threads = decode_threads or os.cpu_count() or 1
+        """Views decoded at once."""
         self.manifest = manifest
         self.runtime = runtime
         self.answer_seconds = answer_seconds
@@ -97,6 +98,7 @@ class Classifier:
         directory: Path,
         device: torch.device | str = "cpu",
         *,
+        decode_threads: int | None = None,
         open_clips: int | None = None,
         sandbox: bool | str = False,
         answer_seconds: float | None = None,
@@ -106,7 +108,7 @@ class Classifier:
         Args:
             directory: the unpacked archive.
             device: where the model runs.
-            open_clips, sandbox, answer_seconds: see `Classifier`.
+            decode_threads, open_clips, sandbox, answer_seconds: see `Classifier`.
 
         Raises:
             FileNotFoundError, ValueError, RuntimeError: the archive is incomplete, or does not fit this device.
@@ -114,7 +116,14 @@ class Classifier:
         manifest = Manifest.load(directory)
         runtime = Runtime(directory, manifest, device)
         runtime.warm_up()
-        return cls(manifest, runtime, open_clips=open_clips, sandbox=sandbox, answer_seconds=answer_seconds)
+        return cls(
+            manifest,
+            runtime,
+            decode_threads,
+            open_clips=open_clips,
+            sandbox=sandbox,
+            answer_seconds=answer_seconds,
+        )
 
     def close(self) -> None:
         """End the decoding threads and child processes."""

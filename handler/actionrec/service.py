@@ -24,6 +24,7 @@ from .model.host import keep_freed_memory
 from .pipeline import Classifier
 from .reply import Prediction, Timings
 from .request import ClipRequest, parse_request
+from .worker import Report, decode_threads
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +101,8 @@ class Service:
         Args:
             directory: the unpacked archive.
             device: where the model runs: ``cpu``, ``cuda:0``.
-            rows: the most rows of one call; as many videos are decoded at once. Default: one per core.
+            rows: the most rows of one call; as many videos are open at once, each in a child of its own. Default:
+                as many as are decoded at once, which whoever started this process may say (`worker`).
             sandbox: decode in child processes; ``require``: fail where a required defence is missing.
             answer_seconds: seconds that a call of `answer` may take; rows that are not done by then get an
                 error.
@@ -111,7 +113,12 @@ class Service:
         if device == "cpu":
             keep_freed_memory()
         classifier = Classifier.load(
-            directory, device, open_clips=rows, sandbox=sandbox, answer_seconds=answer_seconds
+            directory,
+            device,
+            decode_threads=decode_threads(),
+            open_clips=rows,
+            sandbox=sandbox,
+            answer_seconds=answer_seconds,
         )
         described = classifier.describe()
         logger.info("Loaded %s %s: %s", described["name"], described["version"], described["serving"])
@@ -120,6 +127,7 @@ class Service:
         # those of torch and the model now and then, while a request waits (benchmarks/process.py).
         gc.collect()
         gc.freeze()
+        Report(described["serving"]["device"], classifier.decode_threads).save()
         return cls(classifier, when_lost=end_process)
 
     def answer(self, rows: Sequence[Row]) -> list[Reply]:
