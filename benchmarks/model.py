@@ -21,7 +21,7 @@ import torch
 from actionrec.manifest import Artifact, Manifest
 from actionrec.model.host import keep_freed_memory
 from actionrec.model.runtime import Runtime
-from actionrec.model.transform import layout
+from actionrec.model.transform import LAYOUT
 from actionrec.spec import ClipSpec
 
 from benchmarks.apart import answer, apart
@@ -110,14 +110,14 @@ def _channels_last(net: torch.nn.Module, pathways: Pathways, _: Path) -> Run:
 
 def _frozen(net: torch.nn.Module, pathways: Pathways, folder: Path) -> Run:
     load(zoo.get(R50), net, artifacts.PORTABLE, folder)
-    plain = torch.jit.load(str(folder / "model.pt"))  # type: ignore[no-untyped-call]
+    plain = torch.jit.freeze(torch.jit.load(str(folder / "model.pt")).eval())  # type: ignore[no-untyped-call]
     return lambda: plain(list(pathways))
 
 
 def _served(form: str, net: torch.nn.Module, pathways: Pathways, folder: Path, precision: str = "fp32") -> Run:
     runtime = load(zoo.get(R50), net, form, folder, precision)
-    packed = [pathway.to(runtime.dtype, memory_format=layout("cpu")) for pathway in pathways]
-    return lambda: runtime.scores(list(packed))
+    packed = [pathway.to(runtime.dtype, memory_format=LAYOUT) for pathway in pathways]
+    return lambda: runtime.scores([packed])
 
 
 FORMS: dict[str, Callable[[torch.nn.Module, Pathways, Path], Run]] = {

@@ -4,7 +4,8 @@
   slowfast_handler.py    the one class that TorchServe calls
   torchserve_queue.py    asks TorchServe for its queue
   actionrec/             the core under it
-  model.pt, model.pt2    the exported model, one file per artifact
+  model.pt, model.pt2    the exported network without its head, one file per artifact
+  head.npz               the head: pools and the last linear layer
   model-config.yaml      TorchServe's settings, and the model's description (actionrec.manifest)
   labels.txt
   MAR-INF/MANIFEST.json  written by torch-model-archiver
@@ -27,7 +28,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from actionrec.head import HEAD_FILE
 from actionrec.manifest import Manifest
+
+from deploy.sizing import FROM_HOST, ON_CPU
 
 from . import checksum, reproducible
 from .errors import ArchiveError, ExportError
@@ -36,19 +40,11 @@ HANDLER_DIRECTORY = Path(__file__).resolve().parent.parent / "handler"
 HANDLER_FILE = "slowfast_handler.py"
 
 SERVING: dict[str, Any] = {
-    # One worker: a single clip already fills a CPU's cores, and a GPU. `make scale` adds more.
-    "minWorkers": 1,
-    "maxWorkers": 1,
-    # The clips of a batch are decoded side by side, and ahead of the model. With the small `motion` model and
-    # eight clients this gives 1.1x the throughput of single clips, with four clients the same; batches of 8
-    # give no more (benchmarks/batching.py, on two cores).
-    "batchSize": 4,
+    # Workers, batch and queue.
+    **ON_CPU.keys(),
     # Milliseconds. Requests that wait already are taken at once. Waiting for more gained nothing, and every
     # single request would pay for it (same benchmark).
     "maxBatchDelay": 1,
-    # Requests that may wait; more are refused with 503 at once. On a CPU that does one a second, the last one
-    # waits a minute: half of the time that clients and proxies allow.
-    "jobQueueSize": 64,
     # Seconds, after which TorchServe kills the worker. A request of 64 views (actionrec.limits) fits in at 1.7
     # s a view; a SlowFast R50 takes 0.9 s on two AVX2 cores. After nine tenths of it the handler answers with
     # an error, and the worker lives on. Proxies, drains and clients rely on this number.
@@ -56,7 +52,7 @@ SERVING: dict[str, Any] = {
     # Seconds for importing torch and loading the model, on a slow disk.
     "startupTimeout": 300,
 }
-"""TorchServe's own keys in ``model-config.yaml``."""
+"""TorchServe's own keys in ``model-config.yaml``; see `serving`."""
 
 CREATED_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -158,10 +154,10 @@ def write(manifest: Manifest, directory: Path, store: Path, *, sandbox: bool | s
         copy = extra / source.relative_to(HANDLER_DIRECTORY)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, copy)
-    for artifact in manifest.artifacts:
-        (directory / artifact.file).rename(extra / artifact.file)
+    for file in (HEAD_FILE, *(artifact.file for artifact in manifest.artifacts)):
+        (directory / file).rename(extra / file)
     # The archiver puts the labels in the archive's root. It gets the configuration's name too, for TorchServe.
-    config = manifest.write(extra, {**SERVING, "handler": {"sandbox": sandbox}})
+    config = manifest.write(extra, {**serving(manifest), "handler": {"sandbox": sandbox}})
     _run_archiver(manifest, handler, extra, config, directory)
 
     built = directory / f"{manifest.name}.mar"
@@ -172,6 +168,16 @@ def write(manifest: Manifest, directory: Path, store: Path, *, sandbox: bool | s
     built.replace(store / built.name)
     digest.replace(store / digest.name)
     return store / built.name
+
+
+def serving(manifest: Manifest) -> dict[str, Any]:
+    """TorchServe's keys for an archive. One for a GPU leaves open what suits one host and not another.
+
+    `deploy` fills them in at each start. A plain ``torchserve`` has defaults: batches of one, and a worker for
+    each GPU or as many as ``default_workers_per_model`` says.
+    """
+    for_gpu = any(artifact.device == "cuda" for artifact in manifest.artifacts)
+    return {key: value for key, value in SERVING.items() if not (for_gpu and key in FROM_HOST)}
 
 
 def write_checksum(archive: Path) -> Path:

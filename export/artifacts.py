@@ -1,9 +1,13 @@
 """The artifacts in which a model is exported: files that run without pytorchvideo.
 
-Every artifact is called with one list, ``loaded([slow, fast])`` or ``loaded([frames])``: a tensor
-[B, 3, t, H, W] of its own floating type for each t of `ClipSpec.pathways`, for any B. It gives logits
-[B, classes]. It takes a new list for every call: pytorchvideo's layers overwrite the one they are given.
-`actionrec.model.runtime` has the other half: a loader for each artifact.
+    network -> trunk: a file for each artifact, pathways -> the last feature maps
+            -> head: one file for all, maps -> logits, embedding, explanation (`actionrec.head`)
+
+Every artifact is called with one list, ``[slow, fast]`` or ``[frames]``: a tensor [B, 3, t, H, W] of its own
+floating type for each t of `ClipSpec.pathways`, for any B. It takes a new list for every call: pytorchvideo's
+layers overwrite the one they are given. ``model.pt``, which users load on their own, has the head behind the
+trunk: ``loaded([slow, fast])`` gives logits [B, classes], and ``loaded.trunk`` gives maps.
+`actionrec.model.loaders` has the other half: a loader for each artifact.
 """
 
 from __future__ import annotations
@@ -18,16 +22,18 @@ from pathlib import Path
 import torch
 from actionrec.errors import first_line
 from actionrec.manifest import Artifact
-from actionrec.model.host import fingerprint, has_fast, multiplying_in, why_slow
+from actionrec.model.head import TorchHead
+from actionrec.model.host import arithmetic, fingerprint, has_fast, why_slow
 from actionrec.model.runtime import DTYPES
-from actionrec.model.transform import pack
+from actionrec.model.transform import LAYOUT, pack
 from actionrec.spec import ClipSpec
-from torch import nn
+from torch import Tensor, nn
 
 from .errors import ExportError
 from .fold import fold
 from .reproducible import without_paths
 from .rewrite import rewrite
+from .split import split
 
 TRACE_BATCH = 2
 MOST_BATCH = 64
@@ -97,7 +103,7 @@ def choose_targets(runtime: str, precision: str, device: str, *, fallback: bool)
 
 
 def export(model: nn.Module, spec: ClipSpec, target: Target, directory: Path) -> Artifact:
-    """Write the exported artifact of a model.
+    """Write the exported artifact of a model, and its head (`HEAD_FILE`), which is the same for all of them.
 
     Args:
         model: float32, on the CPU, in evaluation mode; left as it is.
@@ -109,11 +115,13 @@ def export(model: nn.Module, spec: ClipSpec, target: Target, directory: Path) ->
         What was written, for the manifest; its parity is not known yet.
 
     Raises:
-        ExportError: this host cannot build that artifact.
+        ExportError: this host cannot build that artifact, or the network has no linear head.
     """
-    net = prepared(model, spec, target)
-    # A trace remembers for each convolution whether it may use TF32.
-    with multiplying_in(target.precision):
+    trunk, head = split(model, spec)
+    head.save(directory)
+    net = WithHead(prepared(trunk, spec, target), TorchHead(head).to(target.device))
+    # A trace remembers for each convolution whether it may use TF32, and whether cuDNN tries all its kernels.
+    with arithmetic(target.precision):
         return EXPORTERS[target.runtime](net, spec, target, directory)
 
 
@@ -126,26 +134,47 @@ def prepared(model: nn.Module, spec: ClipSpec, target: Target) -> nn.Module:
     if target.dtype != torch.float32:
         # torch would fold it in half precision. In float32 it is a matter of the compiler.
         fold(net, spec)
-    return net.to(target.device, target.dtype)
+    net = net.to(target.device, target.dtype)
+    if target.device == "cuda":
+        # As frames lie. Weights that lie so too carry the layout through all layers: cuDNN's kernels for the
+        # tensor cores read it, and would otherwise transpose what they read.
+        net = net.to(memory_format=LAYOUT)
+    return net
+
+
+class WithHead(nn.Module):
+    """A trunk and the head behind it, which is what ``model.pt`` is."""
+
+    def __init__(self, trunk: nn.Module, head: TorchHead) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.head = head
+
+    def forward(self, pathways: list[Tensor]) -> Tensor:
+        """Pathways -> logits [B, classes]."""
+        logits: Tensor = self.head(self.trunk(pathways))
+        return logits
 
 
 @torch.no_grad()
-def _torchscript(model: nn.Module, spec: ClipSpec, target: Target, directory: Path) -> Artifact:
+def _torchscript(net: WithHead, spec: ClipSpec, target: Target, directory: Path) -> Artifact:
     # A tuple around the list: traced with the bare list, the model would be called with a tensor a pathway.
-    # No check_trace: the parity check that follows is the better one.
+    # No check_trace: the parity check that follows is the better one. Not frozen: so trunk and head can be
+    # told apart, and the weights keep their names; the loader freezes the trunk.
     example = _example(spec, target, TRACE_BATCH)
     buffer = io.BytesIO()
     with _errors_of_torch(target):
-        traced = torch.jit.trace(model, (example,), check_trace=False)  # type: ignore[no-untyped-call]
-        torch.jit.save(torch.jit.freeze(traced), buffer)
+        traced = torch.jit.trace(net.trunk, (example,), check_trace=False)  # type: ignore[no-untyped-call]
+        whole = torch.jit.trace(WithHead(traced, net.head).eval(), (example,), check_trace=False)  # type: ignore[no-untyped-call]
+        torch.jit.save(whole, buffer)
     path = directory / "model.pt"
     path.write_bytes(without_paths(buffer))  # a full disk is an OSError here, and a RuntimeError from torch
     return Artifact(target.runtime, target.precision, target.device, path.name)
 
 
 @torch.no_grad()
-def _aoti(model: nn.Module, spec: ClipSpec, target: Target, directory: Path) -> Artifact:
-    program, batch = _program(model, spec, target)
+def _aoti(net: WithHead, spec: ClipSpec, target: Target, directory: Path) -> Artifact:
+    program, batch = _program(net.trunk, spec, target)
     path = directory / "model.pt2"
     with _errors_of_torch(target):
         # Freezing folds BatchNorm and lays the weights out for the matrix kernels. A GPU's kernels would be
@@ -160,8 +189,8 @@ def _aoti(model: nn.Module, spec: ClipSpec, target: Target, directory: Path) -> 
 
 
 @torch.no_grad()
-def _compile(model: nn.Module, spec: ClipSpec, target: Target, directory: Path) -> Artifact:
-    program, batch = _program(model, spec, target)
+def _compile(net: WithHead, spec: ClipSpec, target: Target, directory: Path) -> Artifact:
+    program, batch = _program(net.trunk, spec, target)
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # where on this disk its code stands
     buffer = io.BytesIO()
@@ -172,17 +201,17 @@ def _compile(model: nn.Module, spec: ClipSpec, target: Target, directory: Path) 
 
 
 def _program(
-    model: nn.Module, spec: ClipSpec, target: Target
+    trunk: nn.Module, spec: ClipSpec, target: Target
 ) -> tuple[torch.export.ExportedProgram, int | None]:
-    """The model as a graph, and the batch size that it is for (None: any)."""
+    """The trunk as a graph, and the batch size that it is for (None: any)."""
     if target.device == "cpu":
         # One clip: it fills a CPU's cores already, and a fixed size lets the weights be packed for it.
         with _errors_of_torch(target):
-            return torch.export.export(model, (_example(spec, target, 1),)), 1
+            return torch.export.export(trunk, (_example(spec, target, 1),)), 1
     batch = torch.export.Dim("batch", min=1, max=MOST_BATCH)
     example = _example(spec, target, TRACE_BATCH)
     with _errors_of_torch(target):
-        return torch.export.export(model, (example,), dynamic_shapes=([{0: batch}] * len(example),)), None
+        return torch.export.export(trunk, (example,), dynamic_shapes=([{0: batch}] * len(example),)), None
 
 
 @contextmanager
@@ -219,10 +248,15 @@ def _example(spec: ClipSpec, target: Target, batch: int) -> list[torch.Tensor]:
     return pack(frames, spec, target.device, target.dtype)
 
 
-Exporter = Callable[[nn.Module, ClipSpec, Target, Path], Artifact]
-"""Writes a model that is on the target's device, of its type and in evaluation mode into a folder."""
+Exporter = Callable[[WithHead, ClipSpec, Target, Path], Artifact]
+"""Writes a model whose trunk is on the target's device, of its type and in evaluation mode into a folder."""
 
-AUTO, AOTI, COMPILE, PORTABLE = "auto", "aoti", "compile", "torchscript"
+AUTO, AOTI, COMPILE, MAX_AUTOTUNE, PORTABLE = "auto", "aoti", "compile", "compile-max-autotune", "torchscript"
 
-EXPORTERS: dict[str, Exporter] = {PORTABLE: _torchscript, AOTI: _aoti, COMPILE: _compile}
+EXPORTERS: dict[str, Exporter] = {
+    PORTABLE: _torchscript,
+    AOTI: _aoti,
+    COMPILE: _compile,
+    MAX_AUTOTUNE: _compile,
+}
 """By the name that RUNTIME gives."""

@@ -100,13 +100,14 @@ def slow_r50(spec: ClipSpec, num_classes: int) -> nn.Module:
     return use_plain_ints(_OnePathway(model)).eval()
 
 
-class _MeanOfProbabilities(nn.Module):
+class MeanOfProbabilities(nn.Module):
     """Log-probabilities [B, C, T, H, W] -> the logarithm of the places' mean probability, [B, C, 1, 1, 1].
 
     No small one becomes zero on the way.
     """
 
     def forward(self, logarithms: Tensor) -> Tensor:
+        """Average [B, C, T, H, W] over the last three."""
         places = (2, 3, 4)
         top = logarithms.amax(places, keepdim=True)
         return top + (logarithms - top).exp().mean(places, keepdim=True).log()
@@ -132,5 +133,5 @@ def x3d(spec: ClipSpec, num_classes: int, *, trained_crop: int) -> nn.Module:
         inner_act=nn.SiLU,  # what pytorchvideo's Swish computes, and exporters know it
     )
     head = model.blocks[-1]
-    head.activation, head.output_pool = nn.LogSoftmax(dim=1), _MeanOfProbabilities()
+    head.activation, head.output_pool = nn.LogSoftmax(dim=1), MeanOfProbabilities()
     return use_plain_ints(_OnePathway(model)).eval()

@@ -2,17 +2,20 @@
 
 The exported model is loaded and run by `actionrec.model.runtime`, as the server does it, so what that does to a
 model (fusing, another layout of the weights) is inside the comparison. What is compared is what users see:
-scores. The clips go through it in batches of one, of three and of the rest, so a batch size that tracing has
-baked in, or one that a GPU fills up, shows too.
+scores, and the feature maps that embeddings and explanations are made from. The clips go through it in batches
+of one, of three and of the rest, so a batch size that tracing has baked in, or one that a GPU fills up, shows
+too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from actionrec.head import Floats
 from actionrec.model.runtime import Runtime
 from actionrec.model.transform import pack
 from actionrec.reply import Scores
@@ -20,6 +23,7 @@ from actionrec.spec import ClipSpec
 from torch import Tensor, nn
 
 from .errors import ParityError
+from .split import split
 
 CLIPS = 4
 ROUNDED_CLIPS = 16
@@ -39,16 +43,18 @@ class Tolerance:
     others still tell whether the two models compute the same."""
     top1_agreement: float
     """Least share of the clips whose best label is the same."""
+    map: float
+    """Largest root mean square of a feature map's differences, as a share of its own root mean square."""
 
 
 TOLERANCES = {
-    "fp32": Tolerance(score=1e-3, ratio=0.05, top1_agreement=1.0),
+    "fp32": Tolerance(score=1e-3, ratio=0.05, top1_agreement=1.0, map=1e-3),
     # Factors of 11 bits, like half precision's; sums and what is between the layers keep float32's 24.
-    "tf32": Tolerance(score=2e-2, ratio=0.5, top1_agreement=0.75),
+    "tf32": Tolerance(score=2e-2, ratio=0.5, top1_agreement=0.75, map=0.02),
     # Half precision has 11 bits: two labels that are as good as equal may change places.
-    "fp16": Tolerance(score=2e-2, ratio=0.5, top1_agreement=0.75),
+    "fp16": Tolerance(score=2e-2, ratio=0.5, top1_agreement=0.75, map=0.02),
     # bf16 has 8.
-    "bf16": Tolerance(score=1e-1, ratio=2.0, top1_agreement=0.75),
+    "bf16": Tolerance(score=1e-1, ratio=2.0, top1_agreement=0.75, map=0.1),
 }
 LEAST_SCORE = 1e-30
 """Scores below this count as this much: float32 ends soon after."""
@@ -74,10 +80,17 @@ def check(eager: nn.Module, exported: Runtime, precision: str, clips: Tensor) ->
     Raises:
         ParityError: beyond `TOLERANCES`.
     """
+    trunk, _ = split(eager, exported.spec)
     expected = np.concatenate([_eager_scores(eager, exported.spec, clip) for clip in torch.split(clips, 1)])
     sizes = [1, min(3, len(clips) - 1), max(0, len(clips) - 4)]
-    batches = [list(batch.numpy()) for batch in torch.split(clips, [size for size in sizes if size])]
-    got = np.concatenate([exported.scores(exported.transform(batch)) for batch in batches])
+    got_rows, map_difference = [], 0.0
+    for batch in torch.split(clips, [size for size in sizes if size]):
+        running = exported.compute(exported.transform(list(batch.numpy())), maps_of=range(len(batch)))
+        got_rows.append(running.scores())
+        maps = running.maps()
+        differences = [_map_difference(trunk, exported.spec, clip, maps[row]) for row, clip in enumerate(batch)]
+        map_difference = float(np.max([map_difference, *differences]))
+    got = np.concatenate(got_rows)
     if got.shape != expected.shape:
         raise ParityError(
             f"the exported model gives scores {list(got.shape)}, the eager one {list(expected.shape)}"
@@ -88,12 +101,16 @@ def check(eager: nn.Module, exported: Runtime, precision: str, clips: Tensor) ->
     agreement = float((got.argmax(1) == expected.argmax(1)).mean())
     # Written so that a NaN fails: it compares as False with everything.
     if not (
-        difference <= tolerance.score and ratio <= tolerance.ratio and agreement >= tolerance.top1_agreement
+        difference <= tolerance.score
+        and ratio <= tolerance.ratio
+        and agreement >= tolerance.top1_agreement
+        and map_difference <= tolerance.map
     ):
         raise ParityError(
             f"the exported model is not the eager one: scores differ by up to {difference:.3g} (tolerance "
-            f"{tolerance.score:g}) and a factor of {np.exp(ratio):.3g} ({np.exp(tolerance.ratio):.3g}), the "
-            f"best label agrees on {agreement:.0%} of {len(clips)} clips ({tolerance.top1_agreement:.0%})",
+            f"{tolerance.score:g}) and a factor of {np.exp(ratio):.3g} ({np.exp(tolerance.ratio):.3g}), "
+            f"feature maps by {map_difference:.3g} of their size ({tolerance.map:g}), the best label agrees on "
+            f"{agreement:.0%} of {len(clips)} clips ({tolerance.top1_agreement:.0%})",
             "No archive was written. Try another PRECISION or RUNTIME, and report the model that does this.",
         )
     return {
@@ -101,11 +118,24 @@ def check(eager: nn.Module, exported: Runtime, precision: str, clips: Tensor) ->
         "max_abs_score_difference": difference,
         "max_log_score_ratio": ratio,
         "top1_agreement": agreement,
+        "max_map_difference": map_difference,
         "tolerance": tolerance.score,
         "log_ratio_tolerance": tolerance.ratio,
         "least_top1_agreement": tolerance.top1_agreement,
+        "map_tolerance": tolerance.map,
         "distinct_top1": len(set(expected.argmax(1).tolist())),
     }
+
+
+@torch.inference_mode()
+def _map_difference(trunk: nn.Module, spec: ClipSpec, clip: Tensor, got: Sequence[Floats]) -> float:
+    """The largest difference of a clip's feature maps, as `Tolerance.map` has it."""
+    expected = [one[0].numpy() for one in trunk(pack(clip[None], spec))]
+    return max(_rms(one - right) / _rms(right) for one, right in zip(got, expected, strict=True))
+
+
+def _rms(values: Floats) -> float:
+    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
 
 
 @torch.inference_mode()

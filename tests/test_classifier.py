@@ -64,7 +64,7 @@ def test_a_failing_model_is_an_error_and_not_a_crash(
         raise RuntimeError("out of memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(classifier.runtime, "scores", fail)
+        patch.setattr(classifier.runtime, "compute", fail)
         (answer,) = classifier.classify([request])
         assert isinstance(answer, ClipError)
         assert (answer.code, answer.status) == ("INTERNAL", 500)

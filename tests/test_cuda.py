@@ -6,21 +6,24 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from actionrec.head import Head
 from actionrec.manifest import Artifact, Manifest
 from actionrec.model import cuda
+from actionrec.model.head import TorchHead
 from actionrec.model.host import device_of_worker, fingerprint, mismatch
-from actionrec.model.loaders import LOADERS, Module
+from actionrec.model.loaders import LOADERS, Trunk
 from actionrec.model.runtime import Runtime
-from actionrec.model.transform import layout, pack
+from actionrec.model.transform import LAYOUT
 from actionrec.pipeline import Classifier
 from actionrec.service import Row, Service
 from actionrec.spec import ClipSpec
+from actionrec.video.resize import Pixels
 
 from export import artifacts
 from export.errors import ExportError
@@ -39,14 +42,34 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
         yield world
 
 
-def means(pathways: list[torch.Tensor]) -> torch.Tensor:
-    """A model: each clip's mean colours, [B, 3]."""
-    return pathways[-1].mean((2, 3, 4))
+def means(pathways: list[torch.Tensor]) -> tuple[torch.Tensor]:
+    """A trunk: a map of one place, with each clip's mean colours, [B, 3, 1, 1, 1]."""
+    return (pathways[-1].mean((2, 3, 4), keepdim=True),)
+
+
+HEAD = Head(
+    weight=np.diag([1.0, 2.0, 3.0]).astype(np.float32),
+    bias=np.zeros(3, np.float32),
+    maps=np.array([[3, 1, 1, 1]]),
+    window=np.array([1, 1]),
+)
+"""Behind `means`: the brighter a clip, the more its scores differ."""
 
 
 def clips(value: float, batch: int = 1) -> list[torch.Tensor]:
     """Pathways of one colour."""
     return [torch.full((batch, 3, count, 32, 32), value) for count in SPEC.pathways]
+
+
+def grey(level: int, batch: int = 1) -> torch.Tensor:
+    """Clips on the device, of one grey."""
+    return torch.full((batch, SPEC.num_frames, SPEC.crop, SPEC.crop, 3), level * 128, dtype=torch.int16)
+
+
+def whole(frames: torch.Tensor) -> cuda.Outputs:
+    """A model from frames to outputs, which are mean levels."""
+    levels = frames.float().mean((1, 2, 3)) / 128
+    return levels, [levels[:, :, None, None, None] * 2]
 
 
 def frames(*levels: int) -> list[np.ndarray]:
@@ -61,9 +84,10 @@ Load = Callable[..., Runtime]
 def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
     """Loads a model, which is a function here, as a worker of the second GPU does."""
     (tmp_path / "model.pt").touch()
+    HEAD.save(tmp_path)
 
     def load(
-        module: Module = means, name: str = "torchscript", device: str = "cuda:1", precision: str = "fp32"
+        module: Trunk = means, name: str = "torchscript", device: str = "cuda:1", precision: str = "fp32"
     ) -> Runtime:
         monkeypatch.setitem(LOADERS, name, lambda *_: module)
         artifact = Artifact(name, precision, "cuda", "model.pt")
@@ -73,8 +97,8 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
 
 
 @torch.inference_mode()
-def graphs(module: Module = means) -> cuda.Graphs:
-    return cuda.Graphs(module, SPEC, torch.float32, GPU)
+def graphs(model: cuda.Whole = whole) -> cuda.Graphs:
+    return cuda.Graphs(model, SPEC, GPU)
 
 
 def test_each_clip_gets_its_own_scores() -> None:
@@ -82,8 +106,10 @@ def test_each_clip_gets_its_own_scores() -> None:
     made = graphs()
     assert made.batches == cuda.BATCHES
     with torch.inference_mode():
-        for value in (1.0, -2.0):
-            assert torch.allclose(made(clips(value)), torch.full((1, 3), value))
+        for level, count in ((100, 1), (20, 3)):
+            scores, (maps,) = made(grey(level, count))
+            assert torch.allclose(scores, torch.full((count, 3), float(level)))
+            assert torch.allclose(maps, torch.full((count, 3, 1, 1, 1), 2.0 * level))
 
 
 def test_graph_of_another_device_is_refused(gpus: FakeCuda, caplog: pytest.LogCaptureFixture) -> None:
@@ -92,19 +118,22 @@ def test_graph_of_another_device_is_refused(gpus: FakeCuda, caplog: pytest.LogCa
     made = graphs()
     assert made.batches == ()
     for batch in cuda.BATCHES:
-        assert f"No CUDA graph for a batch of {batch}: its logits differ by nan" in caplog.text
+        assert f"No CUDA graph for a batch of {batch}: its outputs differ by nan" in caplog.text
     with torch.inference_mode():
-        assert torch.allclose(made(clips(3.0)), torch.full((1, 3), 3.0))
+        scores, _ = made(grey(30))
+        assert torch.allclose(scores, torch.full((1, 3), 30.0))
 
 
-def test_graph_with_stale_inputs_is_refused() -> None:
+@pytest.mark.parametrize("stale", ["scores", "maps"])
+def test_graph_with_stale_inputs_is_refused(stale: str) -> None:
     """A graph that reads copies of what was captured gives every clip the same scores: it is left out."""
 
-    class Forgetful(torch.nn.Module):
-        def forward(self, pathways: list[torch.Tensor]) -> torch.Tensor:
-            return torch.from_numpy(pathways[-1].numpy().mean((2, 3, 4))) + 0
+    def forgetful(frames: torch.Tensor) -> cuda.Outputs:
+        scores, maps = whole(frames)
+        return (torch.from_numpy(frames.numpy().mean((1, 2, 3))) + 0, maps) if stale == "scores" else (
+            scores, [torch.from_numpy(frames.numpy().mean((1, 2, 3)))[:, :, None, None, None] + 0])  # fmt: skip
 
-    assert graphs(Forgetful()).batches == ()
+    assert graphs(forgetful).batches == ()
 
 
 def test_worker_touches_its_own_gpu_alone(gpus: FakeCuda, load: Load) -> None:
@@ -112,15 +141,14 @@ def test_worker_touches_its_own_gpu_alone(gpus: FakeCuda, load: Load) -> None:
     loaded = load()
     assert set(gpus.touched) == {1}
     assert {stream.index for stream, _ in gpus.captures} == {1}
-    assert isinstance(loaded._module, cuda.Graphs)
-    assert loaded._module.batches == cuda.BATCHES
+    assert loaded._graphs.batches == cuda.BATCHES
 
 
 def test_any_thread_runs_on_the_models_gpu(gpus: FakeCuda, load: Load) -> None:
     """CUDA's current device is each thread's own: a thread that has set none is moved to the model's GPU."""
     seen: list[int] = []
 
-    def watching(pathways: list[torch.Tensor]) -> torch.Tensor:
+    def watching(pathways: list[torch.Tensor]) -> tuple[torch.Tensor]:
         seen.append(torch.cuda.current_device())
         return means(pathways)
 
@@ -161,7 +189,7 @@ class Loader:
 
     def boxed_run(self, pathways: list[torch.Tensor]) -> list[torch.Tensor]:
         self.strides = [pathway.stride() for pathway in pathways]
-        return [means(pathways)]
+        return [*means(pathways)]
 
 
 def test_compiled_code_can_be_captured(loader: Loader) -> None:
@@ -174,17 +202,14 @@ def test_compiled_code_can_be_captured(loader: Loader) -> None:
 def test_every_runtime_is_captured(name: str, load: Load) -> None:
     """Batches are replayed from graphs whatever made the artifact."""
     loaded = load(name=name)
-    assert isinstance(loaded._module, cuda.Graphs)
-    assert loaded._module.batches == cuda.BATCHES
+    assert loaded._graphs.batches == cuda.BATCHES
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda:1"])
 def test_compiled_code_gets_the_layout_that_it_was_exported_with(device: str, loader: Loader) -> None:
     """Compiled code trusts strides: whatever the caller's are, it reads those of the device's layout."""
     module = LOADERS["aoti"](Path("model.pt2"), torch.device(device))
-    expected = [
-        pathway.contiguous(memory_format=layout(torch.device(device))).stride() for pathway in clips(1.0, 2)
-    ]
+    expected = [pathway.contiguous(memory_format=LAYOUT).stride() for pathway in clips(1.0, 2)]
     for given in (torch.contiguous_format, torch.channels_last_3d):
         module([pathway.contiguous(memory_format=given) for pathway in clips(1.0, 2)])
         assert loader.strides == expected
@@ -195,7 +220,7 @@ def test_tf32_is_used_where_it_is_asked_for(precision: str, load: Load) -> None:
     """Neither a capture nor a call multiplies in TF32, unless the artifact's precision is that."""
     seen: set[tuple[bool, bool]] = set()
 
-    def watching(pathways: list[torch.Tensor]) -> torch.Tensor:
+    def watching(pathways: list[torch.Tensor]) -> tuple[torch.Tensor]:
         seen.add((torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32))
         return means(pathways)
 
@@ -236,9 +261,9 @@ def test_any_number_of_clips(count: int, captured: bool, gpus: FakeCuda, load: L
     """
     seen: list[int] = []
 
-    def watching(pathways: list[torch.Tensor]) -> torch.Tensor:
+    def watching(pathways: list[torch.Tensor]) -> tuple[torch.Tensor]:
         seen.append(len(pathways[0]))
-        return means(pathways) * torch.tensor([1.0, 0.0, 0.0])
+        return means(pathways)
 
     gpus.model_index = 1 if captured else 0
     loaded = load(watching)
@@ -251,16 +276,17 @@ def test_any_number_of_clips(count: int, captured: bool, gpus: FakeCuda, load: L
     assert set(seen) == set(cuda.BATCHES)
 
 
-def test_no_batch_size_is_run_first_by_a_request(load: Load) -> None:
+def test_no_batch_size_is_run_first_by_a_request(gpus: FakeCuda, load: Load) -> None:
     """A warm worker has run every batch size, whether it has a graph or not."""
     seen: list[int] = []
 
-    def watching(pathways: list[torch.Tensor]) -> torch.Tensor:
+    def watching(pathways: list[torch.Tensor]) -> tuple[torch.Tensor]:
         seen.append(len(pathways[0]))
         return means(pathways)
 
-    loaded = load()
-    loaded._module = watching
+    gpus.model_index = 0  # no graph, so that the model itself is called
+    loaded = load(watching)
+    seen.clear()
     loaded.warm_up()
     assert set(seen) == set(cuda.BATCHES)
 
@@ -282,13 +308,13 @@ class Troubled:
         self.most_clips = 100
         self.sizes: list[int] = []
 
-    def __call__(self, pathways: list[torch.Tensor]) -> torch.Tensor:
+    def __call__(self, pathways: list[torch.Tensor]) -> tuple[torch.Tensor]:
         self.sizes.append(len(pathways[0]))
         if self.errors:
             raise self.errors.pop()
         if self.sizes[-1] > self.most_clips:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return means(pathways) * torch.tensor([1.0, 0.0, 0.0])
+        return means(pathways)
 
 
 def test_batch_that_finds_no_memory(gpus: FakeCuda, load: Load, caplog: pytest.LogCaptureFixture) -> None:
@@ -307,18 +333,21 @@ def test_batch_that_finds_no_memory(gpus: FakeCuda, load: Load, caplog: pytest.L
 
 
 def test_frames_that_find_no_memory(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Frames for which there is no memory on the GPU together are packed in halves."""
+    """Frames for which there is no memory on the GPU together are brought there in halves."""
     loaded = load()
     given = frames(*range(10, 80, 10))
-    expected = loaded.transform(given)
+    expected = loaded.scores(loaded.transform(given))
+    upload = loaded._upload
 
-    def scarce(batch: torch.Tensor, *rest: object) -> list[torch.Tensor]:
-        if len(batch) > 2:
+    def scarce(clips: Sequence[Pixels]) -> torch.Tensor:
+        if len(clips) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return pack(batch, *rest)  # type: ignore[arg-type]
+        return upload(clips)
 
-    monkeypatch.setattr("actionrec.model.runtime.pack", scarce)
-    assert all(map(torch.equal, loaded.transform(given), expected))
+    monkeypatch.setattr(loaded, "_upload", scarce)
+    prepared = loaded.transform(given)
+    assert [len(frames) for (frames,) in prepared] == [1, 1, 1, 1, 1, 1, 1]
+    assert np.array_equal(loaded.scores(prepared), expected)
 
 
 def test_one_clip_that_finds_no_memory(gpus: FakeCuda, load: Load) -> None:
@@ -384,6 +413,9 @@ def test_no_unpacked_package_stays(device: str, tmp_path: Path, monkeypatch: pyt
     assert list(tmp_path.iterdir()) == []
 
 
+NET = artifacts.WithHead(torch.nn.Identity(), TorchHead(HEAD))
+
+
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_kernels_are_inside_the_compiled_code(
     device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -392,7 +424,7 @@ def test_kernels_are_inside_the_compiled_code(
     given: dict[str, object] = {}
     monkeypatch.setattr(artifacts, "_program", lambda *_: (None, None))
     monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", lambda _, **options: given.update(options))
-    artifacts.EXPORTERS["aoti"](torch.nn.Identity(), SPEC, artifacts.Target("aoti", "fp16", device), tmp_path)
+    artifacts.EXPORTERS["aoti"](NET, SPEC, artifacts.Target("aoti", "fp16", device), tmp_path)
     assert given["inductor_configs"] == {
         "freezing": True,
         "aot_inductor.embed_kernel_binary": device == "cuda",
@@ -429,7 +461,7 @@ def test_what_compiling_needs(device: str, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", lacking)
     target = artifacts.Target("aoti", "fp16", device)
     with pytest.raises(ExportError, match="CUDA_HOME environment variable is not set") as refused:
-        artifacts.EXPORTERS["aoti"](torch.nn.Identity(), SPEC, target, tmp_path)
+        artifacts.EXPORTERS["aoti"](NET, SPEC, target, tmp_path)
     assert "g++" in refused.value.hint
     for needed in ("CUDA_HOME", "include/cuda.h", "Python.h"):
         assert (needed in refused.value.hint) is (device == "cuda")

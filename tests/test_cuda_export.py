@@ -8,12 +8,14 @@ import pytest
 import torch
 from actionrec.model import transform
 from actionrec.model.runtime import DTYPES
+from actionrec.model.transform import LAYOUT
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from export import artifacts
+from export import artifacts, zoo
 from export.fold import fold
 from export.rewrite import rewrite
+from export.split import split
 from motion.evaluate import load
 from motion.model import MOTION_SPEC, WEIGHTS
 
@@ -23,6 +25,8 @@ def on_fake_cuda(net: nn.Module, dtype: torch.dtype) -> nn.Module:
     for module in net.modules():
         for name, weight in [*module.named_parameters(recurse=False)]:
             fake = torch.empty(weight.shape, device="cuda", dtype=dtype)
+            if fake.dim() == 5:  # as `artifacts.prepared` lays them out
+                fake = fake.to(memory_format=LAYOUT)
             setattr(module, name, nn.Parameter(fake, requires_grad=False))
         for name, buffer in [*module.named_buffers(recurse=False)]:
             kind = dtype if buffer.is_floating_point() else buffer.dtype
@@ -33,10 +37,11 @@ def on_fake_cuda(net: nn.Module, dtype: torch.dtype) -> nn.Module:
 @pytest.mark.parametrize("precision", [*DTYPES])
 def test_program_for_a_gpu(precision: str) -> None:
     """The model is exported for a GPU in its type, with no tensor elsewhere, for batches of 1 to the most."""
-    net = copy.deepcopy(load(WEIGHTS))
+    target = artifacts.Target(artifacts.AOTI, precision, "cuda")
+    trunk, _ = split(load(WEIGHTS), MOTION_SPEC)
+    net = copy.deepcopy(trunk)
     rewrite(net, "cuda")
     fold(net, MOTION_SPEC)
-    target = artifacts.Target(artifacts.AOTI, precision, "cuda")
     transform._constants.cache_clear()
     try:
         with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
@@ -51,3 +56,27 @@ def test_program_for_a_gpu(precision: str) -> None:
     ]
     assert {value.device.type for value in values} == {"cuda"}
     assert {value.dtype for value in values if value.is_floating_point()} == {target.dtype}
+
+
+@pytest.mark.parametrize("name", ["motion", "slow_r50", "slowfast_r50"])
+def test_layout_is_carried_through(name: str) -> None:
+    """Every layer's output lies in memory as frames do: on tensor cores each change of layout is a copy."""
+    model = zoo.get(name)
+    trunk, _ = split(model.build(model.spec, len(model.labels())), model.spec)
+    rewrite(trunk, "cuda")
+    layouts: list[bool] = []
+
+    def look(_: nn.Module, __: object, output: object) -> None:
+        if isinstance(output, torch.Tensor) and output.dim() == 5:
+            # One place or one channel lies in both ways at once.
+            layouts.append(output.is_contiguous(memory_format=LAYOUT))
+
+    for module in trunk.modules():
+        module.register_forward_hook(look)
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        shapes = [(2, 3, count, model.spec.crop, model.spec.crop) for count in model.spec.pathways]
+        given = [torch.empty(shape, device="cuda", dtype=torch.float16) for shape in shapes]
+        maps = on_fake_cuda(trunk, torch.float16)([each.contiguous(memory_format=LAYOUT) for each in given])
+    assert len(layouts) > 20
+    assert all(layouts)
+    assert all(one.is_contiguous(memory_format=LAYOUT) for one in maps)

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from actionrec import jobs
 from actionrec.allowance import Allowance
 from actionrec.errors import ClipError
 from actionrec.gate import Gate
 from actionrec.limits import Limits
 from actionrec.manifest import Manifest
+from actionrec.model.running import Part, Running
 from actionrec.pipeline import Classifier
 from actionrec.reply import Prediction
 from actionrec.request import ClipRequest
@@ -28,6 +30,7 @@ class Model:
     """In the place of a Runtime: each view's score is the first pixel of its first frame."""
 
     max_batch = 1
+    in_flight = 1
     seconds = 0.0
 
     def __init__(self) -> None:
@@ -36,10 +39,10 @@ class Model:
     def transform(self, frames: Sequence[Any]) -> Any:  # noqa: ANN401
         return frames
 
-    def scores(self, pathways: Sequence[Any]) -> Any:  # noqa: ANN401
+    def compute(self, clips: Sequence[Any]) -> Running:
         time.sleep(self.seconds)
-        self.seen += [int(frames.flat[0]) for frames in pathways]
-        return np.array([[frames.flat[0], 0.0] for frames in pathways], dtype=np.float32)
+        self.seen += [int(frames.flat[0]) for frames in clips]
+        return Running([Part(torch.tensor([[float(frames.flat[0]), 0.0] for frames in clips]))])
 
 
 class Videos:

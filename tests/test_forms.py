@@ -70,10 +70,11 @@ def test_pathways_in_another_layout_score_the_same(motion_unpacked: Path) -> Non
     """Compiled code is made for pathways as `pack` lays them out; others give the same scores."""
     runtime = Runtime(motion_unpacked, Manifest.load(motion_unpacked))
     assert runtime.artifact.runtime == "aoti"
-    pathways = runtime.transform([decode(random_clip(31).data, runtime.spec).frames])
+    prepared = runtime.transform([decode(random_clip(31).data, runtime.spec).frames])
+    (pathways,) = prepared
     otherwise = [pathway.contiguous() for pathway in pathways]
     assert all(one.stride() != other.stride() for one, other in zip(pathways, otherwise, strict=True))
-    assert np.array_equal(runtime.scores(pathways), runtime.scores(otherwise))
+    assert np.array_equal(runtime.scores(prepared), runtime.scores([otherwise]))
 
 
 def test_without_a_fallback_it_refuses(motion_unpacked: Path) -> None:
@@ -200,6 +201,7 @@ def test_half_precision_needs_instructions(
     assert host.has_fast(precision, "cpu") is fast
 
 
+@pytest.mark.server
 def test_bf16_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The compiled artifact in bf16 passes the parity gate; a CPU without the instructions gets the fp32
     one.

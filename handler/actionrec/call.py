@@ -24,6 +24,13 @@ _TURNS_OF_OTHERS = 7
 """Views of this call's requests for each view of a request that was put aside."""
 
 
+class Launched(Protocol):
+    """A batch that the model works on."""
+
+    def finish(self) -> list[Job]:
+        """Wait for it and give each job the scores of its views. Returns the jobs whose batch failed."""
+
+
 class Stages(Protocol):
     """What a call needs from a classifier: its limits, its memory of other calls, decoding and the model."""
 
@@ -41,8 +48,12 @@ class Stages(Protocol):
     def start(self, request: ClipRequest, news: SimpleQueue[None], *, last: bool = False) -> Job:
         """Start decoding a request."""
 
-    def infer(self, batch: Sequence[tuple[Job, Decoded]]) -> list[Job]:
-        """Run the model and give each job the scores of its views. Returns the jobs whose batch failed."""
+    @property
+    def in_flight(self) -> int:
+        """Batches worth launching before the first one's results are fetched."""
+
+    def launch(self, views: Sequence[tuple[Job, Decoded]]) -> Launched:
+        """Start the model on views of jobs."""
 
 
 class Call:
@@ -58,6 +69,7 @@ class Call:
         self._others_wait = others_wait
         self._waiting = deque(enumerate(requests))
         self._jobs: dict[int, Job] = {}
+        self._launched: deque[Launched] = deque()
         self._results: dict[int, Prediction | ClipError] = {}
         self._news: SimpleQueue[None] = SimpleQueue()
         self._views_given: Counter[str] = Counter()
@@ -77,10 +89,12 @@ class Call:
             if self._end is not None and time.monotonic() > self._end:
                 self._give_up()
             looked = time.monotonic()
-            batch = self._next_batch()
-            if batch:
-                for job in classifier.infer(batch):
-                    job.fail(internal("The model failed on this batch."))
+            views = self._next_views()
+            if views:
+                self._launched.append(classifier.launch(views))
+                self._fetch(leave=classifier.in_flight - 1)
+            elif self._launched:
+                self._fetch(leave=0)
             elif self._jobs and not any(job.done for job in self._jobs.values()):
                 with suppress(Empty):
                     self._news.get(timeout=_STEP_SECONDS)
@@ -94,11 +108,18 @@ class Call:
         return self._classifier.start(request, self._news, last=last)
 
     def close(self) -> None:
-        """Stop the jobs that are left after an exception."""
+        """Fetch the results that are still on their way, and stop the jobs that are left after an exception."""
+        self._fetch(leave=0)
         for job in self._jobs.values():
             job.views.close()
 
-    def _next_batch(self) -> list[tuple[Job, Decoded]]:
+    def _fetch(self, leave: int) -> None:
+        """Fetch the results of the batches that were launched first, until so many are left."""
+        while len(self._launched) > leave:
+            for job in self._launched.popleft().finish():
+                job.fail(internal("The model failed on this batch."))
+
+    def _next_views(self) -> list[tuple[Job, Decoded]]:
         """Views that are ready, with their jobs. Clients that have had the fewest views come first."""
         batch: list[tuple[Job, Decoded]] = []
         while len(batch) < self._classifier.max_batch:

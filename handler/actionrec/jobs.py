@@ -34,6 +34,8 @@ class Job:
 
     request: ClipRequest
     views: Prefetch
+    batches: int = 0
+    """Batches with views of it that the model works on."""
     taken: int = 0
     """Views that the model was given so far."""
     transform_ms: float = 0.0
@@ -65,7 +67,7 @@ class Job:
     @property
     def done(self) -> bool:
         """Whether `result` can be called."""
-        return self.error is not None or self.views.done
+        return self.error is not None or (self.views.done and not self.batches)
 
     @property
     def late(self) -> bool:

@@ -1,8 +1,8 @@
 """Many requests -> many results, with overlapping stages. Knows no server.
 
     requests -> decode, side by side in threads   -> transform -> inference, a batch of views at a time
-                (PyAV and OpenCV release the GIL)                  while the next ones are being decoded
-             -> results
+                (PyAV and OpenCV release the GIL)                  while the next ones are being decoded, and
+             -> results                                            on a GPU copied
 
 A request has one view or many. The views of all requests take turns, and each request is decoded at most one
 batch ahead of the model. So memory grows neither with a video's length nor with its number of windows.
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -26,6 +25,7 @@ from typing import Any
 import torch
 
 from .allowance import Allowance
+from .batch import Batch
 from .call import Call
 from .errors import ClipError
 from .gate import Gate
@@ -83,7 +83,13 @@ class Classifier:
         """Who may make others wait, and for how long."""
         # One child per request: a request whose views wait for the model keeps its child.
         self.sandbox = (
-            Sandbox(manifest.spec, manifest.limits, self.open_clips, require=sandbox == "require")
+            Sandbox(
+                manifest.spec,
+                manifest.limits,
+                self.open_clips,
+                require=sandbox == "require",
+                memory=runtime.memory,
+            )
             if sandbox
             else None
         )
@@ -209,21 +215,11 @@ class Classifier:
         with self._gate.place(client, slow=prefetch.slow):
             step()
 
-    def infer(self, batch: Sequence[tuple[Job, Decoded]]) -> list[Job]:
-        """Run the model and give each job the scores of its views. Returns the jobs whose batch failed."""
-        jobs = list({id(job): job for job, _ in batch}.values())
-        try:
-            start = time.perf_counter()
-            pathways = self.runtime.transform([view.frames for _, view in batch])
-            packed = time.perf_counter()
-            scores = self.runtime.scores(pathways)
-            end = time.perf_counter()
-        except Exception:
-            logger.exception("Inference failed on a batch of %d", len(batch))
-            return jobs
-        for (job, view), row in zip(batch, scores, strict=True):
-            job.add(view, row)
-        for job in jobs:
-            job.transform_ms += (packed - start) * 1e3
-            job.inference_ms += (end - packed) * 1e3
-        return []
+    @property
+    def in_flight(self) -> int:
+        """Batches worth launching before the first one's results are fetched."""
+        return self.runtime.in_flight
+
+    def launch(self, views: Sequence[tuple[Job, Decoded]]) -> Batch:
+        """Start the model on views of jobs. Returns at once on a GPU, and on a CPU when it is done."""
+        return Batch(views, self.runtime)

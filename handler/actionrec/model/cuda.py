@@ -1,32 +1,41 @@
-"""What a GPU gains by: pinned buffers and a stream for the frames, and CUDA graphs for a few batch sizes.
+"""What a GPU gains by: pinned memory and a stream for the frames, and CUDA graphs for a few batch sizes.
 
-frames (NumPy) -> pinned buffer -> [copy stream] -> device -> normalise, pack -> graph of the next batch size
-                  two of them, so that the next batch is copied while this one is computed
+frames in pinned memory -> [copy stream] -> frames on the GPU -> graph of the next batch size -> pinned memory
+                           batch n + 1 while batch n is in the     normalise, pack, trunk, head
+
+Nothing here waits for the GPU; `running` does, when somebody asks for the scores.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from ..errors import first_line
-from ..spec import ClipSpec
-from .loaders import Module
+from ..spec import STEPS_PER_LEVEL, ClipSpec
+from ..video.resize import Pixels
 
 logger = logging.getLogger(__name__)
 
 BATCHES = (1, 2, 4, 8, 16)
 """Batch sizes that a GPU runs; others are filled up to the next one."""
-_BUFFERS = 2
 _WARM_UP_RUNS = 3
 _TOLERANCE = 0.05
-"""Of a logit, between a graph's replay and the same model called plainly, in half precision."""
+"""Largest difference between a graph's outputs and those of the same model called plainly, as a share of the
+largest output: in half precision two runs of cuDNN are not the same."""
+_WHITE = 255 * STEPS_PER_LEVEL
+
+Outputs = tuple[Tensor, Sequence[Tensor]]
+"""Probabilities float32 [B, classes], and the last feature maps [B, C, t, h, w], one a pathway."""
+
+Whole = Callable[[Tensor], Outputs]
+"""Frames int16 [B, T, H, W, 3] on the device -> `Outputs`."""
 
 
 def make_current(device: torch.device | str) -> torch.device:
@@ -47,63 +56,77 @@ def current(device: torch.device) -> AbstractContextManager[object]:
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
+def pinned(shape: tuple[int, ...]) -> Pixels:
+    """Memory for frames that a GPU copies from by itself: an int16 array, not set.
+
+    torch keeps freed blocks for the next caller, since pinning takes milliseconds.
+    """
+    memory: Pixels = torch.empty(shape, dtype=torch.int16, pin_memory=True).numpy()
+    return memory
+
+
+def fetched(values: Tensor) -> Tensor:
+    """A copy in pinned memory, float32, which is there once the current stream has come to it."""
+    host = torch.empty(values.shape, dtype=torch.float32, pin_memory=True)
+    return host.copy_(values.float().contiguous(), non_blocking=True)
+
+
 class Uploader:
-    """Copies clips to a GPU without making it, or the thread that computes, wait.
+    """Copies clips to a GPU on a stream of its own: neither the thread that asks nor the model waits.
 
     Args:
         spec: size of a clip.
-        batch: the most clips of one upload.
         device: a GPU.
     """
 
-    def __init__(self, spec: ClipSpec, batch: int, device: torch.device) -> None:
-        shape = (batch, spec.num_frames, spec.crop, spec.crop, 3)
-        self._buffers = [torch.empty(shape, dtype=torch.int16, pin_memory=True) for _ in range(_BUFFERS)]
-        self._copied = [torch.cuda.Event() for _ in range(_BUFFERS)]  # type: ignore[no-untyped-call]
+    def __init__(self, spec: ClipSpec, device: torch.device) -> None:
+        self._shape = (spec.num_frames, spec.crop, spec.crop, 3)
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._device = device
-        self._turn = 0
+        self._under_way: deque[tuple[Any, list[Pixels]]] = deque()
 
-    def __call__(self, frames: Sequence[npt.NDArray[np.int16]]) -> torch.Tensor:
-        """Clips int16 [T, H, W, 3] each -> int16 [B, T, H, W, 3] on the device's current stream."""
-        turn = self._turn
-        self._turn = (turn + 1) % _BUFFERS
-        self._copied[turn].synchronize()  # the copy of two uploads ago
-        pinned = self._buffers[turn][: len(frames)]
-        np.stack(frames, out=pinned.numpy())
+    def __call__(self, frames: Sequence[Pixels]) -> Tensor:
+        """Clips int16 [T, H, W, 3] each -> int16 [B, T, H, W, 3] for the device's current stream.
+
+        Clips in other memory than `pinned` are copied as well, but the caller waits for those.
+        """
+        copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
         with torch.cuda.stream(self._stream):
-            moved = pinned.to(self._device, non_blocking=True)
-            self._copied[turn].record()
-        current = torch.cuda.current_stream(self._device)
-        current.wait_stream(self._stream)
-        moved.record_stream(current)
-        return moved
+            batch = torch.empty((len(frames), *self._shape), dtype=torch.int16, device=self._device)
+            for row, clip in zip(batch, frames, strict=True):
+                row.copy_(torch.from_numpy(clip), non_blocking=True)
+            copied.record()
+        model = torch.cuda.current_stream(self._device)
+        model.wait_event(copied)
+        batch.record_stream(model)
+        # Frames stay where they are until they have been copied.
+        while self._under_way and self._under_way[0][0].query():
+            self._under_way.popleft()
+        self._under_way.append((copied, list(frames)))
+        return batch
 
 
 class Graphs:
     """A model that is called with a few batch sizes only, each replayed from a CUDA graph.
 
     A batch is filled up to the next size; what the added rows give is dropped. So no size is compiled, nor its
-    kernels chosen, while a request waits. A size whose graph cannot be captured, or gives other logits than the
-    model itself, is called plainly.
+    kernels chosen, while a request waits. A size whose graph cannot be captured, or gives other outputs than
+    the model itself, is called plainly.
 
     Args:
-        module: on the GPU; takes any batch size.
+        whole: the model from frames to scores, on the GPU; takes any batch size.
         spec: size of a clip.
-        dtype: of the pathways.
         device: a GPU.
     """
 
-    def __init__(self, module: Module, spec: ClipSpec, dtype: torch.dtype, device: torch.device) -> None:
-        self._module = module
-        self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, torch.Tensor]] = {}
+    def __init__(self, whole: Whole, spec: ClipSpec, device: torch.device) -> None:
+        self._whole = whole
+        self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, Outputs]] = {}
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._pool: Any = None
         # Of the largest batch; smaller ones are its first rows.
-        self._inputs = [
-            torch.randn(BATCHES[-1], 3, count, spec.crop, spec.crop, dtype=dtype, device=device)
-            for count in spec.pathways
-        ]
+        shape = (BATCHES[-1], spec.num_frames, spec.crop, spec.crop, 3)
+        self._frames = torch.zeros(shape, dtype=torch.int16, device=device)
         # The largest first: the others find room in its memory, since only one of them runs at a time.
         for batch in reversed(BATCHES):
             try:
@@ -117,47 +140,53 @@ class Graphs:
         """Batch sizes that have a graph."""
         return tuple(sorted(self._graphs))
 
-    def __call__(self, pathways: list[torch.Tensor]) -> torch.Tensor:
-        """The pathways, of at most the largest batch -> logits [B, classes]; valid until the next call."""
-        count = pathways[0].shape[0]
+    def __call__(self, frames: Tensor) -> Outputs:
+        """Frames, of at most the largest batch -> outputs, which are valid until the next call."""
+        count = len(frames)
         batch = next(size for size in BATCHES if size >= count)
-        inputs = self._rows(batch)
-        for mine, given in zip(inputs, pathways, strict=True):
-            mine[:count].copy_(given)
+        self._frames[:count].copy_(frames)
         captured = self._graphs.get(batch)
         if captured is None:
-            return self._module(inputs)[:count]
-        graph, logits = captured
-        graph.replay()
-        return logits[:count]
-
-    def _rows(self, batch: int) -> list[torch.Tensor]:
-        return [each[:batch] for each in self._inputs]
+            scores, maps = self._whole(self._frames[:batch])
+        else:
+            graph, (scores, maps) = captured
+            graph.replay()
+        return scores[:count], [one[:count] for one in maps]
 
     def _capture(self, batch: int, device: torch.device) -> None:
-        inputs = self._rows(batch)
-        for given in inputs:
-            given.normal_()
+        frames = self._frames[:batch]
+        _fill(frames)
         self._stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(self._stream):
             for _ in range(_WARM_UP_RUNS):  # so that cuDNN's choice of kernels is not captured
-                self._module(list(inputs))
+                self._whole(frames)
         torch.cuda.current_stream(device).wait_stream(self._stream)
         graph = torch.cuda.CUDAGraph()
         # A stream of this device: torch's own is one of the device that was current when it was first used, and
         # a capture there holds none of this device's kernels (pytorch/pytorch#87894).
         with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
-            logits = self._module(list(inputs))
+            outputs = self._whole(frames)
         self._pool = self._pool or graph.pool()
-        # Other clips than the captured ones, each of its own brightness, and no logits left: a graph that does
-        # nothing, or does the same again, fails here.
-        brightness = torch.linspace(-1, 1, batch, dtype=logits.dtype, device=device).view(-1, 1, 1, 1, 1)
-        for given in inputs:
-            given.normal_().add_(brightness)
-        expected = self._module(list(inputs)).clone()
-        logits.fill_(torch.nan)
+        # Other clips than the captured ones, and no outputs left: a graph that does nothing, or does the same
+        # again, fails here.
+        _fill(frames)
+        expected = [each.clone() for each in _flat(self._whole(frames))]
+        for each in _flat(outputs):
+            each.fill_(torch.nan)
         graph.replay()
-        difference = float((logits.float() - expected.float()).abs().max())
-        if not difference <= _TOLERANCE * max(1.0, float(expected.abs().max())):
-            raise RuntimeError(f"its logits differ by {difference:.3g}")
-        self._graphs[batch] = (graph, logits)
+        for each, right in zip(_flat(outputs), expected, strict=True):
+            difference = float((each.float() - right.float()).abs().max())
+            if not difference <= _TOLERANCE * float(right.float().abs().max()):
+                raise RuntimeError(f"its outputs differ by {difference:.3g}")
+        self._graphs[batch] = (graph, outputs)
+
+
+def _fill(frames: Tensor) -> None:
+    """Set frames, int16 [B, T, H, W, 3], to noise, each clip of its own brightness."""
+    darkest = torch.randint(_WHITE // 2, (len(frames), 1, 1, 1, 1), dtype=torch.int16, device=frames.device)
+    frames.random_(0, _WHITE // 2).add_(darkest)
+
+
+def _flat(outputs: Outputs) -> list[Tensor]:
+    scores, maps = outputs
+    return [scores, *maps]

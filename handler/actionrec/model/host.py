@@ -86,19 +86,22 @@ def fingerprint(device: torch.device | str) -> dict[str, Any]:
 
 
 @contextmanager
-def multiplying_in(precision: str) -> Iterator[None]:
-    """Have GPUs multiply float32 numbers inside the block as a precision says.
+def arithmetic(precision: str) -> Iterator[None]:
+    """Have GPUs multiply float32 numbers inside the block as a precision says, with their fastest kernels.
 
     torch leaves TF32, which keeps 11 of the 24 bits of each factor, on for convolutions and off for matrices.
-    Inside, both are on for ``tf32`` and off for all others. For the whole process; as it was afterwards.
+    Inside, both are on for ``tf32`` and off for all others. cuDNN tries all its kernels for a new shape, and
+    keeps the fastest: `cuda.BATCHES` are the few shapes that there are, and warming up meets each of them.
+    For the whole process; as it was afterwards.
     """
     convolutions, matrices = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = convolutions.allow_tf32, matrices.allow_tf32
+    before = convolutions.allow_tf32, matrices.allow_tf32, convolutions.benchmark
     convolutions.allow_tf32 = matrices.allow_tf32 = precision == "tf32"
+    convolutions.benchmark = True
     try:
         yield
     finally:
-        convolutions.allow_tf32, matrices.allow_tf32 = before
+        convolutions.allow_tf32, matrices.allow_tf32, convolutions.benchmark = before
 
 
 def has_fast(precision: str, device: torch.device | str) -> bool:

@@ -1,4 +1,7 @@
-"""The exported artifacts of a model, each with its way of being loaded. `export.artifacts` writes them."""
+"""The exported artifacts of a model, each with its way of being loaded. `export.artifacts` writes them.
+
+An artifact is a network without its head: it ends with the last feature maps, one a pathway.
+"""
 
 from __future__ import annotations
 
@@ -7,35 +10,38 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import cast
 
 import torch
 
 from .host import fingerprint
-from .transform import layout
+from .transform import LAYOUT
 
 logger = logging.getLogger(__name__)
 
-Module = Callable[[list[torch.Tensor]], torch.Tensor]
-"""The pathways -> logits [B, classes]. May overwrite the list it is given."""
+Trunk = Callable[[list[torch.Tensor]], Sequence[torch.Tensor]]
+"""The pathways, float [B, 3, t, H, W] each -> their last feature maps, float [B, C, t, h, w] each. May
+overwrite the list it is given."""
 
-Loader = Callable[[Path, torch.device], Module]
+Loader = Callable[[Path, torch.device], Trunk]
 """(artifact, device) -> the model on the device."""
 
 
-def _load_torchscript(path: Path, device: torch.device) -> Module:
-    module: torch.jit.ScriptModule = torch.jit.load(str(path), map_location=device)  # type: ignore[no-untyped-call]
-    module.eval()
+def _load_torchscript(path: Path, device: torch.device) -> Trunk:
+    whole: torch.jit.ScriptModule = torch.jit.load(str(path), map_location=device)  # type: ignore[no-untyped-call]
+    # The file is the network with its head, for whoever loads it without this package.
+    trunk = torch.jit.freeze(whole.trunk.eval())
     if device.type == "cpu":
         # Weights in oneDNN's own layout; a matter of this machine, so done at load and not at export.
-        module = torch.jit.optimize_for_inference(module)
-    return cast(Module, module)
+        trunk = torch.jit.optimize_for_inference(trunk)
+    return cast(Trunk, trunk)
 
 
-def _load_aoti(path: Path, device: torch.device) -> Module:
+def _load_aoti(path: Path, device: torch.device) -> Trunk:
     # What torch._inductor.aoti_load_package makes, without importing torch's compiler (a second and 150 MB for
     # each worker) and without trying out the C++ compiler on a new host (pytorch/pytorch#191715).
     # On a GPU for one thread, which is all that a worker has: the events by which threads would wait for each
@@ -44,16 +50,14 @@ def _load_aoti(path: Path, device: torch.device) -> Module:
     with _removed_temporary_files():
         package = torch._C._aoti.AOTIModelPackageLoader(str(path), "model", one_thread, 1, index)
 
-    strides = layout(device)
-
-    def run(pathways: list[torch.Tensor]) -> torch.Tensor:
+    def run(pathways: list[torch.Tensor]) -> list[torch.Tensor]:
         # The code reads memory as it lay when it was exported, and checks nothing: other strides give wrong
         # scores. A tensor that lies so already is not copied.
         for index, pathway in enumerate(pathways):
-            pathways[index] = pathway.contiguous(memory_format=strides)
+            pathways[index] = pathway.contiguous(memory_format=LAYOUT)
         # Boxed: the list is emptied, and an input is freed as soon as it has been read.
-        (logits,) = package.boxed_run(pathways)
-        return logits
+        maps: list[torch.Tensor] = package.boxed_run(pathways)
+        return maps
 
     return run
 
@@ -77,9 +81,14 @@ def _removed_temporary_files() -> Iterator[None]:
                 os.environ["TMPDIR"] = before
 
 
-def _load_compile(path: Path, device: torch.device) -> Module:
+def _load_compile(path: Path, device: torch.device, mode: str | None = None) -> Trunk:
     """torch.compile at the first call. That takes a minute; a restart finds the compiled code in the cache and
     only traces the graph again.
+
+    Args:
+        path: the artifact.
+        device: where it runs.
+        mode: torch.compile's; None: its default.
     """
     # Imported here: a worker with another artifact does without them.
     from torch._inductor import config as inductor_config
@@ -94,8 +103,8 @@ def _load_compile(path: Path, device: torch.device) -> Module:
     inductor_config.freezing = True
     # A CPU is given one clip at a time; a GPU any number, each of which would be compiled anew.
     dynamic = False if device.type == "cpu" else None
-    compiled = torch.compile(program.module(), dynamic=dynamic)
-    return cast(Module, compiled)
+    compiled = torch.compile(program.module(), dynamic=dynamic, mode=mode)
+    return cast(Trunk, compiled)
 
 
 def _compile_cache(device: torch.device) -> Path:
@@ -120,5 +129,7 @@ LOADERS: dict[str, Loader] = {
     "torchscript": _load_torchscript,
     "aoti": _load_aoti,
     "compile": _load_compile,
+    # Without torch's own graphs: `cuda.Graphs` captures the whole way of a batch.
+    "compile-max-autotune": partial(_load_compile, mode="max-autotune-no-cudagraphs"),
 }
 """By the runtime's name."""

@@ -1,4 +1,8 @@
-"""An exported model, loaded and run: pathways -> scores.
+"""An exported model, loaded and run: frames -> scores, and feature maps for whoever asks.
+
+    frames -> `transform` -> `compute` -> `Running.scores`, `Running.maps`
+              on a CPU: normalise, pack    trunk, head, softmax
+              on a GPU: upload             the same and what stands left of it, in one graph, while this goes on
 
 One `Runtime` a worker. Needs neither pytorchvideo nor torchvision.
 """
@@ -6,30 +10,38 @@ One `Runtime` a worker. Needs neither pytorchvideo nor torchvision.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from ..errors import first_line
+from ..head import Head
 from ..manifest import Artifact, Manifest
 from ..reply import Scores
 from ..spec import STEPS_PER_LEVEL, ClipSpec
+from ..video.resize import Pixels
 from . import cuda
-from .host import has_fast, mismatch, multiplying_in, why_slow
-from .loaders import LOADERS, Module
+from .head import TorchHead
+from .host import arithmetic, has_fast, mismatch, why_slow
+from .loaders import LOADERS, Trunk
+from .running import Part, Running
 from .transform import pack
 
 logger = logging.getLogger(__name__)
+
+Prepared = list[list[Tensor]]
+"""A batch on the device, in parts that are computed one after the other. A part is the pathways of its clips,
+or on a GPU their frames, int16 [B, T, H, W, 3]."""
 
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 # After the one that tries an artifact. TorchScript's profiling executor runs a graph twice before it settles
 # on an optimised one; compiled code needs one more run until the memory that this process keeps is all there.
-_WARM_UP_RUNS = {"torchscript": 3, "aoti": 1, "compile": 1}
+_WARM_UP_RUNS = {"torchscript": 3}
 
 
 class Runtime:
@@ -47,6 +59,9 @@ class Runtime:
     def __init__(self, directory: Path, manifest: Manifest, device: torch.device | str = "cpu") -> None:
         self.device = cuda.make_current(device)
         self.spec: ClipSpec = manifest.spec
+        self.head = Head.load(directory)
+        """What stands after the maps, for embeddings and explanations."""
+        self._torch_head = TorchHead(self.head).to(self.device)
         self.rejected: list[str] = []
         """Artifacts that would have been preferred, each with the reason why it is not served."""
         self.lost: str | None = None
@@ -81,8 +96,8 @@ class Runtime:
         if not path.is_file():
             raise FileNotFoundError(f"{path} is not in the archive")
         try:
-            with multiplying_in(artifact.precision):
-                self._module: Module = LOADERS[artifact.runtime](path, self.device)
+            with arithmetic(artifact.precision):
+                self._trunk: Trunk = LOADERS[artifact.runtime](path, self.device)
                 if self.device.type == "cuda":
                     self._prepare_gpu()
             self._run_grey(1)
@@ -94,9 +109,8 @@ class Runtime:
 
     @torch.inference_mode()
     def _prepare_gpu(self) -> None:
-        self._upload = cuda.Uploader(self.spec, self.max_batch, self.device)
-        if self.artifact.batch is None:
-            self._module = cuda.Graphs(self._module, self.spec, self.dtype, self.device)
+        self._upload = cuda.Uploader(self.spec, self.device)
+        self._graphs = cuda.Graphs(self._from_frames, self.spec, self.device)
 
     @property
     def max_batch(self) -> int:
@@ -104,63 +118,111 @@ class Runtime:
         return self.artifact.batch or self._batches[-1]
 
     @property
+    def in_flight(self) -> int:
+        """Batches worth starting before the scores of the first are fetched: on a GPU the next one is copied
+        while one is computed.
+        """
+        return 2 if self.device.type == "cuda" else 1
+
+    @property
     def _batches(self) -> tuple[int, ...]:
         """Batch sizes that the model is run with, where the artifact takes any."""
         return cuda.BATCHES if self.device.type == "cuda" else (1,)
 
-    def transform(self, frames: Sequence[npt.NDArray[np.int16]]) -> list[torch.Tensor]:
-        """Clips int16 [T, H, W, 3] each -> one batch on the device, a tensor for each pathway; see `pack`."""
+    def memory(self, shape: tuple[int, ...]) -> Pixels:
+        """Memory for the frames of a clip, int16 and not set, that the device copies from without waiting."""
+        if self.device.type != "cuda":
+            return np.empty(shape, np.int16)
+        with cuda.current(self.device):
+            return cuda.pinned(shape)
+
+    def transform(self, frames: Sequence[Pixels]) -> Prepared:
+        """Bring clips, int16 [T, H, W, 3] each, to the device. Returns at once on a GPU."""
         with self._examined():
             return self._transform(frames)
 
-    @torch.inference_mode()
-    def scores(self, pathways: list[torch.Tensor]) -> Scores:
-        """What `transform` gives -> probabilities float32 [B, classes]."""
+    def compute(self, prepared: Prepared, maps_of: Collection[int] = ()) -> Running:
+        """Start the model on what `transform` gave. Returns at once on a GPU.
+
+        Args:
+            prepared: left as it is.
+            maps_of: rows whose feature maps are wanted too.
+        """
         with self._examined():
-            return self._scores(pathways)
+            return Running(self._parts(prepared, maps_of), self._examined)
 
-    def _transform(self, frames: Sequence[npt.NDArray[np.int16]]) -> list[torch.Tensor]:
-        """The same, in halves where there is no memory for all of it."""
+    def scores(self, prepared: Prepared) -> Scores:
+        """Run the model on what `transform` gave; probabilities float32 [B, classes]."""
+        return self.compute(prepared).scores()
+
+    @torch.inference_mode()
+    def _transform(self, frames: Sequence[Pixels]) -> Prepared:
+        """In parts that a GPU takes at once; in smaller ones where there is no memory."""
+        if self.device.type != "cuda":
+            batch = (
+                torch.from_numpy(frames[0])[None] if len(frames) == 1 else torch.from_numpy(np.stack(frames))
+            )
+            return [pack(batch, self.spec, self.device, self.dtype)]
+        size = min(len(frames), self.max_batch)
         try:
-            return self._packed(frames)
+            if len(frames) == size:
+                with cuda.current(self.device):
+                    return [[self._upload(frames)]]
         except torch.OutOfMemoryError:
-            if len(frames) == 1:
+            if size == 1:
                 raise
-        half = _half(len(frames))
-        pairs = zip(self._transform(frames[:half]), self._transform(frames[half:]), strict=True)
-        return [torch.cat(pair) for pair in pairs]
+            size = _half(size)
+        parts = (frames[first : first + size] for first in range(0, len(frames), size))
+        return [inputs for part in parts for inputs in self._transform(part)]
 
-    def _scores(self, pathways: list[torch.Tensor]) -> Scores:
-        """The same, in halves where there is no memory for all of it."""
-        count = len(pathways[0])
+    @torch.inference_mode()
+    def _parts(self, prepared: Prepared, maps_of: Collection[int]) -> list[Part]:
+        parts: list[Part] = []
+        with cuda.current(self.device), arithmetic(self.artifact.precision):
+            for inputs in prepared:
+                parts += self._started(inputs, maps_of, sum(len(part.scores) for part in parts))
+        return parts
+
+    def _started(self, inputs: list[Tensor], maps_of: Collection[int], first: int) -> list[Part]:
+        """Start on some rows, of which `first` come before; in halves where there is no memory for all."""
+        count = len(inputs[0])
+        size = min(count, self.artifact.batch or count)
         try:
-            return self._probabilities(pathways)
+            if count == size:
+                scores, maps = self._computed(list(inputs))
+                wanted = {row - first for row in maps_of} & {*range(count)}
+                return [self._fetched(scores, {row: [one[row] for one in maps] for row in wanted})]
         except torch.OutOfMemoryError:
             if count == 1:
                 raise
-        half = _half(count)
-        parts = [pathway[:half] for pathway in pathways], [pathway[half:] for pathway in pathways]
-        return np.concatenate([self._scores(part) for part in parts])
+            size = _half(count)
+        starts = range(0, count, size)
+        return [
+            part
+            for start in starts
+            for part in self._started([each[start : start + size] for each in inputs], maps_of, first + start)
+        ]
 
-    def _packed(self, frames: Sequence[npt.NDArray[np.int16]]) -> list[torch.Tensor]:
-        with cuda.current(self.device):
-            if self.device.type == "cuda" and len(frames) <= self.max_batch:
-                batch = self._upload(frames)
-            elif len(frames) == 1:
-                batch = torch.from_numpy(frames[0])[None]
-            else:
-                batch = torch.from_numpy(np.stack(frames))
-            return pack(batch, self.spec, self.device, self.dtype)
+    def _computed(self, inputs: list[Tensor]) -> cuda.Outputs:
+        """Scores and maps; on a GPU they are valid until the next call."""
+        return self._graphs(inputs[0]) if self.device.type == "cuda" else self._from_pathways(inputs)
 
-    def _probabilities(self, pathways: list[torch.Tensor]) -> Scores:
-        with cuda.current(self.device), multiplying_in(self.artifact.precision):
-            # Uncompiled, a CPU takes all clips at once.
-            size = self.max_batch if self.artifact.batch or self.device.type == "cuda" else len(pathways[0])
-            parts = zip(*(torch.split(pathway, size) for pathway in pathways), strict=True)
-            # One after the other: logits are valid until the next call only.
-            scores = torch.cat([torch.softmax(self._module(list(part)).float(), dim=1) for part in parts])
-            probabilities: Scores = scores.cpu().numpy()
-        return probabilities
+    def _from_frames(self, frames: Tensor) -> cuda.Outputs:
+        return self._from_pathways(pack(frames, self.spec, self.device, self.dtype))
+
+    def _from_pathways(self, pathways: list[Tensor]) -> cuda.Outputs:
+        maps = self._trunk(pathways)
+        return torch.softmax(self._torch_head(maps), dim=1), maps
+
+    def _fetched(self, scores: Tensor, maps: dict[int, list[Tensor]]) -> Part:
+        """What was computed, on its way to the host's memory."""
+        if self.device.type != "cuda":
+            return Part(scores, {row: [one.float() for one in some] for row, some in maps.items()})
+        done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        rows = {row: [cuda.fetched(one) for one in some] for row, some in maps.items()}
+        part = Part(cuda.fetched(scores), rows, done)
+        done.record()
+        return part
 
     @contextmanager
     def _examined(self) -> Iterator[None]:
@@ -180,15 +242,13 @@ class Runtime:
     def warm_up(self) -> None:
         """Run the model until it is as fast as it gets, on grey clips of each batch size that will be used."""
         for batch in (self.artifact.batch,) if self.artifact.batch else self._batches:
-            for _ in range(_WARM_UP_RUNS[self.artifact.runtime]):
+            for _ in range(_WARM_UP_RUNS.get(self.artifact.runtime, 1)):
                 self._run_grey(batch)
 
     def _run_grey(self, batch: int) -> None:
         side, count = self.spec.crop, self.spec.num_frames
         clip = np.full((count, side, side, 3), 114 * STEPS_PER_LEVEL, dtype=np.int16)
-        pathways = self._transform([clip] * batch)
-        with torch.inference_mode():
-            self._scores(pathways)
+        Running(self._parts(self._transform([clip] * batch), ())).scores()
 
 
 def _half(count: int) -> int:

@@ -12,6 +12,9 @@ import torch
 from ..sampling import uniform_indices
 from ..spec import STEPS_PER_LEVEL, ClipSpec
 
+LAYOUT = torch.channels_last_3d
+"""How pathways lie in memory: as frames do, which convolutions of CPUs and tensor cores read as it is."""
+
 
 def pack(
     frames: torch.Tensor, spec: ClipSpec, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
@@ -26,8 +29,8 @@ def pack(
         dtype: the model's floating type.
 
     Returns:
-        A fresh list with a tensor [B, 3, t, H, W] for each t of `ClipSpec.pathways`, in the device's `layout`:
-        of a SlowFast ``[slow, fast]``. (pytorchvideo's SlowFast overwrites the list it is given, so one list
+        A fresh list with a tensor [B, 3, t, H, W] for each t of `ClipSpec.pathways`, in `LAYOUT`: of a
+        SlowFast ``[slow, fast]``. (pytorchvideo's SlowFast overwrites the list it is given, so one list
         serves one call.)
 
     Raises:
@@ -45,7 +48,7 @@ def pack(
     # In float32 also for half precision, which would round pixels as well as their scale.
     everything = rows.to(torch.float32).sub_(mean).mul_(scale).to(dtype).view(frames.shape)
     pathways = [everything if index is None else everything.index_select(1, index) for index in picked]
-    return [pathway.permute(0, 4, 1, 2, 3).contiguous(memory_format=layout(device)) for pathway in pathways]
+    return [pathway.permute(0, 4, 1, 2, 3).contiguous(memory_format=LAYOUT) for pathway in pathways]
 
 
 @cache
@@ -63,8 +66,3 @@ def _constants(
         for count in spec.pathways
     ]
     return mean, scale, picked
-
-
-def layout(device: torch.device | str) -> torch.memory_format:
-    """How pathways lie in a device's memory: on a CPU as frames do, which is what its convolutions read."""
-    return torch.channels_last_3d if torch.device(device).type == "cpu" else torch.contiguous_format

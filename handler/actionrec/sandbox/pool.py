@@ -16,6 +16,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,12 +26,15 @@ from ..limits import Limits
 from ..sampling import Selection
 from ..spec import ClipSpec
 from ..video.decode import Decoded
+from ..video.window_reader import new_room
+from .child_process import Child
 from .failures import CRASH_HINT, FailureRecord
 from .keeper import Keeper
 from .patience import NotWantedError, Patience
-from .process import ZYGOTE_MODULE, Child, ending
 from .schema import Answers
+from .slot import Memory
 from .wire import BrokenPeerError
+from .zygote_process import ZYGOTE_MODULE, ending
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +79,7 @@ class Sandbox:
         size: fresh children to have ready; default: one a core.
         module: what the zygote runs.
         require: refuse to start unless all of `confine.REQUIRED` hold.
+        memory: gives the arrays of frames that are handed out.
 
     Raises:
         RuntimeError: no child can be started, or a required defence is missing.
@@ -88,7 +93,9 @@ class Sandbox:
         module: str = ZYGOTE_MODULE,
         *,
         require: bool = False,
+        memory: Memory = new_room,
     ) -> None:
+        self._memory = memory
         self._size = size or os.cpu_count() or 1
         self._failures = FailureRecord()
         window_bytes = spec.num_frames * spec.crop * spec.crop * 3 * np.dtype(np.int16).itemsize
@@ -185,7 +192,7 @@ class Sandbox:
             if "opened" in message:
                 message = patience.receive(limits.decode_seconds, _SLOW_WINDOW_SECONDS)
             while "window" in message:
-                window = answers.window(message["window"], child.slot.frames)
+                window = answers.window(message["window"], partial(child.slot.frames, memory=self._memory))
                 asked = True  # the caller may stop here
                 yield window
                 asked = False
@@ -250,7 +257,7 @@ class Sandbox:
             return _LostError(f"Decoding child {child.pid} was killed from outside")
         how = "broke off" if status is None else ending(status)
         logger.warning("Decoding child %d %s (%s) on a video of %d bytes", child.pid, how, error, len(data))
-        for line in child.words.said():
+        for line in child.stderr.lines():
             logger.warning("Decoding child %d: %s", child.pid, line)
         crash = ClipError(
             "DECODER_CRASHED",

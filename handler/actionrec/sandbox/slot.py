@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+from collections.abc import Callable
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from ..video.resize import Pixels
 
 # Seals: nobody can change the memory's size, or a child could take it away while the worker reads it.
 _F_ADD_SEALS, _SEAL_SEAL, _SEAL_SHRINK, _SEAL_GROW = 1033, 1, 2, 4
+
+Memory = Callable[[tuple[int, ...]], Pixels]
+"""Shape -> an int16 array that is not set."""
 
 
 class Slot:
@@ -25,14 +29,17 @@ class Slot:
         fcntl.fcntl(self.descriptor, _F_ADD_SEALS, _SEAL_SHRINK | _SEAL_GROW | _SEAL_SEAL)
         self._memory = mmap.mmap(self.descriptor, size)
 
-    def frames(self, shape: tuple[int, ...]) -> Pixels:
+    def frames(self, shape: tuple[int, ...], memory: Memory) -> Pixels:
         """A copy of the frames in it.
 
         Args:
             shape: [T, H, W, 3]
+            memory: gives the array for the copy.
         """
         count = int(np.prod(shape))
-        return np.frombuffer(self._memory, dtype=np.int16, count=count).reshape(shape).copy()
+        copy = memory(shape)
+        np.copyto(copy, np.frombuffer(self._memory, dtype=np.int16, count=count).reshape(shape))
+        return copy
 
     def clear(self) -> None:
         """Set it to zero: the next child decodes for somebody else."""
