@@ -14,9 +14,8 @@ from types import FrameType
 import requests
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
-from . import front, server, supervisor
+from . import choices, front, server, status, supervisor
 from .management import get_models
 from .preflight import DeployError
 from .processes import ServerProcess, adopt_orphans, reap_orphans
@@ -58,9 +57,9 @@ def _start(options: argparse.Namespace) -> int:
         run_dir=options.run_dir,
         log_dir=options.log_dir,
         port=options.port,
-        workers=options.workers,
         timeout_seconds=options.timeout,
         console=options.foreground,
+        **choices.chosen(options),
     )
     began = time.monotonic()
     if options.foreground:
@@ -80,6 +79,7 @@ def _supervise(options: argparse.Namespace) -> int:
         run_dir=options.run_dir,
         log_dir=options.log_dir,
         timeout_seconds=options.timeout,
+        **choices.chosen(options),
     )
     supervisor.log_to(options.log_dir, console=False)
     supervisor.Supervisor(settings, identity=ServerProcess.of(os.getpid())).run()
@@ -94,6 +94,9 @@ def _announce(state: server.State, began: float) -> None:
     _out.print(f"  management  {state.management_url}")
     _out.print(f"  metrics     {state.metrics_url}")
     _out.print(f"  logs        {escape(state.log_dir)}")
+    if state.gpus:
+        for line in status.settings(state, get_models(state.management_url, state.models)):
+            _out.print(f"  {line}")
     _out.print(f"Try it:  curl -T clip.mp4 {state.predict_url()}")
 
 
@@ -164,26 +167,9 @@ def _status(options: argparse.Namespace) -> int:
         _out.print("No server is running" + ("." if state is None else ": it ended without being stopped."))
         return _NOT_RUNNING
     models = get_models(state.management_url, state.models)
-    table = Table("model", "version", "worker", "pid", "status", "memory", "queue")
-    for model in models:
-        first = (model.name, model.version)
-        for worker in model.workers:
-            memory = worker.memory_mb
-            colour = "green" if worker.status == "READY" else "red"
-            table.add_row(
-                *first,
-                worker.id,
-                str(worker.pid) if worker.pid > 0 else "-",
-                f"[{colour}]{worker.status}[/{colour}]",
-                "-" if memory is None else f"{memory:.0f} MB",
-                str(model.pending_requests),
-            )
-            first = ("", "")
-        if not model.workers:
-            table.add_row(*first, "-", "-", "[red]no worker[/red]", "-", str(model.pending_requests))
-    for name in sorted(set(state.models) - {model.name for model in models}):
-        table.add_row(name, "-", "-", "-", "[red]not loaded[/red]", "-", "-")
-    _out.print(table)
+    _out.print(status.table(state, models))
+    for line in status.settings(state, models):
+        _out.print(line)
     _out.print(
         f"pid {state.process.pid}, inference {state.inference_url}, management {state.management_url}, "
         f"metrics {state.metrics_url}"
@@ -233,7 +219,7 @@ def _parser() -> argparse.ArgumentParser:
     start.add_argument("--config", type=Path, default=defaults.config)
     start.add_argument("--log-dir", type=Path, default=defaults.log_dir)
     start.add_argument("--port", type=int, help="inference port; the next four follow; 0: free ones")
-    start.add_argument("--workers", type=int, help="workers of each model; default: what its archive says")
+    choices.add(start)
     start.add_argument("--quiet", action="store_true", help="print nothing when the server is ready")
     start.add_argument("--foreground", action="store_true", help="stay; SIGTERM or Ctrl-C stops the server")
     start.add_argument(
@@ -245,6 +231,7 @@ def _parser() -> argparse.ArgumentParser:
     supervise = add("supervise", _supervise, "keep a started server up; `start` runs this")
     supervise.add_argument("--model-store", type=Path, default=defaults.model_store)
     supervise.add_argument("--log-dir", type=Path, default=defaults.log_dir)
+    choices.add(supervise)
     add_timeout(supervise)
 
     add_drain(add("stop", _stop, "answer what is in flight, then stop; nothing of the server stays behind"))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -12,6 +13,7 @@ from .preflight import DeployError, free_ports
 _ADDRESSES = {"inference_address": 0, "management_address": 1, "metrics_address": 2}
 # TorchServe's own defaults.
 _LIMITS = {"max_request_size": 6_553_500, "default_response_timeout": 120}
+_GPUS = "number_of_gpu"
 _GRPC_PORTS = {"grpc_inference_port": 3, "grpc_management_port": 4}
 
 
@@ -32,6 +34,14 @@ class ServerConfig:
     """Bytes of the largest body."""
     response_seconds: int
     """Seconds that a batch may take, for archives that do not say it themselves."""
+    most_gpus: int | None = None
+    """``number_of_gpu``: GPUs that the server uses at most; None: the file does not say."""
+
+    def with_defaults(self, lines: Mapping[str, str]) -> ServerConfig:
+        """The same with these lines, except for those that the file has itself."""
+        there = {_pair(line)[0] for line in self.text.splitlines()}
+        added = "".join(f"{key}={value}\n" for key, value in lines.items() if key not in there)
+        return replace(self, text=self.text + added)
 
 
 def load_config(path: Path, port: int | None = None) -> ServerConfig:
@@ -69,9 +79,10 @@ def load_config(path: Path, port: int | None = None) -> ServerConfig:
     text = "".join(f"{key}={value}\n" for key, value in values.items())
     try:
         body, seconds = (int(values.get(key, default)) for key, default in _LIMITS.items())
+        most_gpus = int(values[_GPUS]) if _GPUS in values else None
     except ValueError as error:
-        raise DeployError(f"{path}: {', '.join(_LIMITS)} must be whole numbers ({error})") from error
-    return ServerConfig(text, inference, management, metrics, host, tuple(ports), body, seconds)
+        raise DeployError(f"{path}: {', '.join((*_LIMITS, _GPUS))} must be whole numbers ({error})") from error
+    return ServerConfig(text, inference, management, metrics, host, tuple(ports), body, seconds, most_gpus)
 
 
 def _pair(line: str) -> tuple[str, str]:

@@ -52,7 +52,11 @@ class Model:
     version: str
     min_workers: int
     workers: tuple[Worker, ...]
+    batch: int
+    """The most requests in one batch."""
     pending_requests: int
+    queue: int
+    """Requests that may wait; more are refused."""
 
     def ready(self, workers: int | None = None) -> bool:
         """Whether all its workers are READY, and there are enough of them.
@@ -121,5 +125,7 @@ def _model(entry: dict[str, Any]) -> Model:
         version=entry["modelVersion"],
         min_workers=entry["minWorkers"],
         workers=tuple(Worker(id=w["id"], pid=w["pid"], status=w["status"]) for w in entry["workers"]),
+        batch=entry["batchSize"],
         pending_requests=entry["jobQueueStatus"]["pendingRequests"],
+        queue=entry["jobQueueStatus"]["pendingRequests"] + entry["jobQueueStatus"]["remainingCapacity"],
     )

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import psutil
 import requests
 
+from . import archives
 from .cause import LogWatch
 from .checksums import check_archives
 from .config import ServerConfig, load_config
 from .drain import drain
+from .host import look
+from .launch import STOP_PATIENCE_SECONDS, Launch, clear
 from .management import Model, get_models, set_workers
 from .preflight import DeployError, check_java, check_ports, check_temporary_space, find_archives
-from .processes import ServerProcess, wait_gone
-from .state import State, load_state, load_supervisor, running, state_file, supervisor_file
+from .processes import wait_gone
+from .sizing import decide, kept
+from .state import State, load_state, load_supervisor, running, supervisor_file
 
 __all__ = [
     "DRAIN_SECONDS",
@@ -41,17 +42,8 @@ __all__ = [
 ]
 
 _POLL_SECONDS = 0.25
-_STOP_PATIENCE_SECONDS = 20.0
-CONFIG_FILE = "config.properties"
-"""Name of the configuration in the run directory, which has the addresses of this start."""
-_TEMP_PREFIX = "actionrec-"
 DRAIN_SECONDS = 60.0
 """Seconds that `stop` waits for requests in flight: half of the `responseTimeout` of the archives."""
-_LOGGING = Path(__file__).parent / "log4j2.xml"
-BRIEF_SPIN = {"GOMP_SPINCOUNT": "5000"}
-"""Environment variables with which a model's threads spin briefly and then sleep when they wait for each other.
-By default they spin for long, and one worker's threads take the cores from another's: two workers with a
-SlowFast R50 took 1.2 times as long (benchmarks/process.py)."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +59,13 @@ class Settings:
     port: int | None = None
     """Inference port; see `load_config`."""
     workers: int | None = None
-    """Workers of each model; None: as many as its archive says."""
+    """Workers of each model; None: as many as its archive says, or suit this host where it does not."""
+    batch: int | None = None
+    """Requests in one batch, for archives that leave it to the host; None: what suits it."""
+    decode_threads: int | None = None
+    """Windows that each worker decodes at once; None: what suits this host."""
+    device_ids: tuple[int, ...] | None = None
+    """Numbers of the GPUs to use, as nvidia-smi counts; None: all."""
     timeout_seconds: float = 300.0
     """Seconds until all workers must be READY."""
     python: Path = Path(sys.executable)
@@ -109,22 +107,22 @@ def start(settings: Settings) -> State:
                 "stop it first: make stop",
             )
         if state:
-            _clear(state, run_dir)  # it died without being stopped
+            clear(state, run_dir)  # it died without being stopped
         config = load_config(settings.config, settings.port)
         check_java()
-        archives = find_archives(settings.model_store, settings.models)
+        paths = find_archives(settings.model_store, settings.models)
         check_ports(config.host, config.ports)
-        check_temporary_space(archives)
-        check_archives(archives)
+        check_temporary_space(paths)
+        check_archives(paths)
         watch = LogWatch(log_dir)
-        state = _launch(settings, config, archives, run_dir, log_dir)
+        state = _planned(settings, config, paths).start()
     try:
         wait_ready(state, settings.timeout_seconds, watch)
         if settings.workers is not None:
             scale(state, settings.workers, timeout_seconds=settings.timeout_seconds)
     except BaseException:  # Ctrl-C too: half a server is worse than none
-        state.process.terminate(_STOP_PATIENCE_SECONDS)
-        _clear(state, run_dir)
+        state.process.terminate(STOP_PATIENCE_SECONDS)
+        clear(state, run_dir)
         raise
     return state
 
@@ -175,7 +173,10 @@ def wait_ready(
 
 
 def scale(state: State, workers: int, model: str | None = None, timeout_seconds: float = 300.0) -> None:
-    """Give a model, or all, exactly so many workers; returns when these are READY and all others are gone."""
+    """Give a model, or all, exactly so many workers; returns when these are READY and all others are gone.
+
+    With several GPUs a few more are stopped and started anew, so that the GPUs have equally many; see `kept`.
+    """
     if workers < 0:
         raise DeployError(f"{workers} is no number of workers", "give a number from 0: make scale WORKERS=2")
     if model and model not in state.models:
@@ -184,11 +185,15 @@ def scale(state: State, workers: int, model: str | None = None, timeout_seconds:
         )
     watch = LogWatch(Path(state.log_dir))
     for name in [model] if model else state.models:
-        before = _worker_processes(get_models(state.management_url, [name]))
+        models = get_models(state.management_url, [name])
+        before = _worker_processes(models)
+        even = kept(sum(len(each.workers) for each in models), workers, len(state.gpu_numbers))
+        if even != workers:
+            set_workers(state.management_url, name, even, timeout_seconds)
         set_workers(state.management_url, name, workers, timeout_seconds)
         after = _worker_processes(wait_ready(state, timeout_seconds, watch, [name], workers))
         # TorchServe takes a worker off its list before its process ends.
-        wait_gone([process for process in before if process not in after], _STOP_PATIENCE_SECONDS)
+        wait_gone([process for process in before if process not in after], STOP_PATIENCE_SECONDS)
 
 
 def stop(run_dir: Path, drain_seconds: float = DRAIN_SECONDS) -> Stopped | None:
@@ -208,7 +213,7 @@ def stop(run_dir: Path, drain_seconds: float = DRAIN_SECONDS) -> Stopped | None:
     # The supervisor first, or it would restart the server. One in the foreground stops both.
     keeper = load_supervisor(run_dir)
     if keeper and keeper.pid != os.getpid():
-        keeper.end(drain_seconds + _STOP_PATIENCE_SECONDS)
+        keeper.end(drain_seconds + STOP_PATIENCE_SECONDS)
     supervisor_file(run_dir).unlink(missing_ok=True)
     state = load_state(run_dir)
     unanswered = 0
@@ -217,8 +222,8 @@ def stop(run_dir: Path, drain_seconds: float = DRAIN_SECONDS) -> Stopped | None:
             # Before the signal: SIGTERM drops the requests that are in flight.
             port = urlsplit(state.inference_url).port or 80
             unanswered = drain(state.process.pid, port, drain_seconds)
-        state.process.terminate(_STOP_PATIENCE_SECONDS)
-        _clear(state, run_dir)
+        state.process.terminate(STOP_PATIENCE_SECONDS)
+        clear(state, run_dir)
     return Stopped(unanswered) if was_alive else None
 
 
@@ -227,68 +232,32 @@ def _worker_processes(models: Sequence[Model]) -> list[psutil.Process]:
     return [process for process in processes if process]
 
 
-def _launch(
-    settings: Settings, config: ServerConfig, archives: Sequence[Path], run_dir: Path, log_dir: Path
-) -> State:
-    """Start the JVM with TorchServe's own launcher, in a session of its own."""
-    temp_dir = Path(tempfile.mkdtemp(prefix=_TEMP_PREFIX))
-    rendered = run_dir / CONFIG_FILE
-    rendered.write_text(f"# made from {settings.config.resolve()}\n{config.text}", encoding="utf-8")
-    command = [str(settings.python), "-m", "ts.model_server", "--start", "--ncs", "--ts-config", str(rendered)]
-    command += ["--model-store", str(settings.model_store.resolve())]
-    command += ["--models", *(f"{path.stem}={path.name}" for path in archives)]
-    command += ["--log-config", str(_LOGGING)]
-    # A PYTHONPATH would come before the archive, and the repository's code would be served instead. TS_...
-    # variables would override our configuration.
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH" and not k.startswith("TS_")}
-    environment |= {"TEMP": str(temp_dir), "TMPDIR": str(temp_dir)}
-    environment |= {"LOG_LOCATION": str(log_dir), "METRICS_LOCATION": str(log_dir)}
-    environment |= {"CONSOLE_LEVEL": "info" if settings.console else "off"}
-    # With this a worker knows whether requests wait while it is busy with a long one.
-    environment |= {"ACTIONREC_MANAGEMENT_URL": config.management_url}
-    if "OMP_WAIT_POLICY" not in environment:
-        environment = BRIEF_SPIN | environment
-    jvm_log = log_dir / "jvm.log"  # what the JVM prints before, or instead of, its own logs
-    with jvm_log.open("w", encoding="utf-8") as errors:
-        launcher = subprocess.Popen(
-            command,
-            env=environment,
-            cwd=temp_dir,  # the JVM's class path begins with it
-            stdin=subprocess.DEVNULL,
-            stdout=None if settings.console else subprocess.DEVNULL,
-            stderr=errors,
-            start_new_session=True,
-        )
-    try:
-        launcher.wait()  # returns 0 whatever happens; the JVM's pid is in a file
-        process = _launched(temp_dir)
-        if process is None:
-            details = jvm_log.read_text(encoding="utf-8", errors="replace").splitlines()[-10:]
-            raise DeployError("TorchServe did not start", f"see {jvm_log}", details)
-        urls = (config.inference_url, config.management_url, config.metrics_url)
-        state = State(process, tuple(path.stem for path in archives), *urls, str(temp_dir), str(log_dir))
-        state.save(run_dir)
-    except BaseException:  # Ctrl-C here must not leave a JVM that no state knows
-        launcher.wait()
-        if orphan := _launched(temp_dir):
-            orphan.terminate(_STOP_PATIENCE_SECONDS)
-        shutil.rmtree(temp_dir, ignore_errors=True)
-        raise
-    return state
-
-
-def _launched(temp_dir: Path) -> ServerProcess | None:
-    try:
-        return ServerProcess.of(int((temp_dir / ".model_server.pid").read_text()))
-    except (OSError, ValueError, psutil.Error):
-        return None
-
-
-def _clear(state: State, run_dir: Path) -> None:
-    # The path comes from a file, which may be damaged: only folders that were made for a server are removed.
-    if Path(state.temp_dir).name.startswith(_TEMP_PREFIX):
-        shutil.rmtree(state.temp_dir, ignore_errors=True)
-    state_file(run_dir).unlink(missing_ok=True)
+def _planned(settings: Settings, config: ServerConfig, paths: Sequence[Path]) -> Launch:
+    """What the server is started with, from what the archives leave to the host and what the host has."""
+    host = look(settings.python, settings.device_ids)
+    host = replace(host, gpus=host.gpus[: config.most_gpus])
+    served = [archives.read(path) for path in paths]
+    if settings.batch is not None:
+        archives.check_batch(served, settings.batch)
+    left_open = [archive for archive in served if archive.left_open]
+    sizing = decide(
+        host if left_open else replace(host, gpus=()),
+        max(1, len(left_open)),
+        workers=settings.workers,
+        batch=settings.batch,
+        decode_threads=settings.decode_threads,
+    )
+    return Launch(
+        config=config.with_defaults(archives.properties(served, sizing)),
+        source=settings.config,
+        archives=paths,
+        run_dir=settings.run_dir.resolve(),
+        log_dir=settings.log_dir.resolve(),
+        host=host,
+        sizing=sizing,
+        python=settings.python,
+        console=settings.console,
+    )
 
 
 @contextmanager

@@ -26,6 +26,13 @@ class State:
     temp_dir: str
     """The server's temporary folder, with TorchServe's pid file, unpacked archives and workers' sockets."""
     log_dir: str
+    gpus: str = ""
+    """Numbers of the GPUs of its workers, as nvidia-smi counts: ``0,2``, where ``cuda:1`` is GPU 2."""
+
+    @property
+    def gpu_numbers(self) -> tuple[int, ...]:
+        """`gpus` as numbers."""
+        return tuple(int(number) for number in self.gpus.split(",") if number)
 
     def predict_url(self, model: str | None = None) -> str:
         """The URL for clips of a model; default: the first model."""

@@ -40,12 +40,14 @@ from pathlib import Path
 import psutil
 import requests
 
-from . import server
+from . import choices, server
+from .launch import CONFIG_FILE
 from .management import Model, get_models, set_workers
 from .patience import BackOff, Policy
 from .preflight import DeployError
 from .processes import ServerProcess, reap_orphans
 from .pulse import Pulse
+from .sizing import kept
 from .state import load_supervisor, save_supervisor, state_file
 from .watched import Watched, still_stopped
 
@@ -200,6 +202,7 @@ class Supervisor:
         if not watched.back_off.due(time.monotonic()):
             return
         name, wanted, timeout = watched.name, watched.wanted, self.settings.timeout_seconds
+        keep = kept(wanted, keep, len(state.gpu_numbers))
         logger.warning("%s: %s; %d workers stay, %d are new", name, reason, keep, wanted - keep)
         watched.short = True
         watched.remedies += 1
@@ -230,10 +233,8 @@ class Supervisor:
         state.process.terminate(patience_seconds)
         try:
             # The file made at the first start has the ports that were chosen then.
-            config = self.settings.run_dir / server.CONFIG_FILE
-            again = replace(
-                self.settings, config=config, models=state.models, port=None, workers=None, supervisor=True
-            )
+            config = self.settings.run_dir / CONFIG_FILE
+            again = replace(self.settings, config=config, models=state.models, port=None, supervisor=True)
             new = server.start(again)
             self._state = new
             for model in get_models(new.management_url, new.models):
@@ -263,6 +264,7 @@ def launch(settings: server.Settings) -> None:
         str(settings.model_store.resolve()),
         "--timeout",
         str(settings.timeout_seconds),
+        *choices.as_arguments(settings),
     ]
     project = Path(__file__).resolve().parent.parent
     process = subprocess.Popen(

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.25
 """Seconds between two questions to the management API."""
 _MOST_SECONDS = 2.0
-"""The same for a model with many workers on GPUs: TorchServe starts a program for each of them to answer one."""
+"""The same for a model with many workers on GPUs: TorchServe starts a program for each to answer one."""
 
 
 class Queue:

@@ -101,8 +101,8 @@ class Service:
         Args:
             directory: the unpacked archive.
             device: where the model runs: ``cpu``, ``cuda:0``.
-            rows: the most rows of one call; as many videos are open at once, each in a child of its own. Default:
-                as many as are decoded at once, which whoever started this process may say (`worker`).
+            rows: the most rows of one call; as many videos are open at once, each in a child of its own.
+                Default: as many as are decoded at once, which whoever started this process may say (`worker`).
             sandbox: decode in child processes; ``require``: fail where a required defence is missing.
             answer_seconds: seconds that a call of `answer` may take; rows that are not done by then get an
                 error.
