@@ -93,8 +93,8 @@ test: $(STAMP)  ## run all tests except those that take minutes each; T=tests/te
 	@scripts/setup-tests
 	@$(PYTHON) -m pytest -q $(T)
 
-test-fast: $(STAMP)  ## run the tests that need neither a server nor a built archive
-	@$(PYTHON) -m pytest -q -m 'not server and not slow and not gpu' $(T)
+test-fast: $(STAMP)  ## run the tests that need neither a server nor a built archive, and take no seconds each
+	@$(PYTHON) -m pytest -q -m 'not server and not long and not slow and not gpu' $(T)
 
 test-debian13: $(STAMP)  ## run the demo and the fast tests on Debian 13 (Python 3.13, Java 21), in a chroot; needs root
 	@scripts/test-debian13

@@ -9,11 +9,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
-import pytest
 
-from export import download
+@contextmanager
+def running(server: ThreadingHTTPServer) -> Iterator[str]:
+    """Run a server in a thread until the end of the block; yields its address, without a slash at its end."""
+    # Python's own half a second between two looks whether to end adds up over hundreds of tests.
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 @dataclass
@@ -80,21 +89,6 @@ def serve(state: FileServer) -> Iterator[FileServer]:
         def log_message(self, format: str, *args: object) -> None:
             """Quiet."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    state.url = f"http://127.0.0.1:{server.server_port}/"
-    try:
+    with running(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as url:
+        state.url = f"{url}/"
         yield state
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-def download_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder of torch.hub's in `folder`, no proxy in between, no waiting between attempts."""
-    monkeypatch.setenv("TORCH_HOME", str(folder / "torch"))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(download, "BACKOFF_SECONDS", 0.0)
-    return folder / "torch" / "hub" / "checkpoints"

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.helpers_http import running
+
 GOOD: dict[str, Any] = {
     "predictions": [{"label": "archery", "class_index": 5, "score": 0.9}],
     "clip": {
@@ -144,19 +146,12 @@ def misbehaving(answers: Sequence[Answer], seconds_each: float = 0.0) -> Iterato
             """Quiet."""
 
     class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
         def handle_error(self, *_: object) -> None:
             """The caller went away: that is what is tried here."""
 
-    server = Server(("127.0.0.1", 0), Handler)
-    state = Misbehaving(f"http://127.0.0.1:{server.server_port}")
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield state
-    finally:
-        ended.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with running(Server(("127.0.0.1", 0), Handler)) as url:
+        state = Misbehaving(url)
+        try:
+            yield state
+        finally:
+            ended.set()

@@ -15,6 +15,8 @@ from pathlib import Path
 import av
 import requests
 
+from tests.helpers_http import running
+
 
 @dataclass
 class Proxy:
@@ -207,13 +209,5 @@ class LiveHls:
 
 @contextmanager
 def _serving(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with running(ThreadingHTTPServer(("127.0.0.1", 0), handler)) as url:
+        yield url

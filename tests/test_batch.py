@@ -221,6 +221,7 @@ def test_a_pattern_names_each_file_once(tmp_path: Path, monkeypatch: pytest.Monk
     assert Path("v/archery.mp4") in list(find(["v/**/*.mp4"]))
 
 
+@pytest.mark.long
 def test_the_server_goes_away_in_the_middle(tmp_path: Path) -> None:
     """A server that is gone for the whole deadline ends the run with 3; files without an answer get no line."""
     for number in range(6):

@@ -170,7 +170,7 @@ def test_a_part_is_resized_as_it_is_in_the_whole(
     expected = resized[top : top + 224, left : left + 224]
     monkeypatch.setattr("actionrec.video.resize._BAND_BYTES", 1 << 17)
     assert np.abs(Resizer(spec)(frame)[0] / STEPS_PER_LEVEL - expected).max() < 0.05
-    monkeypatch.setattr("actionrec.video.resize._cutter", lambda *_: None)
+    monkeypatch.setattr("actionrec.video.resize._crop_filter", lambda *_: None)
     assert np.abs(Resizer(spec)(frame)[0] / STEPS_PER_LEVEL - expected).max() < 0.05
 
 

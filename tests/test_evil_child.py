@@ -19,10 +19,10 @@ from actionrec.errors import ClipError
 from actionrec.limits import Limits
 from actionrec.problems import error_from_wire, problem, to_wire, warning, warning_from_wire
 from actionrec.sampling import FIRST_WINDOW, Selection
-from actionrec.sandbox import Sandbox
+from actionrec.sandbox import Sandbox, child_process
 from actionrec.sandbox.child import described
 from actionrec.sandbox.confine import REQUIRED
-from actionrec.sandbox.words import safe_lines
+from actionrec.sandbox.stderr import safe_lines
 from actionrec.spec import ClipSpec
 from actionrec.video.decode import windows
 
@@ -56,6 +56,7 @@ def evil() -> Iterator[Sandbox]:
     """Children that say what a video's bytes tell them to."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(PROJECT))
+        patch.setattr(child_process, "_ENDING_SECONDS", 0.05)  # liars do not end by themselves
         with Sandbox(SPEC, LIMITS, 2, "tests.troubled_child") as running:
             yield running
 

@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from tests.conftest import pack
-from tests.faults import attackers, faults
+from tests.faults import attackers, faults, operations
 from tests.faults.harness import Verdict, serving
 from tests.faults.soak import COUNT, MEMORY_MB, Sample, growing, growth, watch
 
@@ -58,8 +58,8 @@ OF_WORKERS = {
     [
         (partial(faults.overload, queue=8), 10),
         (faults.poison, 12),
-        (faults.new_version, 9),
-        (faults.stopped, 5),
+        (operations.new_version, 9),
+        (operations.stopped, 5),
     ],
 )
 def test_fault(fault: Callable[[Path, float, int], Verdict], seconds: float, motion_archive: Path) -> None:

@@ -5,21 +5,22 @@ from __future__ import annotations
 import hashlib
 import io
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from rich.console import Console
 
-from export import build, checksum, cli, parity, weights, zoo
+from export import build, checksum, cli, parity, weights
 from export.build import Order
 from export.errors import WeightsChangedError, WeightsError
-from tests.helpers_http import FileServer, download_cache, serve
+from tests.fixtures_weights import CONTENT, FILE, MODEL
+from tests.helpers_http import FileServer
 
-MODEL = zoo.get("slowfast_r50")
-FILE = MODEL.published_file
-FIRST, OTHER = b"the weights" * 1000, b"other weights" * 1000
+pytest_plugins = ("tests.fixtures_weights",)
+pytestmark = pytest.mark.usefixtures("cache")
+
+FIRST, OTHER = CONTENT, b"other weights" * 1000
 QUIET = Console(quiet=True)
 
 
@@ -28,26 +29,12 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty download folder."""
-    return download_cache(tmp_path, monkeypatch)
-
-
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
-    """A mirror of the published weights that has one file."""
-    with serve(FileServer({FILE: FIRST})) as state:
-        monkeypatch.setenv(zoo.ZOO_URL_VARIABLE, state.url)
-        yield state
-
-
-@pytest.fixture
-def seen(server: FileServer, cache: Path) -> Path:
+def seen(mirror: FileServer, cache: Path) -> Path:
     """The file of weights that a first build has seen."""
     found = weights.resolve(MODEL)
     weights.remember(found, QUIET)
-    assert server.files
+    assert mirror.files
     return cache / FILE
 
 
@@ -66,18 +53,18 @@ def test_the_checksum_stands_beside_the_file(seen: Path) -> None:
     assert sorted(path.name for path in seen.parent.iterdir()) == [FILE, f"{FILE}.sha256"]
 
 
-def test_another_download_is_refused(server: FileServer, seen: Path) -> None:
+def test_another_download_is_refused(mirror: FileServer, seen: Path) -> None:
     """A server or mirror that gives other bytes is refused with both sums, and nothing of it is kept."""
     seen.unlink()
-    server.files[FILE] = OTHER
+    mirror.files[FILE] = OTHER
     with pytest.raises(WeightsChangedError) as caught:
         weights.resolve(MODEL)
     assert caught.value.code == "WEIGHTS_CHANGED"
-    assert f"{server.url}{FILE} has sha256 {sha256(OTHER)}" in caught.value.message
+    assert f"{mirror.url}{FILE} has sha256 {sha256(OTHER)}" in caught.value.message
     assert f"an earlier build saw {sha256(FIRST)}" in caught.value.message
     assert f"WEIGHTS_SHA256={sha256(OTHER)}" in caught.value.hint
     assert [path.name for path in seen.parent.iterdir()] == [f"{FILE}.sha256"]
-    server.files[FILE] = FIRST
+    mirror.files[FILE] = FIRST
     assert weights.resolve(MODEL).path.read_bytes() == FIRST
 
 
@@ -90,10 +77,10 @@ def test_another_file_in_the_cache_is_refused(seen: Path) -> None:
     assert seen.read_bytes() == OTHER
 
 
-def test_the_users_number_wins(server: FileServer, seen: Path) -> None:
+def test_the_users_number_wins(mirror: FileServer, seen: Path) -> None:
     """WEIGHTS_SHA256 accepts what it names, which later builds then expect; what it does not name stays out."""
     seen.unlink()
-    server.files[FILE] = OTHER
+    mirror.files[FILE] = OTHER
     with pytest.raises(WeightsError, match="WEIGHTS_SHA256 is"):
         weights.resolve(MODEL, sha256=sha256(FIRST))
     weights.remember(weights.resolve(MODEL, sha256=sha256(OTHER)), QUIET)
@@ -103,9 +90,9 @@ def test_the_users_number_wins(server: FileServer, seen: Path) -> None:
         weights.resolve(MODEL)
 
 
-def test_what_could_not_be_used_is_not_remembered(server: FileServer, cache: Path, tmp_path: Path) -> None:
+def test_what_could_not_be_used_is_not_remembered(mirror: FileServer, cache: Path, tmp_path: Path) -> None:
     """A web page in the place of the weights, which no build can use, does not shut out the right file."""
-    server.files[FILE] = b"<html>log in first</html>"
+    mirror.files[FILE] = b"<html>log in first</html>"
     for _ in range(2):
         assert cli.main(["--model", "slowfast_r50", "--store", str(tmp_path / "store")]) == 1
     assert [path.name for path in cache.iterdir()] == [FILE]
@@ -122,7 +109,7 @@ def test_a_damaged_checksum(seen: Path, content: str) -> None:
 
 
 def test_a_cache_that_cannot_be_written(
-    server: FileServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    mirror: FileServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Where the checksum cannot be kept the build goes on and says so."""
 
@@ -133,20 +120,21 @@ def test_a_cache_that_cannot_be_written(
     monkeypatch.setattr(checksum, "write", full)
     weights.remember(found, Console())
     assert "could not be kept (Read-only file system)" in " ".join(capsys.readouterr().out.split())
-    assert server.files
+    assert mirror.files
 
 
-def test_only_published_weights_are_remembered(server: FileServer, cache: Path, tmp_path: Path) -> None:
+def test_only_published_weights_are_remembered(mirror: FileServer, cache: Path, tmp_path: Path) -> None:
     """The user's own files and addresses may change as they like, and nothing is written beside them."""
     own = tmp_path / "my.pth"
     own.write_bytes(FIRST)
-    for wanted in (str(own), f"{server.url}{FILE}"):
+    for wanted in (str(own), f"{mirror.url}{FILE}"):
         weights.remember(weights.resolve(MODEL, wanted), QUIET)
     assert not [path for folder in (tmp_path, cache) for path in folder.glob("*.sha256")]
 
 
+@pytest.mark.server
 def test_from_build_to_build(
-    server: FileServer,
+    mirror: FileServer,
     cache: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -158,7 +146,7 @@ def test_from_build_to_build(
     monkeypatch.setattr(parity, "CLIPS", 2)
     buffer = io.BytesIO()
     torch.save({"model_state": MODEL.build(MODEL.spec, 400).state_dict()}, buffer)
-    server.files[FILE] = buffer.getvalue()
+    mirror.files[FILE] = buffer.getvalue()
     store = tmp_path / "store"
     built = build.build(Order(runtime="torchscript", model="slowfast_r50", crop_pixels=32, store=store), QUIET)
     digest = sha256(buffer.getvalue())
@@ -167,7 +155,7 @@ def test_from_build_to_build(
     before = built.path.read_bytes()
 
     (cache / FILE).unlink()
-    server.files[FILE] = OTHER
+    mirror.files[FILE] = OTHER
     for arguments in (["--model", "slowfast_r50"], []):
         assert cli.main([*arguments, "--store", str(store)]) == 1
         printed = capsys.readouterr().err

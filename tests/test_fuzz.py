@@ -185,6 +185,7 @@ def test_shrinking() -> None:
     assert Case.parse(small).number == 0
 
 
+@pytest.mark.long
 def test_the_corpus_grows(tmp_path: Path) -> None:
     """The fuzzer finds inputs that do something new, keeps them, and goes on from them."""
     if importlib.util.find_spec("atheris") is None:

@@ -26,7 +26,8 @@ from motion.clips import random_clip
 from testing.media import encode, textured_frames
 from tests import helpers_grpc
 from tests.conftest import RunningServer
-from tests.hostile import CASES, REFUSED_BY_SERVER, Case, Lure, Refused, samples
+from tests.hostile import CASES, REFUSED_BY_SERVER, Case, Lure, Refused
+from tests.hostile_files import samples
 
 SPEC = ClipSpec(short_side=64, crop=64)
 LIMITS = Limits(decode_seconds=60)  # this machine may be busy

@@ -17,7 +17,7 @@ from export.build import Order, build
 from export.errors import ExportError
 from testing.media import encode, textured_frames
 from tests.conftest import PROJECT
-from tests.hostile import good, many_streams
+from tests.hostile_files import good, many_streams
 
 SPEC = ClipSpec(short_side=64, crop=64)
 

@@ -12,22 +12,16 @@ import numpy as np
 import pytest
 from actionrec.limits import Limits
 from actionrec.sampling import Selection
-from actionrec.spec import ClipSpec
-from actionrec.video.decode import decode
 
 from actionrec_client import ActionClient, Refused, Timeline
 from actionrec_client.timeline.long_video import LongVideo
-from actionrec_client.timeline.remux import CuttableVideo, NotCuttable
-from testing.media import broken, copied, encode, textured_frames, trimmed, turn
-from tests.conftest import SHARED_DATA, RunningServer
+from testing.media import broken, copied, encode, textured_frames
+from tests.conftest import RunningServer
 from tests.helpers_cli import actionrec
 from tests.helpers_video import spliced
 
 LABELS = ("moving left", "growing", "moving up", "rotating clockwise")
 SECONDS_EACH = 4.0
-SPEC = ClipSpec(short_side=96, crop=96)
-FRAMES = textured_frames(160, 120, 300)
-GOP = {"g": "40", "bf": "2"}
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +159,7 @@ def test_bytes_of_more_than_a_request(client: ActionClient, motions: bytes) -> N
 
 def test_what_cannot_be_cut_is_sent_whole(client: ActionClient) -> None:
     """An AVI of more windows than a request may have is sent whole for each part."""
-    avi = encode(FRAMES, 30, codec="mpeg4", container="avi")
+    avi = encode(textured_frames(160, 120, 300), 30, codec="mpeg4", container="avi")
     found = client.timeline(avi, stride_seconds=0.1)
     assert [window.start_seconds for window in found.windows] == pytest.approx(np.arange(79) * 0.1, abs=2e-3)
     some = client.timeline(avi, stride_seconds=0.5)
@@ -195,71 +189,6 @@ def test_more_than_64_windows(client: ActionClient, motions: bytes) -> None:
     assert [segment.label for segment in found.segments] == list(LABELS)
     for number, segment in enumerate(found.segments):
         assert segment.start_seconds == pytest.approx(number * SECONDS_EACH, abs=1.0)
-
-
-FILES = {
-    "mp4": encode(FRAMES, 30, options=GOP),
-    "29.97 fps": encode(FRAMES, 30000 / 1001, options=GOP),
-    "open GOP": encode(FRAMES, 25, options={**GOP, "x264-params": "open-gop=1"}),
-    "variable rate": encode(FRAMES, times=[i / 30 + 0.4 * (i // 50) for i in range(300)], options=GOP),
-    "turned": turn(encode(FRAMES, 30, options=GOP), 90),
-    "matroska": encode(FRAMES, 30, container="matroska", options=GOP),
-    "mpegts": encode(FRAMES, 30, container="mpegts", options=GOP),
-    "vp9": encode(FRAMES[:200], 30, codec="libvpx-vp9", container="webm", options={"g": "40"}),
-    "hevc": encode(FRAMES[:200], codec="libx265", options={"x265-params": "log-level=none:keyint=40"}),
-    "mjpeg": encode(FRAMES[:200], 30, codec="mjpeg", container="mov", pix_fmt="yuvj420p"),
-}
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_a_cut_keeps_every_frame(name: str) -> None:
-    """Windows of a part have bit for bit the frames that the same seconds of the whole have."""
-    data = FILES[name]
-    file = CuttableVideo(data)
-    starts = [start for start in (0.0, 1.1, 3.4, 4.2) if start + 2.2 < file.seconds]
-    for start in starts:
-        part = file.part(start, start + SPEC.window_seconds)
-        assert len(part.data) < len(data)
-        whole, cut = decode(data, SPEC, start), decode(part.data, SPEC, start - part.offset_seconds)
-        assert np.array_equal(whole.frames, cut.frames)
-        assert whole.warnings == cut.warnings
-        assert cut.end_seconds + part.offset_seconds == pytest.approx(whole.end_seconds, abs=1e-6)
-
-
-@pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="the real clips are not beside this checkout")
-def test_real_files_are_cut_exactly() -> None:
-    """The same for real clips, those that can be cut."""
-    tried = 0
-    for path in sorted((SHARED_DATA / "real").iterdir()):
-        file = CuttableVideo(path)
-        start = file.seconds / 2
-        if start < SPEC.window_seconds:
-            continue
-        part = file.part(start, start + SPEC.window_seconds)
-        whole, cut = (
-            decode(path.read_bytes(), SPEC, start),
-            decode(part.data, SPEC, start - part.offset_seconds),
-        )
-        assert np.array_equal(whole.frames, cut.frames), path
-        tried += 1
-    assert tried >= 3
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"",
-        b"not a video",
-        encode(FRAMES[:60], codec="mpeg4", container="avi"),
-        encode(FRAMES[:60], container="h264"),
-        trimmed(FILES["mp4"], 1.0),
-    ],
-    ids=["empty", "text", "avi", "bare", "edit list"],
-)
-def test_what_is_not_cut(data: bytes) -> None:
-    """Files whose packets cannot stand alone are told from others."""
-    with pytest.raises(NotCuttable):
-        CuttableVideo(data)
 
 
 def test_the_command(motion_server: RunningServer, motions: bytes, tmp_path: Path) -> None:

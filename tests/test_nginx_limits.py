@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -128,6 +130,51 @@ def test_a_network_of_ipv6_is_one_stranger(front: Front, tmp_path: Path) -> None
     with variant(front, tmp_path, tokens=None, listen=f"[::1]:{port}", cert=None, key=None):
         reply = requests.post(f"http://[::1]:{port}/predictions/behind", data=b"x", timeout=60)
         assert reply.json()["headers"]["X-Actionrec-Client"] == "::/64"
+
+
+def test_slow_clients_do_not_hold_up_a_good_one(outside: Outside) -> None:
+    """Forty that send headers or bodies a byte at a time; another client is served meanwhile."""
+    slow = []
+    try:
+        for number in range(40):
+            connection = outside.connect()
+            connection.sendall(
+                outside.head("POST /predictions/behind HTTP/1.1", "Content-Length: 1000000")
+                if number % 2
+                else b"POST /predictions/behind HTTP/1.1\r\n"
+            )
+            slow.append(connection)
+        for _ in range(3):
+            for connection in slow:
+                connection.sendall(b"X")
+            assert replace(outside, token=outside.neighbour).predict(b"clip").json()["bytes"] == 4
+        # Those whose headers do not come are cut off.
+        slow[0].settimeout(40)
+        assert status_of(slow[0].recv(4096)) in (0, 408)
+    finally:
+        for connection in slow:
+            connection.close()
+
+
+def test_busy(outside: Outside) -> None:
+    """More than worker and queue hold: 503 in the product's form; the accepted get through."""
+    slow = [subprocess_post(outside, b"sleep 3") for _ in range(10)]
+    replies = [json.loads(process.communicate(timeout=60)[0]) for process in slow]
+    codes = sorted(str(reply.get("error", {}).get("code", "answered")) for reply in replies)
+    assert set(codes) == {"UNAVAILABLE", "answered"}
+    assert 1 <= codes.count("answered") <= 4  # one in the worker, two in the queue, one between them
+
+
+def subprocess_post(outside: Outside, body: bytes) -> subprocess.Popen[str]:
+    command = ["curl", "-sS", "--cacert", str(outside.cert), "-H", f"Authorization: Bearer {outside.token}"]
+    command += [
+        "-H",
+        "Content-Type: video/mp4",
+        "--data-binary",
+        body.decode(),
+        f"{outside.url}/predictions/behind",
+    ]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
 @pytest.mark.parametrize("name", ["10.0.0.1", "7", "::1", "a b", "", "x" * 65, 'a";', "ä"])

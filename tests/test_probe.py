@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ import psutil
 import pytest
 import requests
 
+from deploy import processes
 from deploy.management import get_models
 from deploy.preflight import DeployError
 from deploy.probe import Answer, predicts, progress
@@ -25,6 +25,7 @@ from deploy.processes import ServerProcess, runs
 from deploy.pulse import Pulse
 from deploy.state import State, load_state, load_supervisor, state_file, supervisor_file
 from tests.conftest import RunningServer
+from tests.helpers_http import running
 
 RIGHT = {"predictions": [{"label": "walking", "score": 0.9}], "model": {"name": "any"}}
 MOTION = {"name": "motion"}
@@ -50,11 +51,8 @@ def answering(status: int, body: str) -> Iterator[State]:
         def log_message(self, format: str, *args: object) -> None:
             """Quiet."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}"
+    with running(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as url:
         yield replace(STATE, inference_url=url, management_url=url, metrics_url=f"{url}/metrics")
-        server.shutdown()
 
 
 @pytest.mark.parametrize(
@@ -127,10 +125,12 @@ def test_odd_management_replies(body: str) -> None:
 @pytest.fixture
 def process(request: pytest.FixtureRequest) -> Iterator[psutil.Process]:
     """A Python process that runs the code it is parametrised with."""
-    child = subprocess.Popen([sys.executable, "-c", request.param])
-    yield psutil.Process(child.pid)
-    child.kill()
-    child.wait()
+    code = f"print(flush=True)\n{request.param}"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as child:
+        assert child.stdout
+        child.stdout.readline()  # Python has started
+        yield psutil.Process(child.pid)
+        child.kill()
 
 
 def felt(pulse: Pulse, seconds: float) -> float:
@@ -144,9 +144,9 @@ def felt(pulse: Pulse, seconds: float) -> float:
 @pytest.mark.parametrize("process", ["import time; time.sleep(600)"], indirect=True)
 def test_a_process_that_waits(process: psutil.Process) -> None:
     """One that waits is not at work; one that is stopped is seen, resumed, and seen no more."""
-    time.sleep(2)  # Python starts
     pulse = Pulse(process)
-    assert felt(pulse, 1) >= 1
+    felt(pulse, 0.2)  # the end of its start
+    assert felt(pulse, 0.5) >= 1
     assert pulse.stopped_since is None
     process.send_signal(signal.SIGSTOP)
     felt(pulse, 0.2)
@@ -170,9 +170,11 @@ def test_a_process_that_waits(process: psutil.Process) -> None:
 )
 def test_a_process_at_work(process: psutil.Process) -> None:
     """A process that computes, and one whose child does, are at work."""
-    time.sleep(1)
+    pulse = Pulse(process)
     try:
-        assert felt(Pulse(process), 1) < 1
+        deadline = time.monotonic() + 60
+        while felt(pulse, 0.5) >= 1:
+            assert time.monotonic() < deadline, "it is never seen at work"
     finally:
         for child in process.children():
             child.kill()
@@ -188,6 +190,8 @@ def test_a_proc_that_lies(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(psutil.Process, "status", denied)
     monkeypatch.setattr(psutil.Process, "send_signal", lambda self, _: denied(self))
     monkeypatch.setattr(psutil.Process, "cmdline", denied)
+    wait_gone = processes.wait_gone
+    monkeypatch.setattr(processes, "wait_gone", lambda waited_for, _: wait_gone(waited_for, 0.1))
     assert mine.alive()
     assert runs(psutil.Process())
     assert mine.children() == []

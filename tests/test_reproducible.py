@@ -37,6 +37,7 @@ def built(checkout: Path, store: Path, **variables: str) -> Path:
     return store / "motion.mar"
 
 
+@pytest.mark.server
 def test_two_builds_are_the_same_bytes(tmp_path: Path) -> None:
     """In other folders, at other times, in other time zones, with other seeds of hashes: not a bit differs."""
     here, there = tmp_path / "here", tmp_path / "somewhere" / "else"

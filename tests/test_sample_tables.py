@@ -12,7 +12,7 @@ from actionrec.video.container import Source
 from actionrec.video.decode import decode
 from actionrec.video.sample_tables import MOST_TABLES, SPARE, too_many_samples
 
-from tests.hostile import fragmented, good, samples, with_run
+from tests.hostile_files import fragmented, good, samples, with_run
 
 SPEC = ClipSpec(short_side=64, crop=64)
 

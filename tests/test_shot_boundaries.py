@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache, partial
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -20,6 +22,10 @@ from testing.splice import FPS, STRIDE_SECONDS, spliced
 SPEC = ClipSpec(short_side=64, crop=64)
 TIMELINE = Selection(stride_seconds=STRIDE_SECONDS)
 Frames = npt.NDArray[np.uint8]
+
+
+actions = cache(partial(spliced, 100))
+"""Size -> all eight motions one after the other: the file, the labels, the times."""
 
 
 def places(frames: Frames) -> list[int]:
@@ -74,7 +80,7 @@ def test_motion_is_no_cut(label: str) -> None:
 @pytest.mark.parametrize("size", [(320, 240), (240, 320)])
 def test_cuts_of_a_spliced_video(size: tuple[int, int]) -> None:
     """The seven cuts of a spliced video are found, each at its frame or the next, and nothing else."""
-    video, _, times = spliced(100, size)
+    video, _, times = actions(size)
     assert seen(video) == pytest.approx(times[1:-1], abs=1.01 / FPS)
 
 
@@ -93,7 +99,7 @@ def test_few_frames_are_not_repeated_into_cuts() -> None:
 
 def test_only_timelines_look_for_cuts() -> None:
     """A single window and views need none, and do not pay for them."""
-    video, _, _ = spliced(100, (320, 240))
+    video, _, _ = actions((320, 240))
     for selection in (Selection(start_seconds=2.5), Selection(views=4)):
         assert not any(window.shot_boundaries for window in windows(video, SPEC, selection, DEFAULT_LIMITS))
 

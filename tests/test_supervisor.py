@@ -1,228 +1,36 @@
-"""Promise: what dies, hangs or answers only errors comes back, workers and TorchServe; what works is let be."""
+"""Promise: a TorchServe that dies or hangs comes back, and nothing ends the watching but a stop."""
 
 from __future__ import annotations
 
-import logging
 import os
-import re
 import signal
 import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
-import requests
 
 from deploy import server as deploy_server
-from deploy.management import get_models
 from deploy.processes import runs
 from deploy.state import load_supervisor, state_file, supervisor_file
 from deploy.supervisor import BackOff, Policy, Supervisor
-from tests.conftest import PROJECT, pack
-from tests.helpers_fragile import Faults
+from tests.conftest import PROJECT
+from tests.helpers_supervisor import (
+    DEADLINE_SECONDS,
+    POLICY,
+    answers,
+    eventually,
+    renewed,
+)
 from tests.test_server_lifecycle import Deploy, gone
 
 pytestmark = pytest.mark.server
 
-# TorchServe gives up after two seconds instead of five minutes.
-CONFIG = """
-minWorkers: 2
-maxWorkers: 2
-batchSize: 1
-jobQueueSize: 4
-maxRetryTimeoutInSec: 2
-responseTimeout: 100
-"""
-POLICY = Policy(poll=0.5, first_retry=1.0, last_retry=2.0)
-DEADLINE_SECONDS = 300
-REMEDIES = re.compile("killed|are new|anew|go on")
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("supervised")
-
-
-@pytest.fixture(scope="module")
-def faults(home: Path) -> Faults:
-    return Faults(home)
-
-
-@pytest.fixture(scope="module")
-def up(home: Path, faults: Faults) -> Iterator[Deploy]:
-    """A server without a supervisor; every test leaves it well."""
-    pack("fragile", faults.source(), home / "store", CONFIG)
-    up = Deploy(home, home / "store")
-    started = up("start", "--no-supervisor")
-    assert started.returncode == 0, started.stderr
-    yield up
-    deploy_server.stop(up.run_dir)
-
-
-@pytest.fixture
-def settings(up: Deploy) -> deploy_server.Settings:
-    return deploy_server.Settings(
-        model_store=up.store, run_dir=up.run_dir, log_dir=up.home / "logs", timeout_seconds=DEADLINE_SECONDS
-    )
-
-
-@pytest.fixture
-def supervised(up: Deploy, settings: deploy_server.Settings) -> Iterator[Deploy]:
-    """The same, watched."""
-    end = threading.Event()
-    thread = threading.Thread(target=Supervisor(settings, POLICY).run, args=(end.is_set,))
-    thread.start()
-    yield up
-    end.set()
-    thread.join(DEADLINE_SECONDS)
-    assert not thread.is_alive()
-
-
-def eventually(true: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not true():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.1)
-
-
-def workers(up: Deploy) -> list[psutil.Process]:
-    (model,) = get_models(up.state().management_url, ["fragile"])
-    found = (worker.process() for worker in model.workers)
-    return [process for process in found if process and process.status() != psutil.STATUS_ZOMBIE]
-
-
-def renewed(up: Deploy, old: deploy_server.State) -> bool:
-    """There is another server than before, and it is ready; for a moment there is none."""
-    state = deploy_server.load_state(up.run_dir)
-    return state is not None and state.process != old.process and both_ready(up)
-
-
-def both_ready(up: Deploy) -> bool:
-    try:
-        models = get_models(up.state().management_url, ["fragile"])
-    except (requests.RequestException, AssertionError):
-        return False
-    return bool(models) and models[0].ready(2) and len(workers(up)) == 2
-
-
-def answers(up: Deploy) -> bool:
-    try:
-        return requests.post(up.state().predict_url(), data=b"clip", timeout=5).ok
-    except requests.RequestException:
-        return False
-
-
-def replaced(up: Deploy, old: list[psutil.Process]) -> bool:
-    """All workers are others than these, and answer."""
-    return not set(old) & set(workers(up)) and both_ready(up) and answers(up)
-
-
-def remedies(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What a supervisor in this process did."""
-    return [record.getMessage() for record in caplog.records if REMEDIES.search(record.getMessage())]
-
-
-def test_workers_that_torchserve_gave_up_on(
-    up: Deploy, settings: deploy_server.Settings, faults: Faults
-) -> None:
-    """Without a supervisor they stay dead when the cause is gone; with one they come back."""
-    log = up.home / "logs" / "ts_log.log"
-    gave_up = re.compile(r"W-(9\d\d\d)-.* Auto recovery failed again")
-    with faults.fault("die"):
-        for process in workers(up):
-            process.kill()
-        eventually(lambda: len(set(gave_up.findall(log.read_text()))) == 2, "TorchServe did not give up")
-    time.sleep(5)
-    assert up.state().process.children() == [], "TorchServe tries again: this test shows nothing"
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    Supervisor(settings, POLICY).run(lambda: both_ready(up) or time.monotonic() > deadline)
-    assert both_ready(up)
-    assert answers(up)
-
-
-def test_stopped_workers(supervised: Deploy) -> None:
-    """Workers that a signal stopped are told to go on: they are the same as before, and nothing is lost."""
-    before = workers(supervised)
-    with ThreadPoolExecutor(2) as pool:
-        for process in before:
-            process.suspend()
-        asked = [pool.submit(answers, supervised) for _ in before]
-        assert all(answer.result() for answer in asked)
-    assert workers(supervised) == before
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("fault", "value"),
-    [
-        pytest.param("hang", 1, id="no answer"),
-        pytest.param("errors", 503, id="errors"),
-        pytest.param("errors", 422, id="the clip is refused"),
-        pytest.param("says", '{"predictions": []}', id="nothing predicted"),
-        pytest.param("says", '{"predictions": [{"label": "walking", "score": NaN}]}', id="no number"),
-    ],
-)
-def test_workers_that_do_not_predict(
-    supervised: Deploy, faults: Faults, fault: str, value: float | str
-) -> None:
-    """READY workers that answer nothing, errors alone or nonsense are replaced, though nobody asks them."""
-    before = workers(supervised)
-    with faults.fault(fault, value, [process.pid for process in before]):
-        eventually(lambda: not set(before) & set(workers(supervised)), "the workers stayed")
-    eventually(lambda: replaced(supervised, before), "it did not come back")
-
-
-@pytest.mark.slow
-def test_errors_to_others_are_no_progress(supervised: Deploy, faults: Faults) -> None:
-    """Workers that answer errors to many clients all the time are replaced."""
-    before = workers(supervised)
-    over = threading.Event()
-
-    def ask() -> None:
-        while not over.is_set():
-            answers(supervised)
-
-    with ThreadPoolExecutor(6) as pool, faults.fault("errors", 503, [process.pid for process in before]):
-        for _ in range(6):
-            pool.submit(ask)
-        try:
-            eventually(lambda: not set(before) & set(workers(supervised)), "the workers stayed")
-        finally:
-            over.set()
-    eventually(lambda: replaced(supervised, before), "it did not come back")
-
-
-@pytest.mark.slow
-def test_a_full_queue_before_hanging_workers(supervised: Deploy, faults: Faults) -> None:
-    """A full queue is no excuse where the workers do nothing."""
-    before = workers(supervised)
-    with ThreadPoolExecutor(12) as pool, faults.fault("hang", pids=[process.pid for process in before]):
-        for _ in range(12):
-            pool.submit(answers, supervised)
-        eventually(lambda: not set(before) & set(workers(supervised)), "the workers stayed")
-    eventually(lambda: replaced(supervised, before), "it did not come back")
-
-
-@pytest.mark.slow
-def test_work_is_no_fault(supervised: Deploy, faults: Faults, caplog: pytest.LogCaptureFixture) -> None:
-    """Workers that compute for long before a full queue, and such that load for long, are let be."""
-    caplog.set_level(logging.INFO, "deploy")
-    before = workers(supervised)
-    with faults.fault("work", 12), ThreadPoolExecutor(8) as pool:
-        statuses = [pool.submit(requests.post, supervised.state().predict_url(), b"clip") for _ in range(8)]
-        assert {answer.result().status_code for answer in statuses} == {200, 503}
-    assert workers(supervised) == before
-    with faults.fault("load", 12):
-        for process in before:
-            process.kill()
-        eventually(lambda: replaced(supervised, before), "it did not come back")
-    assert remedies(caplog) == []
+pytest_plugins = ("tests.fixtures_supervisor",)
 
 
 def test_the_jvm_killed(supervised: Deploy) -> None:

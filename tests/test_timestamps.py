@@ -17,7 +17,7 @@ from actionrec.spec import ClipSpec
 from actionrec.video.decode import Decoded, decode, windows
 
 from testing.media import encode, textured_frames
-from tests.hostile import edit, frames, good, leaping, stamped
+from tests.hostile_files import edit, frames, good, leaping, stamped
 
 SPEC = ClipSpec(short_side=64, crop=64)
 LARGEST = 2**63 - 1

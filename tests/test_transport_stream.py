@@ -16,7 +16,7 @@ from actionrec.video.decode import decode
 from actionrec.video.transport_stream import MOST_TABLES, is_transport_stream, programs
 
 from testing.media import encode, program_tables, textured_frames
-from tests.hostile import good
+from tests.hostile_files import good
 
 SPEC = ClipSpec(short_side=64, crop=64)
 CLIP = encode(textured_frames(96, 64, 70), container="mpegts", options={"g": "10"})

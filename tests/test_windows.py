@@ -7,6 +7,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 
 import av
@@ -57,6 +58,12 @@ CLIPS: dict[str, Callable[[], bytes]] = {
 }
 
 
+@cache
+def clip_of(name: str) -> bytes:
+    """One of `CLIPS`."""
+    return CLIPS[name]()
+
+
 def described(clip: Decoded) -> dict[str, object]:
     """What a window says of itself, alone or in a timeline."""
     return {
@@ -78,7 +85,7 @@ def assert_each_is_as_alone(video: bytes, selection: Selection) -> list[Decoded]
 @pytest.mark.parametrize("name", CLIPS)
 def test_timeline_of_every_kind_of_clip(name: str) -> None:
     """Overlapping windows, whatever the container, codec, rate and order of frames."""
-    together = assert_each_is_as_alone(CLIPS[name](), TIMELINE)
+    together = assert_each_is_as_alone(clip_of(name), TIMELINE)
     starts = [clip.start_seconds for clip in together]
     assert len(starts) >= 10
     assert starts == pytest.approx(np.arange(len(starts)) / 2)
@@ -99,7 +106,7 @@ def test_timeline_of_every_kind_of_clip(name: str) -> None:
 def test_other_selections(selection: Selection) -> None:
     """Views, ranges, short and long strides; windows that are far apart are reached without what is between."""
     for name in ("30 fps, gop 12, 2 B-frames", "variable rate", "bare h264"):
-        assert len(assert_each_is_as_alone(CLIPS[name](), selection)) > 1
+        assert len(assert_each_is_as_alone(clip_of(name), selection)) > 1
 
 
 @pytest.mark.parametrize("path", REAL or [None], ids=lambda p: p.name if p else "absent")

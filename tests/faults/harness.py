@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import random
 import statistics
 import tempfile
 import threading
 import time
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import requests
+import yaml
 
 from actionrec_client import ActionClient, ServerError
 from deploy import server
+from export.archive import write_checksum
 from motion.clips import random_clip
 from motion.scene import LABELS
 
@@ -217,6 +221,27 @@ def percentile(values: Sequence[float], percent: int) -> float:
 def after(seconds: float) -> Callable[[], bool]:
     end = time.monotonic() + seconds
     return lambda: time.monotonic() > end
+
+
+@contextmanager
+def changed_archive(archive: Path, model: dict[str, str], config: dict[str, int]) -> Iterator[Path]:
+    """The same archive with other values in its manifest and its model-config.yaml, in a store of its own."""
+    with tempfile.TemporaryDirectory(prefix="faults-") as store:
+        to = Path(store) / archive.name
+        with zipfile.ZipFile(archive) as source, zipfile.ZipFile(to, "w") as target:
+            for entry in source.infolist():
+                content = source.read(entry)
+                if entry.filename == "MAR-INF/MANIFEST.json":
+                    manifest = json.loads(content)
+                    manifest["model"] |= model
+                    content = json.dumps(manifest).encode()
+                elif entry.filename == "model-config.yaml":
+                    values = yaml.safe_load(content) | config
+                    values["actionrec"]["version"] = model.get("modelVersion", values["actionrec"]["version"])
+                    content = yaml.safe_dump(values, sort_keys=False).encode()
+                target.writestr(entry, content)
+        write_checksum(to)
+        yield to
 
 
 def _scores(reply: Mapping[str, Any]) -> dict[str, float]:

@@ -19,9 +19,10 @@ import time
 from collections import OrderedDict
 
 from ..limits import Limits
+from .child_process import Child
 from .confine import REQUIRED
-from .process import Child, Zygote
 from .slot import Slot
+from .zygote_process import Zygote
 
 logger = logging.getLogger(__name__)
 
@@ -237,7 +238,7 @@ class Keeper:
             self._note(zygote.wait_until_ready(time.monotonic() + _START_SECONDS))
         except (TimeoutError, ConnectionError) as error:
             how = zygote.how_it_ended()
-            said = "; it said: " + " | ".join(lines) if (lines := zygote.words.said()) else ""
+            said = "; it said: " + " | ".join(lines) if (lines := zygote.stderr.lines()) else ""
             zygote.close()
             raise RuntimeError(f"the zygote {how} at its start{said}") from error
         self.zygote = zygote
@@ -246,7 +247,7 @@ class Keeper:
     def _give_up_zygote(self) -> None:
         """Drop the zygote; its children end with it."""
         assert self.zygote is not None
-        for line in self.zygote.words.said():
+        for line in self.zygote.stderr.lines():
             logger.warning("The zygote of decoding children: %s", line)
         self.zygote.close()
         self.zygote = None
@@ -259,7 +260,7 @@ class Keeper:
         """
         slot = self.slots.pop() if self.slots else Slot(self._window_bytes)
         try:
-            child = zygote.fork(slot)
+            child = Child.fork(zygote, slot)
         except (TimeoutError, ConnectionError):
             self.slots.append(slot)
             self._give_up_zygote()
@@ -270,7 +271,7 @@ class Keeper:
         try:
             self._note(child.wait_until_ready(time.monotonic() + _FORK_SECONDS))
         except (TimeoutError, ConnectionError) as error:
-            said = " | ".join(child.words.said())
+            said = " | ".join(child.stderr.lines())
             with self._changed:
                 self._bury(child, lost=True)
             raise RuntimeError(f"a child ended at its start: {said or error}") from error

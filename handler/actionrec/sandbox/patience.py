@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from .process import Child
+from .child_process import Child
 
 _STEP_SECONDS = 0.02
 """Seconds between two checks of the child's CPU time."""

@@ -17,8 +17,8 @@ from ..sampling import Selection
 from ..spec import ClipSpec
 from ..video.decode import Decoded
 from ..video.resize import Pixels
+from .stderr import safe_lines
 from .wire import BrokenPeerError
-from .words import safe_lines
 
 _WARNINGS = 8
 """The most warnings of one window; an honest one has three."""

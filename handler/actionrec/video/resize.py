@@ -23,7 +23,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
 from ..problems import problem
-from ..sampling import crop_corners
+from ..sampling import crop_corners, scaled_size
 from ..spec import STEPS_PER_LEVEL, ClipSpec
 
 Pixels = npt.NDArray[np.int16]
@@ -99,9 +99,8 @@ class Resizer:
 
     def _plan(self, frame: VideoFrame) -> None:
         """Set up for frames like this one."""
-        width, height, side = frame.width, frame.height, self._spec.short_side
-        # The longer side is truncated, not rounded, as pytorchvideo's short_side_scale does.
-        size = (side, int(height / width * side)) if width < height else (int(width / height * side), side)
+        width, height = frame.width, frame.height
+        size = scaled_size(width, height, self._spec.short_side)
         self._resized = np.zeros((size[1], size[0], 3), dtype=np.int16)
         read, band_bytes = [self._read(side) for side in size], float(_BAND_BYTES)
         if width % 2 or height % 2:
@@ -174,7 +173,7 @@ class _Band:
     target: tuple[slice, slice]
     """Rows and columns of the resized frame."""
     _graph: Graph | None
-    """Filter that cuts out the region; None where it is the whole frame, or the filter does not take such
+    """Filter that crops to the region; None where it is the whole frame, or the filter does not take such
     frames."""
     _wide: Pixels
     """Input of the resize, int16 [H, W, 3]."""
@@ -196,7 +195,7 @@ class _Band:
         """
         left = columns.read.start // _COLUMN_STEP * _COLUMN_STEP
         top = rows.read.start // _ROW_STEP * _ROW_STEP
-        graph = _cutter(frame, left, top, columns.read.stop, rows.read.stop)
+        graph = _crop_filter(frame, left, top, columns.read.stop, rows.read.stop)
         origins = (0, 0) if graph is None else (top, left)
         taken, into = [], []
         for part, origin in zip((rows, columns), origins, strict=True):
@@ -227,9 +226,11 @@ class _Band:
         return cast(Pixels, cv2.resize(self._wide, (width, height), interpolation=cv2.INTER_LINEAR))
 
 
-def _cutter(frame: VideoFrame, left: int, top: int, right: int, bottom: int) -> Graph | None:
-    """A filter that cuts [top:bottom, left:right] out of frames like this one; None where none is needed or
-    possible.
+def _crop_filter(frame: VideoFrame, left: int, top: int, right: int, bottom: int) -> Graph | None:
+    """FFmpeg's filter that crops frames like this one to [top:bottom, left:right].
+
+    Returns:
+        None where none is needed or possible.
     """
     if (left, top, right, bottom) == (0, 0, frame.width, frame.height):
         return None

@@ -25,14 +25,14 @@ def safe_lines(text: str) -> list[str]:
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), 127)}
 
 
-class Words:
+class StderrReader:
     """The reading end of the pipe."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
     @classmethod
-    def pipe(cls) -> tuple[Words, int]:
+    def pipe(cls) -> tuple[StderrReader, int]:
         """A pipe: the reading end, and the descriptor of the writing end.
 
         Neither end ever waits: a full pipe loses what is written into it.
@@ -40,7 +40,7 @@ class Words:
         read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         return cls(read), write
 
-    def said(self) -> list[str]:
+    def lines(self) -> list[str]:
         """The lines that were written since the last call, as `safe_lines` gives them."""
         try:
             data = os.read(self._descriptor, _MOST_BYTES)

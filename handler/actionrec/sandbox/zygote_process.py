@@ -1,11 +1,9 @@
-"""The zygote and its children, as the worker sees them: processes and sockets."""
+"""The zygote as the worker sees it: a process that forks children when it is told to."""
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import resource
 import signal
 import socket
 import subprocess
@@ -18,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from ..limits import Limits
-from .slot import Slot
-from .wire import BrokenPeerError, Channel
-from .words import Words
+from .stderr import StderrReader
+from .wire import BrokenPeerError
 
 ZYGOTE_MODULE = "actionrec.sandbox.zygote"
 
@@ -28,7 +25,6 @@ _CONTROL_SECONDS = 10.0
 """Seconds within which the zygote must answer; on an idle machine it takes milliseconds."""
 _LOOK_SECONDS = 0.2
 """The same, for answers that are not worth more time."""
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Zygote:
@@ -49,7 +45,7 @@ class Zygote:
         self._lock = threading.Lock()
         self._asked = 0
         self._control, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.words, errors = Words.pipe()
+        self.stderr, errors = StderrReader.pipe()
         try:
             self._process = subprocess.Popen(
                 [
@@ -75,7 +71,7 @@ class Zygote:
             )
         except BaseException:
             self._control.close()
-            self.words.close()
+            self.stderr.close()
             raise
         finally:
             its.close()
@@ -88,28 +84,23 @@ class Zygote:
         Raises:
             TimeoutError, ConnectionError: it does not become ready.
         """
-        return _defences(self._receive(deadline))
+        return defences_in(self._receive(deadline))
 
-    def fork(self, slot: Slot) -> Child:
-        """Fork a child, which is not ready yet.
+    def fork(self, channel: int, frames: int, errors: int) -> int:
+        """Fork a child, which is not ready yet; returns its process id.
+
+        Args:
+            channel: descriptor of the child's end of its socket.
+            frames: descriptor of the memory for its frames.
+            errors: descriptor of its standard error.
 
         Raises:
             OSError: it cannot be forked; TimeoutError and ConnectionError: the zygote is of no more use.
         """
-        ours, its = socket.socketpair()
-        words, errors = Words.pipe()
-        try:
-            pid = self._ask("fork", 0, [its.fileno(), slot.descriptor, errors])
-            if not isinstance(pid, int):
-                raise OSError(f"no process could be forked: {pid}")
-        except BaseException:
-            ours.close()
-            words.close()
-            raise
-        finally:
-            its.close()
-            os.close(errors)
-        return Child(pid, self, Channel(ours), slot, words)
+        pid = self._ask("fork", 0, _CONTROL_SECONDS, [channel, frames, errors])
+        if not isinstance(pid, int):
+            raise OSError(f"no process could be forked: {pid}")
+        return pid
 
     def reap(self, pid: int) -> int | None:
         """The exit status of a child, negative for a signal; None: it has not ended, or that is not known.
@@ -117,14 +108,14 @@ class Zygote:
         Until this has returned a status, no other process gets the child's id.
         """
         with suppress(OSError):
-            status = self._ask("reap", pid)
+            status = self._ask("reap", pid, _CONTROL_SECONDS)
             return status if isinstance(status, int) else None
         return None
 
     def look(self, pid: int) -> bool:
         """Whether a child is alive and not stopped; also true where the zygote does not answer soon."""
         with suppress(OSError):
-            return bool(self._ask("look", pid, seconds=_LOOK_SECONDS))
+            return bool(self._ask("look", pid, _LOOK_SECONDS))
         return True
 
     def well(self) -> bool:
@@ -154,11 +145,9 @@ class Zygote:
         """Kill it and hang up, without waiting for its end."""
         self.kill()
         self._control.close()
-        self.words.close()
+        self.stderr.close()
 
-    def _ask(
-        self, what: str, pid: int, descriptors: Sequence[int] = (), seconds: float = _CONTROL_SECONDS
-    ) -> object:
+    def _ask(self, what: str, pid: int, seconds: float, descriptors: Sequence[int] = ()) -> object:
         """Send the zygote an order and return its answer.
 
         Raises:
@@ -189,97 +178,6 @@ class Zygote:
         return answer
 
 
-class Child:
-    """A child that a zygote has forked.
-
-    Args:
-        pid: its process id, which no other process gets before `Zygote.reap` has returned the child's status.
-        zygote: the zygote that forked it.
-        channel: the socket to it.
-        slot: the memory for its frames.
-        words: its standard error.
-    """
-
-    def __init__(self, pid: int, zygote: Zygote, channel: Channel, slot: Slot, words: Words) -> None:
-        self.pid = pid
-        self.zygote = zygote
-        self.slot = slot
-        self.words = words
-        self.stepped_back = False
-        """Whether it runs only when no other process wants the processor."""
-        self._channel = channel
-        self._status: int | None = None
-        clock = ctypes.c_int()
-        self._clock = None if _libc.clock_getcpuclockid(pid, ctypes.byref(clock)) else clock.value
-        self.send = channel.send
-        self.receive = channel.receive
-
-    def wait_until_ready(self, deadline: float) -> dict[str, str]:
-        """Wait until it is ready; returns its defences.
-
-        Raises:
-            TimeoutError, ConnectionError: it does not become ready.
-        """
-        return _defences(self.receive(deadline))
-
-    def well(self) -> bool:
-        """Whether it is alive and not stopped, as far as that is known."""
-        return self.zygote.look(self.pid)
-
-    def cpu_seconds(self) -> float:
-        """CPU seconds that its threads have used; 0 where that is not known."""
-        with suppress(OSError):
-            return time.clock_gettime(self._clock) if self._clock is not None else 0.0
-        return 0.0
-
-    def memory_bytes(self) -> int:
-        """Bytes of its resident memory; 0 where that is not known."""
-        with suppress(OSError, ValueError, IndexError):
-            pages = Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[1]
-            return int(pages) * resource.getpagesize()
-        return 0
-
-    def step_back(self) -> None:
-        """Let it run only when no other process wants the processor, for the rest of its life.
-
-        A lower priority would not be enough: a model's threads wait for each other all the time, and each of
-        them would wait for the end of a slow child's turn on its core.
-        """
-        self.stepped_back = True
-        # Linux schedules each thread on its own.
-        with suppress(OSError):
-            for task in Path(f"/proc/{self.pid}/task").iterdir():
-                os.sched_setscheduler(int(task.name), os.SCHED_IDLE, os.sched_param(0))
-
-    def kill(self) -> None:
-        """Kill it, also where it is stopped."""
-        # A child ends with its zygote, and then another process may get its id.
-        if self._status is None and not self.zygote.reaped():
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
-
-    def how_it_ended(self, patience_seconds: float = 1.0) -> int | None:
-        """Its exit status, negative for a signal. None: it is still alive, and is killed now."""
-        # The socket closes a moment before the process ends.
-        deadline = time.monotonic() + patience_seconds
-        while not self.ended() and time.monotonic() < deadline and self.zygote.well():
-            time.sleep(0.005)
-        if self._status is None:
-            self.kill()
-        return self._status
-
-    def ended(self) -> bool:
-        """Whether it has ended and its status is known."""
-        if self._status is None:
-            self._status = self.zygote.reap(self.pid)
-        return self._status is not None
-
-    def hang_up(self) -> None:
-        """Close the socket and its standard error, but not its slot."""
-        self._channel.close()
-        self.words.close()
-
-
 def ending(status: int) -> str:
     """The end of a process in words: ``was ended by SIGSEGV`` and the like.
 
@@ -294,7 +192,12 @@ def ending(status: int) -> str:
         return f"was ended by signal {-status}"
 
 
-def _defences(message: dict[str, Any]) -> dict[str, str]:
+def defences_in(message: dict[str, Any]) -> dict[str, str]:
+    """The defences that a process names when it is ready.
+
+    Raises:
+        BrokenPeerError: it says something else.
+    """
     found = message.get("ready")
     if not isinstance(found, dict):
         raise BrokenPeerError("not ready")
