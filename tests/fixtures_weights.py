@@ -9,10 +9,7 @@ import pytest
 
 from export import download, zoo
 from tests.helpers_http import FileServer, serve
-
-MODEL = zoo.get("slowfast_r50")
-FILE = MODEL.published_file
-CONTENT = bytes(range(256)) * 4096  # 1 MiB
+from tests.helpers_weights import CONTENT, FILE
 
 
 @pytest.fixture

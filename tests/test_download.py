@@ -11,8 +11,8 @@ import pytest
 from export import download, weights, zoo
 from export.errors import WeightsError, WeightsUnavailableError
 from export.weights import resolve
-from tests.fixtures_weights import CONTENT, FILE, MODEL
 from tests.helpers_http import FileServer
+from tests.helpers_weights import CONTENT, FILE, MODEL
 
 pytest_plugins = ("tests.fixtures_weights",)
 pytestmark = pytest.mark.usefixtures("cache")

@@ -14,8 +14,8 @@ from rich.console import Console
 from export import build, checksum, cli, parity, weights
 from export.build import Order
 from export.errors import WeightsChangedError, WeightsError
-from tests.fixtures_weights import CONTENT, FILE, MODEL
 from tests.helpers_http import FileServer
+from tests.helpers_weights import CONTENT, FILE, MODEL
 
 pytest_plugins = ("tests.fixtures_weights",)
 pytestmark = pytest.mark.usefixtures("cache")
