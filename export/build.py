@@ -115,6 +115,7 @@ def build(order: Order, console: Console) -> Built:
             labels=labels,
             built_with=built_with,
             limits=limits,
+            network=model.name,
         )
         exported, lacking = _exported(
             net, manifest, targets, directory, console, strict=order.runtime != artifacts.AUTO

@@ -48,3 +48,9 @@ class ArchiveError(ExportError):
     """The archive could not be written."""
 
     code = "NO_ARCHIVE"
+
+
+class DataError(ExportError):
+    """Labelled videos that cannot be learned from."""
+
+    code = "BAD_DATA"

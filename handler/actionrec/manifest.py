@@ -73,6 +73,13 @@ class Manifest:
     """Versions and host of the build."""
     limits: Limits = field(default_factory=Limits)
     """What a request may ask for and cost."""
+    network: str = ""
+    """The network's name in `export.zoo`; empty in archives from before this field."""
+    learned: Mapping[str, Any] = field(default_factory=dict)
+    """What the labels were learned from, how, and how well (`export.learn`); empty where they came with the
+    weights."""
+    unsure_below: float | None = None
+    """A reply whose best score is lower warns that the video may show none of the labels; None: no reply does."""
 
     def write(self, directory: Path, serving: Mapping[str, Any]) -> Path:
         """Write ``model-config.yaml`` and ``labels.txt``.
