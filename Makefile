@@ -17,6 +17,9 @@ LIMITS ?=
 N ?=
 SEED ?=
 WORKERS ?=
+BATCH ?=
+DECODE_THREADS ?=
+DEVICE_IDS ?=
 PORT ?=
 FOREGROUND ?=
 MINUTES ?= 60
@@ -42,7 +45,8 @@ help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 18
 	@echo
 	@echo 'archive: MODEL=auto NAME= WEIGHTS= WEIGHTS_SHA256= LABELS= RUNTIME=auto FALLBACK=1 PRECISION= DEVICE= CROP= SANDBOX=1|0|require LIMITS='
-	@echo 'serve:   MODEL=all PORT=8080 WORKERS= FOREGROUND=1      scale: WORKERS=2 MODEL=all      soak: MINUTES=60'
+	@echo 'serve:   MODEL=all PORT=8080 WORKERS= BATCH= DECODE_THREADS= DEVICE_IDS= FOREGROUND=1'
+	@echo 'scale:   WORKERS=2 MODEL=all      soak: MINUTES=60'
 
 setup: $(STAMP)  ## make .venv with all dependencies; install Java and g++ where possible
 	@:
@@ -77,12 +81,14 @@ archive: $(STAMP)  ## build model_store/<name>.mar from a model and its weights
 serve: $(STAMP)  ## serve the archives in model_store; returns when they are ready (FOREGROUND=1 stays)
 	@$(PYTHON) -m deploy start $(addprefix --model ,$(or $(NAME),$(filter-out auto,$(MODEL)))) \
 		$(if $(PORT),--port '$(PORT)') $(if $(WORKERS),--workers '$(WORKERS)') \
+		$(if $(BATCH),--batch '$(BATCH)') $(if $(DECODE_THREADS),--decode-threads '$(DECODE_THREADS)') \
+		$(if $(DEVICE_IDS),--device-ids '$(DEVICE_IDS)') \
 		$(if $(filter-out 0,$(FOREGROUND)),--foreground)
 
 stop: $(STAMP)  ## answer the requests in flight, then stop the server
 	@$(PYTHON) -m deploy stop
 
-status: $(STAMP)  ## show models and workers; fails unless every worker is READY
+status: $(STAMP)  ## show models, workers, their devices and settings; fails unless every worker is READY
 	@$(PYTHON) -m deploy status
 
 scale: $(STAMP)  ## set the number of workers: WORKERS=n for each model, or for MODEL

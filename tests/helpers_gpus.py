@@ -39,15 +39,16 @@ class Nvidia:
         self._program("nvidia-smi", f"echo \"$*\" >> {self.calls}\nprintf 'index\\n{rows}'")
         gpus = json.dumps(["2.14.1", [[name, int(self.gib * GIB)] for name in self.names]])
         # As CUDA does: of the GPUs that the variable names, those up to the first that is not there.
+        own = sys.executable
         self._program(
-            "python",
-            f'case "$*" in *{PROBE}*) exec {sys.executable} {self.folder}/seen ;; esac\nexec {sys.executable} "$@"',
+            "python", f'case "$*" in *{PROBE}*) exec {own} {self.folder}/seen ;; esac\nexec {own} "$@"'
         )
         (self.folder / "seen").write_text(
             "import itertools, json, os\n"
             f"version, gpus = json.loads({gpus!r})\n"
             "visible = os.environ.get('CUDA_VISIBLE_DEVICES')\n"
-            "numbers = range(len(gpus)) if visible is None else [int(each) for each in visible.split(',') if each]\n"
+            "every = range(len(gpus))\n"
+            "numbers = every if visible is None else [int(each) for each in visible.split(',') if each]\n"
             "there = itertools.takewhile(lambda number: 0 <= number < len(gpus), numbers)\n"
             "print(json.dumps([version, [gpus[number] for number in there]]))\n",
             encoding="utf-8",

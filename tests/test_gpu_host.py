@@ -126,8 +126,9 @@ def devices(run_dir: Path) -> Counter[str]:
     return Counter(re.findall(r"READY\s*[│|]\s*(\S+(?: \d+)?)", status.stdout))
 
 
-def test_each_worker_has_its_gpu(up: RunningServer, path: None) -> None:
-    """TorchServe's turns put as many workers on each of the chosen GPUs, and `status` names them as nvidia-smi does."""
+@pytest.mark.usefixtures("path")
+def test_each_worker_has_its_gpu(up: RunningServer) -> None:
+    """TorchServe puts equally many workers on the chosen GPUs; `status` names them as nvidia-smi does."""
     assert devices(up.run_dir) == {"GPU 0": 2, "GPU 2": 2}
     status = deploy(up.run_dir, "status").stdout
     assert "workers on GPU 0: 2, GPU 2: 2; MPS runs" in status
@@ -151,7 +152,8 @@ def test_the_description_names_the_device(up: RunningServer) -> None:
     assert seen <= {"cuda:0", "cuda:1"}
 
 
-def test_the_settings_are_the_hosts(up: RunningServer, path: None) -> None:
+@pytest.mark.usefixtures("path")
+def test_the_settings_are_the_hosts(up: RunningServer) -> None:
     """Workers, batches, the queue and the decoding width come from the host, and `status` shows them."""
     (model,) = get_models(up.management_url, ["seen"])
     assert (len(model.workers), model.min_workers, model.batch, model.queue) == (4, 4, 8, 128)
@@ -174,14 +176,16 @@ def test_nvidia_smi_is_not_run_for_each_worker(up: RunningServer, nvidia: Nvidia
     assert "-L" in nvidia.calls.read_text()
 
 
-def test_scaling_keeps_the_gpus_even(up: RunningServer, path: None) -> None:
+@pytest.mark.usefixtures("path")
+def test_scaling_keeps_the_gpus_even(up: RunningServer) -> None:
     """Three of four workers, and then four again: no GPU has two workers more than the other."""
     for count, spread in ((3, [1, 2]), (4, [2, 2])):
         assert deploy(up.run_dir, "scale", "--workers", str(count)).returncode == 0
         assert sorted(devices(up.run_dir).values()) == spread
 
 
-def test_a_new_server_has_the_same(up: RunningServer, settings: deploy_server.Settings, path: None) -> None:
+@pytest.mark.usefixtures("path")
+def test_a_new_server_has_the_same(up: RunningServer, settings: deploy_server.Settings) -> None:
     """A server that the supervisor starts anew has the same GPUs, workers and batches."""
     before = up.state
     before.process.terminate(5)
@@ -194,10 +198,9 @@ def test_a_new_server_has_the_same(up: RunningServer, settings: deploy_server.Se
     assert (model.batch, model.queue) == (8, 128)
 
 
-def test_a_number_of_gpus_in_the_configuration(
-    settings: deploy_server.Settings, path: None, tmp_path: Path
-) -> None:
-    """``number_of_gpu`` in the configuration limits them; WORKERS, BATCH and DECODE_THREADS are taken as given."""
+@pytest.mark.usefixtures("path")
+def test_what_was_chosen_goes(settings: deploy_server.Settings, tmp_path: Path) -> None:
+    """Numbers that somebody gives are used, those of the configuration too."""
     config = tmp_path / "config.properties"
     config.write_text((PROJECT / "config.properties").read_text() + "number_of_gpu=1\njob_queue_size=7\n")
     changed = replace(
@@ -216,10 +219,11 @@ def test_a_number_of_gpus_in_the_configuration(
         deploy_server.stop(changed.run_dir)
 
 
+@pytest.mark.usefixtures("path")
 def test_the_cpu_of_a_host_with_gpus(
-    motion_archive: Path, nvidia: Nvidia, path: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    motion_archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where torch cannot use the GPUs, TorchServe still gives them out: the CPU serves as ever, and a log says why."""
+    """Where torch sees no GPU that TorchServe gives out, the CPU serves as ever, and a log says why."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     settings = deploy_server.Settings(
         model_store=motion_archive.parent,

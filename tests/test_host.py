@@ -1,4 +1,4 @@
-"""Promise: what a host has is found out, not guessed, and a wish that it cannot fulfil is refused in one line."""
+"""Promise: what a host has is found out, not guessed, and a wish that it cannot fulfil is refused."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_an_interpreter_without_torch(nvidia: Nvidia) -> None:
 
 @pytest.mark.parametrize("text", ["0;2", "0,,2", "x", "-1", "0,0", " ", "0x1", "٣", "GPU-8f6d"])
 def test_no_list_of_gpus(text: str) -> None:
-    """DEVICE_IDS that are no numbers, or name a GPU twice, are refused with what was received and an example."""
+    """DEVICE_IDS that are no numbers, or name a GPU twice, are refused with an example of what is right."""
     with pytest.raises(DeployError) as refused:
         device_ids(text)
     assert str(refused.value).startswith(f"DEVICE_IDS={text} is no list of GPUs; ")
@@ -162,7 +162,8 @@ def test_mps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool) -> No
     assert not (nvidia.folder / "asked").exists()
 
 
-def test_the_command_line(tmp_path: Path, nvidia: Nvidia, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("nvidia")
+def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Wrong values end the command with one line, or argparse's, and start nothing."""
     start = ["start", "--run-dir", str(tmp_path / "run"), "--log-dir", str(tmp_path / "logs")]
     assert main([*start, "--device-ids", "0;2"]) == 1

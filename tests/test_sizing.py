@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from deploy.archives import Served
 from deploy.preflight import DeployError
 from deploy.sizing import FROM_HOST, ON_CPU, Gpu, Host, Sizing, decide, kept
 from export.archive import SERVING, serving
+from tests.conftest import PROJECT
 
 
 def gpus(count: int, gib: float = 79.6) -> tuple[Gpu, ...]:
@@ -37,9 +39,20 @@ HOSTS = {
 
 @pytest.mark.parametrize("name", HOSTS)
 def test_each_host(name: str) -> None:
-    """What a host has decides: workers by cores, memory and MPS, batches and decoding by the cores of a worker."""
+    """Cores, memory and MPS decide the workers; the cores of one worker decide its batches and decoding."""
     host, sizing = HOSTS[name]
     assert decide(host) == sizing
+
+
+def test_the_documented_hosts() -> None:
+    """The table in the documents is what the code makes of these hosts."""
+    text = (PROJECT / "docs" / "gpu.md").read_text(encoding="utf-8")
+    rows = re.findall(r"\| (\d+) GPUs? of (\d+) GB, (\d+) cores(, MPS)? \| (\d+) \| (\d+) \| (\d+) \|", text)
+    assert len(rows) == 5
+    for count, gigabytes, cores, mps, *figures in rows:
+        there = gpus(int(count), 0.99 * int(gigabytes))
+        sizing = decide(Host(int(cores), there, mps=bool(mps)))
+        assert [str(sizing.workers), str(sizing.batch), str(sizing.decode_threads)] == figures
 
 
 def test_the_smallest_gpu_counts() -> None:
@@ -67,17 +80,16 @@ def test_what_was_chosen_goes() -> None:
 
 @pytest.mark.parametrize("count", range(1, 5))
 def test_scaling_keeps_the_gpus_even(count: int) -> None:
-    """However a model is scaled, TorchServe's turns leave no GPU with two workers more than another."""
+    """With as many workers as GPUs or more, TorchServe's turns leave no GPU with two more than another."""
     for full in range(count, 5 * count, count):
-        for wanted in range(1, full):
-            turn, workers = 0, []
+        for wanted in range(count, full):
+            turn = 0
+            workers: list[int] = []
             for target in (full, kept(full, wanted, count), wanted, full):
                 del workers[target:]
                 while len(workers) < target:
                     turn = (turn + 1) % count
                     workers.append(turn)
-                if target == wanted and kept(full, wanted, count) == wanted and (full - wanted) % count:
-                    break  # it would have had to go without a worker for a while
                 loads = [workers.count(gpu) for gpu in range(count)]
                 assert max(loads) - min(loads) <= 1, (full, wanted, workers)
 
@@ -109,9 +121,9 @@ def test_what_an_archive_says() -> None:
 
 
 def test_what_the_server_adds() -> None:
-    """The server's configuration has what archives leave open, and nothing about archives that leave nothing."""
+    """The server's configuration has what archives leave open, and nothing about others."""
     sizing = Sizing(4, 8, 128)
-    full = Served("full", "1.0", {key: 1 for key in FROM_HOST}, own=True)
+    full = Served("full", "1.0", dict.fromkeys(FROM_HOST, 1), own=True)
     stranger = Served("stranger", "1.0", {}, own=False)
     assert archives.properties([full, stranger], sizing) == {}
     half = Served("half", "2.1", {"batchSize": 2}, own=True)
