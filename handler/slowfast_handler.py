@@ -42,8 +42,11 @@ class SlowFastHandler:
         """Answer a batch: one body per row, in order. Each row has its own status."""
         rows = []
         for index, fields in enumerate(data):
-            client, describe = (context.get_request_header(index, name) for name in (_CLIENT, "describe"))
-            rows.append(Row(fields, str(client or ""), context.get_request_id(index), describe == "True"))
+            client, *flags = (
+                context.get_request_header(index, name) for name in (_CLIENT, "explain", "describe")
+            )
+            explain, describe = (flag == "True" for flag in flags)  # both set by TorchServe
+            rows.append(Row(fields, str(client or ""), context.get_request_id(index), explain, describe))
         return [_sent(reply, context, index) for index, reply in enumerate(self.service.answer(rows))]
 
 

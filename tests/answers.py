@@ -12,7 +12,7 @@ HANDLER = frozenset(
             (400, code)
             for code in ("UNKNOWN_OPTION", "BAD_OPTION", "OPTION_OUT_OF_RANGE", "CONFLICTING_OPTIONS")
         ),
-        *((400, code) for code in ("START_BEYOND_END", "TOO_MANY_WINDOWS")),
+        *((400, code) for code in ("START_BEYOND_END", "TOO_MANY_WINDOWS", "NOT_EXPLAINABLE")),
         *((413, code) for code in ("BODY_TOO_LARGE", "TOO_MANY_PIXELS", "TOO_MANY_FRAMES")),
         *((415, code) for code in ("NOT_A_VIDEO", "UNSUPPORTED_CODEC")),
         *((422, code) for code in ("UNREADABLE_VIDEO", "NO_VIDEO_STREAM", "NO_FRAMES", "CORRUPT_VIDEO")),

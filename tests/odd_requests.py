@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 from motion.clips import random_clip
 
 CLIP = random_clip(70, "moving left").data
-OPTIONS = ("top_k", "start_seconds", "end_seconds", "views", "crops", "stride_seconds")
+OPTIONS = (
+    *("top_k", "start_seconds", "end_seconds", "views", "crops", "stride_seconds"),
+    *("embedding", "explain"),
+)
 
 texts = st.text(max_size=12) | st.text(st.characters(codec=None), max_size=4)  # with lone surrogates
 names = st.sampled_from([*VIDEO_FIELDS, *OPTIONS, "", "top_k ", "__proto__", "video[]"]) | texts
@@ -31,7 +34,9 @@ option_texts = st.one_of(
     numbers.map(str),
     texts,
     st.from_regex(r"[-+ 0]?[0-9_٣５]{0,5}[.,eExX]?[0-9]{0,5}[\n ]?", fullmatch=True),
-    st.sampled_from(["9" * 5000, "1" + "0" * 30, "1e400", "-1e-400", "nan", "Infinity", "true", "[3]", "0x10"]),
+    st.sampled_from(
+        ["9" * 5000, "1" + "0" * 30, "1e400", "-1e-400", "nan", "Infinity", "true", "[3]", "0x10", "json"]
+    ),
 )
 
 

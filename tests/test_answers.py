@@ -42,7 +42,7 @@ def test_any_row(row: dict[str, Any], num_classes: int) -> None:
 
 def parsed(row: dict[str, Any], num_classes: int) -> ClipRequest | ClipError:
     try:
-        return parse_request(row, num_classes)
+        return parse_request(row, [f"label {index}" for index in range(num_classes)])
     except ClipError as error:
         return error
 

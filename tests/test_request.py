@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 from actionrec.errors import ClipError
-from actionrec.request import ClipRequest, parse_request
+from actionrec.request import BEST_LABEL, ClipRequest, parse_request
 from actionrec.sampling import Selection
 
-CLASSES = 8
+LABELS = ("running", "sitting", "éclair", "d", "e", "f", "g", "h")
 VIDEO = b"\x00\x00\x00\x18ftyp"
 BASE64 = base64.b64encode(VIDEO).decode()
 
@@ -33,6 +33,15 @@ GOOD: dict[str, tuple[dict[str, Any], ClipRequest]] = {
         {"body": {"video": BASE64, "stride_seconds": 0.5, "crops": 3, "start_seconds": 1}},
         ClipRequest(VIDEO, selection=Selection(1.0, crops=3, stride_seconds=0.5)),
     ),
+    "embedding": ({"video": VIDEO, "embedding": b"json"}, ClipRequest(VIDEO, embedding=True)),
+    "embedding in base64": (
+        {"body": {"video": BASE64, "embedding": "base64"}},
+        ClipRequest(VIDEO, embedding=True, embedding_in_base64=True),
+    ),
+    "explain the best": ({"video": VIDEO, "explain": b"true"}, ClipRequest(VIDEO, explain=BEST_LABEL)),
+    "explain, in JSON": ({"body": {"video": BASE64, "explain": True}}, ClipRequest(VIDEO, explain=BEST_LABEL)),
+    "explain nothing": ({"body": {"video": BASE64, "explain": False}}, ClipRequest(VIDEO)),
+    "explain a label": ({"video": VIDEO, "explain": "éclair".encode()}, ClipRequest(VIDEO, explain=2)),
     "one view is a timeline's default": (
         {"body": VIDEO, "views": b"1", "stride_seconds": b"2"},
         ClipRequest(VIDEO, selection=Selection(stride_seconds=2.0)),
@@ -44,12 +53,12 @@ GOOD: dict[str, tuple[dict[str, Any], ClipRequest]] = {
 def test_every_way_to_write_a_request(name: str) -> None:
     """Raw, multipart and JSON requests become the same ClipRequest."""
     row, expected = GOOD[name]
-    assert parse_request(row, CLASSES) == expected
+    assert parse_request(row, LABELS) == expected
 
 
 def test_default_top_k_fits_a_model_of_few_classes() -> None:
     """A model with three classes answers with three labels, not with an error about five."""
-    assert parse_request({"body": VIDEO}, 3).top_k == 3
+    assert parse_request({"body": VIDEO}, LABELS[:3]).top_k == 3
 
 
 BAD: dict[str, tuple[dict[str, Any], str, str]] = {
@@ -88,6 +97,21 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
         "CONFLICTING_OPTIONS",
         "views=2 and stride_seconds=1",
     ),
+    "embedding as what": ({"body": VIDEO, "embedding": b"yes"}, "BAD_OPTION", "embedding is"),
+    "embedding a number": ({"body": {"video": BASE64, "embedding": 1}}, "BAD_OPTION", "embedding is 1"),
+    "explain no label": ({"body": VIDEO, "explain": b"runing"}, "BAD_OPTION", "no label"),
+    "explain a number": ({"body": {"video": BASE64, "explain": 3}}, "BAD_OPTION", "explain is 3"),
+    "explain empty": ({"body": VIDEO, "explain": b""}, "BAD_OPTION", "no label"),
+    "explain a timeline": (
+        {"body": VIDEO, "explain": b"true", "stride_seconds": b"1"},
+        "CONFLICTING_OPTIONS",
+        "stride_seconds=1",
+    ),
+    "explain too many": (
+        {"body": VIDEO, "explain": b"true", "views": b"3", "crops": b"3"},
+        "OPTION_OUT_OF_RANGE",
+        "9",
+    ),
     "top_k text": ({"body": VIDEO, "top_k": b"many"}, "BAD_OPTION", "'many'"),
     "top_k fraction": ({"body": VIDEO, "top_k": b"2.5"}, "BAD_OPTION", "2.5"),
     "top_k zero": ({"body": VIDEO, "top_k": b"0"}, "OPTION_OUT_OF_RANGE", "top_k"),
@@ -123,7 +147,7 @@ def test_wrong_requests_are_refused_by_name(name: str) -> None:
     """Each mistake has its code, a message that names what was received (shortened), and a hint."""
     row, code, said = BAD[name]
     with pytest.raises(ClipError) as caught:
-        parse_request(row, CLASSES)
+        parse_request(row, LABELS)
     error = caught.value
     assert (error.code, error.status) == (code, 400)
     assert said in error.message
@@ -134,7 +158,7 @@ def test_wrong_requests_are_refused_by_name(name: str) -> None:
 def test_a_form_encoded_file_is_recognised() -> None:
     """Curl --data-binary without a content type makes form fields of the file: the hint says what to do."""
     with pytest.raises(ClipError) as caught:
-        parse_request({"\x1aE\xdf\xa3" * 300: b"", "x" * 5000: b"1"}, CLASSES)
+        parse_request({"\x1aE\xdf\xa3" * 300: b"", "x" * 5000: b"1"}, LABELS)
     assert caught.value.code == "NO_VIDEO"
     assert "--data-binary" in caught.value.hint
     assert caught.value.message.isascii()
@@ -149,7 +173,7 @@ def test_numbers_are_written_as_in_json(text: str) -> None:
     """Digits of other scripts, spaces, plus signs and all else that Python takes for a number are refused."""
     for value in (text, text.encode()):
         with pytest.raises(ClipError) as caught:
-            parse_request({"body": VIDEO, "start_seconds": value}, CLASSES)
+            parse_request({"body": VIDEO, "start_seconds": value}, LABELS)
         assert caught.value.code == "BAD_OPTION"
         assert caught.value.message.isascii()
 
@@ -159,11 +183,11 @@ def test_numbers_are_written_as_in_json(text: str) -> None:
 )
 def test_numbers_of_json(text: str, number: float) -> None:
     """What JSON writes is read, as text too."""
-    assert parse_request({"body": VIDEO, "start_seconds": text}, CLASSES).selection.start_seconds == number
+    assert parse_request({"body": VIDEO, "start_seconds": text}, LABELS).selection.start_seconds == number
 
 
 def test_a_long_list_is_named_in_short() -> None:
     """A message about an option with a million values is made from the first few."""
     with pytest.raises(ClipError) as caught:
-        parse_request({"body": VIDEO, "top_k": [{"a": "b" * 10**6}] * 10**6}, CLASSES)
+        parse_request({"body": VIDEO, "top_k": [{"a": "b" * 10**6}] * 10**6}, LABELS)
     assert len(caught.value.message) < 100

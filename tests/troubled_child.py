@@ -27,7 +27,8 @@ from actionrec.video.window_reader import Room
 
 def _window(spec: ClipSpec, number: int = 0) -> Decoded:
     frames = np.full((spec.num_frames, spec.crop, spec.crop, 3), number, dtype=np.int16)
-    return Decoded(frames, 0.0, 1.0, number, 30.0, 64, 48, window=number)
+    times = (0.0,) * spec.num_frames
+    return Decoded(frames, 0.0, 1.0, number, 30.0, 64, 48, window=number, frame_seconds=times)
 
 
 def _break(way: str) -> None:

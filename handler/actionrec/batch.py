@@ -31,7 +31,8 @@ class Batch:
         try:
             prepared = runtime.transform([view.frames for _, view in views])
             self._prepared = time.perf_counter()
-            self._running = runtime.compute(prepared)
+            wanted = [row for row, (job, _) in enumerate(views) if job.wants_maps]
+            self._running = runtime.compute(prepared, wanted)
         except Exception:
             self._fail()
 
@@ -42,13 +43,13 @@ class Batch:
         if self._failed:
             return self._jobs
         try:
-            scores = self._running.scores()
+            scores, maps = self._running.scores(), self._running.maps()
         except Exception:
             self._fail()
             return self._jobs
         end = time.perf_counter()
-        for (job, view), row in zip(self._views, scores, strict=True):
-            job.add(view, row)
+        for row, (job, view) in enumerate(self._views):
+            job.add(view, scores[row], maps.get(row, ()))
         for job in self._jobs:
             job.transform_ms += (self._prepared - self._began) * 1e3
             job.inference_ms += (end - self._prepared) * 1e3

@@ -7,14 +7,17 @@ import logging
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
+from .answer import Answer, explain, window
 from .errors import ClipError, internal
+from .explanation import Explanation
+from .head import Floats, Head
 from .prefetch import Prefetch
-from .reply import Prediction, Scores, Timings, Window
-from .request import ClipRequest
+from .reply import Prediction, Scores, Timings
+from .request import BEST_LABEL, ClipRequest
+from .spec import ClipSpec
 from .video.decoded import Decoded
 
 logger = logging.getLogger(__name__)
@@ -30,10 +33,19 @@ _KEPT_SECONDS = 15.0
 
 @dataclass(slots=True)
 class Job:
-    """A request that is being answered."""
+    """A request that is being answered.
+
+    Args:
+        request: what is wanted.
+        views: its decoded views.
+        head: the model's.
+        spec: what the model eats.
+    """
 
     request: ClipRequest
     views: Prefetch
+    head: Head
+    spec: ClipSpec
     batches: int = 0
     """Batches with views of it that the model works on."""
     taken: int = 0
@@ -42,9 +54,8 @@ class Job:
     inference_ms: float = 0.0
     error: ClipError | None = None
     """Why there is no answer, where decoding is not the reason."""
-    windows: dict[int, tuple[Decoded, list[Scores]]] = field(default_factory=dict)
-    """Number of a window -> its `Decoded` without frames, and the scores of its crops, float32 [classes]
-    each."""
+    windows: dict[int, tuple[Decoded, list[Answer]]] = field(default_factory=dict)
+    """Number of a window -> its `Decoded` without frames, and the answers to its crops."""
 
     def take(self) -> Decoded | None:
         """The next view for the model; None where none is ready."""
@@ -55,9 +66,18 @@ class Job:
             self.windows[view.window] = (_without_frames(view), [])
         return None
 
-    def add(self, view: Decoded, scores: Scores) -> None:
-        """Keep the scores of a view."""
-        self.windows.setdefault(view.window, (_without_frames(view), []))[1].append(scores)
+    @property
+    def wants_maps(self) -> bool:
+        """Whether the feature maps of its views are wanted."""
+        return self.request.embedding or self.request.explain is not None
+
+    def add(self, view: Decoded, scores: Scores, maps: Sequence[Floats] = ()) -> None:
+        """Keep what the model gave for a view: scores, and maps where they are wanted."""
+        request, decoded = self.request, _without_frames(view)
+        embedding = self.head.embedding(maps) if request.embedding else None
+        kept = maps if request.explain is not None else ()
+        answer = Answer(decoded, scores, embedding, kept)
+        self.windows.setdefault(view.window, (decoded, []))[1].append(answer)
 
     def fail(self, error: ClipError) -> None:
         """Stop the job with an error."""
@@ -81,18 +101,24 @@ class Job:
         if isinstance(error, ClipError):
             return error
         found = [self.windows[number] for number in sorted(self.windows)]
-        if error is not None or not any(rows for _, rows in found):
+        answers = [answer for _, some in found for answer in some]
+        if error is not None or not answers:
             logger.error("Decoding failed for an unknown reason", exc_info=error)
             return internal("The clip could not be decoded.")
         return Prediction(
-            windows=tuple(
-                _answered(decoded, np.mean(rows, axis=0, dtype=np.float32) if rows else None)
-                for decoded, rows in found
-            ),
+            windows=tuple(window(decoded, some) for decoded, some in found),
             crops=self.request.selection.crops,
             timeline=self.request.selection.stride_seconds is not None,
             timings_ms=Timings(self.views.decode_ms, self.transform_ms, self.inference_ms),
+            embedding_in_base64=self.request.embedding_in_base64,
+            explanation=self._explanation(answers),
         )
+
+    def _explanation(self, answers: Sequence[Answer]) -> Explanation | None:
+        if self.request.explain is None:
+            return None
+        label = None if self.request.explain == BEST_LABEL else self.request.explain
+        return explain(self.head, self.spec, self.request.selection.crops, answers, label)
 
 
 class Aside:
@@ -168,20 +194,6 @@ def _key(request: ClipRequest) -> str:
     """A key that is equal for equal bytes, windows, crops and client."""
     digest = hashlib.sha256(request.video).hexdigest()
     return f"{digest} {request.selection} {request.client}"
-
-
-def _answered(decoded: Decoded, scores: Scores | None) -> Window:
-    return Window(
-        start_seconds=decoded.start_seconds,
-        end_seconds=decoded.end_seconds,
-        scores=scores,
-        source_frames=decoded.source_frames,
-        source_fps=decoded.source_fps,
-        width=decoded.width,
-        height=decoded.height,
-        shot_boundaries=decoded.shot_boundaries,
-        warnings=decoded.warnings,
-    )
 
 
 def _without_frames(view: Decoded) -> Decoded:

@@ -209,7 +209,7 @@ class Classifier:
 
         # One batch of views is enough to fill the next one while this one runs.
         prefetch = Prefetch(decode, submit, self.max_batch, lambda: news.put(None), slow=last)
-        return Job(request, prefetch)
+        return Job(request, prefetch, self.runtime.head, self.manifest.spec)
 
     def _step(self, prefetch: Prefetch, step: Callable[[], None], client: str) -> None:
         with self._gate.place(client, slow=prefetch.slow):

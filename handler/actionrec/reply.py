@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import ClipWarning
+from .explanation import Explanation, to_base64
+from .head import Floats
 from .segments import distinct, segments
 
 Scores = npt.NDArray[np.float32]
@@ -46,6 +48,8 @@ class Window:
     """Seconds at which its frames end: earlier than requested where the video is shorter."""
     scores: Scores | None
     """float32 [classes], probabilities, the mean over its crops; None where it could not be decoded."""
+    embedding: Floats | None = None
+    """float32 [features], the mean over its crops; None where it is not wanted, or could not be decoded."""
     source_frames: int = 0
     """Frames of the video inside it, before sampling."""
     source_fps: float = 0.0
@@ -70,6 +74,10 @@ class Prediction:
     timeline: bool
     """Whether each window is reported on its own (`stride_seconds`), beside the mean of all."""
     timings_ms: Timings
+    embedding_in_base64: bool = False
+    """Whether a reply has the embedding as base64 of little-endian float32. Default: as numbers."""
+    explanation: Explanation | None = None
+    """Why a label has its score, where that is wanted."""
 
     @property
     def answered(self) -> list[Window]:
@@ -81,6 +89,12 @@ class Prediction:
         """float32 [classes], probabilities: the mean of all views."""
         mean: Scores = np.mean(self._rows(), axis=0, dtype=np.float32)
         return mean
+
+    @property
+    def embedding(self) -> Floats | None:
+        """float32 [features]: the mean of all windows'; None where it is not wanted."""
+        rows = [window.embedding for window in self.windows if window.embedding is not None]
+        return np.mean(rows, axis=0, dtype=np.float32) if rows else None
 
     @property
     def shot_boundaries(self) -> list[float]:
@@ -96,10 +110,14 @@ class Prediction:
             model: the reply's ``model`` object.
         """
         reply: dict[str, Any] = {"predictions": _best(self.scores, labels, top_k)}
+        if (embedding := self.embedding) is not None:
+            reply["embedding"] = self._encoded(embedding)
+        if self.explanation is not None:
+            reply["explanation"] = self.explanation.to_dict(labels[self.explanation.class_index])
         if self.timeline:
             reply["segments"] = self._segments(labels)
             reply["cuts"] = [round(seconds, 3) for seconds in self.shot_boundaries]
-            reply["timeline"] = [_entry(window, labels, top_k) for window in self.windows]
+            reply["timeline"] = [self._entry(window, labels, top_k) for window in self.windows]
         reply["clip"] = self._clip()
         reply["model"] = dict(model)
         reply["timings_ms"] = self.timings_ms.to_dict()
@@ -108,6 +126,20 @@ class Prediction:
 
     def _rows(self) -> list[Scores]:
         return [window.scores for window in self.windows if window.scores is not None]
+
+    def _entry(self, window: Window, labels: Mapping[int, str], top_k: int) -> dict[str, Any]:
+        entry = {
+            "start_seconds": round(window.start_seconds, 3),
+            "end_seconds": round(window.end_seconds, 3),
+            "predictions": [] if window.scores is None else _best(window.scores, labels, top_k),
+            "warnings": [warning.to_dict() for warning in window.warnings],
+        }
+        if self.embedding is not None:
+            entry["embedding"] = None if window.embedding is None else self._encoded(window.embedding)
+        return entry
+
+    def _encoded(self, embedding: Floats) -> list[float] | str:
+        return to_base64(embedding) if self.embedding_in_base64 else embedding.tolist()
 
     def _clip(self) -> dict[str, Any]:
         windows = self.answered
@@ -126,15 +158,6 @@ class Prediction:
         spans = [(window.start_seconds, window.end_seconds) for window in self.answered]
         found = segments(spans, np.stack(self._rows()), self.shot_boundaries)
         return [segment.to_dict(labels[segment.class_index]) for segment in found]
-
-
-def _entry(window: Window, labels: Mapping[int, str], top_k: int) -> dict[str, Any]:
-    return {
-        "start_seconds": round(window.start_seconds, 3),
-        "end_seconds": round(window.end_seconds, 3),
-        "predictions": [] if window.scores is None else _best(window.scores, labels, top_k),
-        "warnings": [warning.to_dict() for warning in window.warnings],
-    }
 
 
 def _best(scores: Scores, labels: Mapping[int, str], top_k: int) -> list[dict[str, Any]]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import difflib
 import math
 import re
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +26,14 @@ VIDEO_FIELDS = ("video", "data", "body")
 """Names of the field with the video. A JSON object is searched for them in this order."""
 
 DEFAULT_TOP_K = 5
-_OPTIONS = ("top_k", "start_seconds", "end_seconds", "views", "crops", "stride_seconds")
+_OPTIONS = ("top_k", "start_seconds", "end_seconds", "views", "crops", "stride_seconds", "embedding", "explain")
+_EMBEDDINGS = ("json", "base64")
+_LABEL_LENGTH = 500
 _CROPS = (1, 3)
+BEST_LABEL = -1
+MOST_EXPLAINED_VIEWS = 8
+"""Views of one request that can be explained: their maps are kept until the best label is known, and one view
+of a SlowFast R50 has 6.3 MB of them."""
 
 # A number as JSON writes it. Python's `float` also accepts digits of other scripts, "1_0" and " 1 ".
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
@@ -46,16 +53,24 @@ class ClipRequest:
     """How many labels to return, best first."""
     selection: Selection = FIRST_WINDOW
     """The windows and crops of the video to classify."""
+    embedding: bool = False
+    """Whether the embedding is wanted."""
+    embedding_in_base64: bool = False
+    """Whether a reply has it as base64 of little-endian float32. Default: as numbers."""
+    explain: int | None = None
+    """Number of the label whose score is to be explained; `BEST_LABEL`; None: no explanation."""
     client: str = ""
     """Who sends the request, for fair shares; empty where it is not known."""
 
 
-def parse_request(row: Mapping[str, Any], num_classes: int, limits: Limits = DEFAULT_LIMITS) -> ClipRequest:
+def parse_request(
+    row: Mapping[str, Any], labels: Sequence[str], limits: Limits = DEFAULT_LIMITS
+) -> ClipRequest:
     """Turn a row into a request.
 
     Args:
         row: field name -> bytes or str; any JSON value where the server parsed the body.
-        num_classes: classes of the model; `top_k` can be no larger.
+        labels: the model's, in the order of its scores; `top_k` can be no larger than their number.
         limits: the largest options and video that are accepted.
 
     Raises:
@@ -79,9 +94,73 @@ def parse_request(row: Mapping[str, Any], num_classes: int, limits: Limits = DEF
                 "UNKNOWN_OPTION", f"There is no option {_show(name)}.", f"Options: {', '.join(_OPTIONS)}."
             )
     # A model of 3 classes has no 5 labels to give.
-    most = min(num_classes, limits.top_k)
+    most = min(len(labels), limits.top_k)
     top_k = _number(fields, "top_k", min(DEFAULT_TOP_K, most), 1, most, whole=True)
-    return ClipRequest(video, int(top_k), _selection(fields, limits))
+    selection = _selection(fields, limits)
+    embedding, explain = _embedding(fields), _explained(fields, labels)
+    if explain is not None:
+        check_explainable(selection)
+    return ClipRequest(
+        video,
+        int(top_k),
+        selection,
+        embedding=bool(embedding),
+        embedding_in_base64=embedding == "base64",
+        explain=explain,
+    )
+
+
+def check_explainable(selection: Selection) -> None:
+    """Refuse to explain more views than can be explained.
+
+    Raises:
+        ClipError: 400
+    """
+    if selection.stride_seconds is not None:
+        raise _bad(
+            "CONFLICTING_OPTIONS",
+            f"The request has both explain and stride_seconds={selection.stride_seconds:g}.",
+            "Explain one window of the timeline: start_seconds and end_seconds say which.",
+        )
+    if (views := selection.views * selection.crops) > MOST_EXPLAINED_VIEWS:
+        raise _bad(
+            "OPTION_OUT_OF_RANGE",
+            f"explain is for at most {MOST_EXPLAINED_VIEWS} views, and views x crops is {views}.",
+            f"Choose fewer: views={MOST_EXPLAINED_VIEWS // selection.crops}.",
+        )
+
+
+def _embedding(fields: Mapping[str, Any]) -> str:
+    """How the embedding is wanted: json or base64; empty: not at all."""
+    if "embedding" not in fields:
+        return ""
+    text = _text(fields["embedding"])
+    if text not in _EMBEDDINGS:
+        shown = _show(fields["embedding"])
+        raise _bad("BAD_OPTION", f"embedding is {shown}.", f"Choose {' or '.join(_EMBEDDINGS)}.")
+    return text
+
+
+def _explained(fields: Mapping[str, Any], labels: Sequence[str]) -> int | None:
+    """Number of the label to explain, or `BEST_LABEL`; None: none."""
+    value = fields.get("explain", False)
+    text = str(value).lower() if isinstance(value, bool) else _text(value)
+    if text in labels:
+        return labels.index(text)
+    if text not in ("true", "false"):
+        near = difflib.get_close_matches(text[:_LABEL_LENGTH], labels, 1)
+        hint = f"Do you mean {_show(near[0])}?" if near else "The model's description has all labels."
+        raise _bad(
+            "BAD_OPTION", f"explain is {_show(value)}, which is no label.", f"Choose true, or a label. {hint}"
+        )
+    return BEST_LABEL if text == "true" else None
+
+
+def _text(value: object) -> str:
+    """An option's text; empty where it is none."""
+    if isinstance(value, bytes | bytearray):
+        return value.decode("utf-8", errors="replace")
+    return value if isinstance(value, str) else ""
 
 
 def _selection(fields: Mapping[str, Any], limits: Limits) -> Selection:

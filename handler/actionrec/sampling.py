@@ -28,6 +28,9 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
+Box = tuple[float, float, float, float]
+"""Left, top, width and height, in pixels."""
+
 # A timestamp up to this many ticks before a window's edge counts as on it: 2.1333 s in floating point is not
 # exactly tick 64 of 30, and the difference must not decide whether frame 64 belongs to the window.
 _TICK_TOLERANCE = 1e-6
@@ -132,6 +135,35 @@ def crop_corners(height: int, width: int, crop: int, crops: int) -> list[tuple[i
     if height > width:
         return [(0, left), (top, left), (height - crop, left)]
     return [(top, 0), (top, left), (top, width - crop)]
+
+
+def scaled_size(width: int, height: int, short_side: int) -> tuple[int, int]:
+    """(width, height) of a frame whose short side is resized to `short_side` pixels.
+
+    The longer side is truncated, not rounded, as pytorchvideo's short_side_scale does.
+    """
+    if width < height:
+        return short_side, int(height / width * short_side)
+    return int(width / height * short_side), short_side
+
+
+def crop_box(width: int, height: int, short_side: int, crop: int, crops: int, number: int) -> Box:
+    """Where a crop lies in the video as shown.
+
+    Args:
+        width, height: of the video as shown, in pixels.
+        short_side: pixels that its short side is resized to.
+        crop: edge of the square crop, in pixels after the resize.
+        crops: crops of each window.
+        number: which of them, from 0.
+
+    Returns:
+        (left, top, width, height), in pixels of the video as shown.
+    """
+    size = scaled_size(width, height, short_side)
+    top, left = crop_corners(size[1], size[0], crop, crops)[number]
+    across, down = width / size[0], height / size[1]
+    return left * across, top * down, crop * across, crop * down
 
 
 def uniform_indices(count: int, samples: int) -> npt.NDArray[np.int64]:

@@ -23,7 +23,7 @@ from .errors import ClipError, internal
 from .model.host import keep_freed_memory
 from .pipeline import Classifier
 from .reply import Prediction, Timings
-from .request import ClipRequest, parse_request
+from .request import BEST_LABEL, ClipRequest, check_explainable, parse_request
 from .worker import Report, decode_threads
 
 logger = logging.getLogger(__name__)
@@ -44,6 +44,8 @@ class Row:
     """Who sends the request, for fair shares; empty where the front does not say."""
     request_id: str = ""
     """The server's name for the request; error replies repeat it."""
+    explain: bool = False
+    """Whether the row was sent to where explanations are asked for: the best label's, unless it names one."""
     describe: bool = False
     """Whether the row asks for the model's description and brings no video."""
 
@@ -149,7 +151,12 @@ class Service:
     def _parsed(self, row: Row) -> ClipRequest | ClipError:
         manifest = self.classifier.manifest
         try:
-            request = parse_request(row.fields, len(manifest.labels), manifest.limits)
+            request = parse_request(row.fields, manifest.labels, manifest.limits)
+            if row.explain and request.explain is None:
+                check_explainable(request.selection)
+                request = replace(request, explain=BEST_LABEL)
+            if request.explain is not None and not self.classifier.runtime.head.linear:
+                raise not_explainable(manifest.name)
             return replace(request, client=row.client)
         except ClipError as error:
             return error
@@ -172,6 +179,16 @@ class Service:
             answer = internal("The reply could not be made.")
         assert isinstance(answer, ClipError)
         return _refused(answer, row.request_id)
+
+
+def not_explainable(name: str) -> ClipError:
+    """The refusal to explain a score that is no sum over places."""
+    return ClipError(
+        "NOT_EXPLAINABLE",
+        400,
+        f"{name} averages probabilities, so its scores are no sums over places that explain could show.",
+        "Leave explain out, or use a SlowFast or Slow model.",
+    )
 
 
 def end_process(reason: str) -> None:

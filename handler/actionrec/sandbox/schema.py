@@ -69,8 +69,11 @@ class Answers:
             raise BrokenPeerError("shot boundaries of another kind")
         if not isinstance(warnings, list) or len(warnings) > _WARNINGS:
             raise BrokenPeerError("warnings of another kind")
-        side = self._spec.crop
-        shape = (0 if missing else self._spec.num_frames, side, side, 3)
+        side, count = self._spec.crop, 0 if missing else self._spec.num_frames
+        times = said["frame_seconds"]
+        if not isinstance(times, list) or len(times) != count:
+            raise BrokenPeerError("times of another kind")
+        shape = (count, side, side, 3)
         try:
             return Decoded(
                 frames=frames(shape),
@@ -83,6 +86,7 @@ class Answers:
                 warnings=tuple(map(warning_from_wire, warnings)),
                 shot_boundaries=tuple(seconds(each, self._seconds) for each in boundaries),
                 window=window,
+                frame_seconds=tuple(seconds(each, self._seconds) for each in times),
                 crop=crop,
                 missing=missing,
             )

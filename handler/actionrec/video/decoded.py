@@ -37,6 +37,8 @@ class Decoded:
     """Seconds from the video's first frame at which the picture changes at once; timelines only."""
     window: int = 0
     """Number of the window, from 0."""
+    frame_seconds: tuple[float, ...] = ()
+    """Seconds of each of the T frames from the video's first one; a frame that is sampled twice has two."""
     crop: int = 0
     """Number of the crop, from 0: left to right, or top to bottom."""
     missing: bool = False

@@ -23,7 +23,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
 from ..problems import problem
-from ..sampling import crop_corners
+from ..sampling import crop_corners, scaled_size
 from ..spec import STEPS_PER_LEVEL, ClipSpec
 
 Pixels = npt.NDArray[np.int16]
@@ -99,9 +99,8 @@ class Resizer:
 
     def _plan(self, frame: VideoFrame) -> None:
         """Set up for frames like this one."""
-        width, height, side = frame.width, frame.height, self._spec.short_side
-        # The longer side is truncated, not rounded, as pytorchvideo's short_side_scale does.
-        size = (side, int(height / width * side)) if width < height else (int(width / height * side), side)
+        width, height = frame.width, frame.height
+        size = scaled_size(width, height, self._spec.short_side)
         self._resized = np.zeros((size[1], size[0], 3), dtype=np.int16)
         read, band_bytes = [self._read(side) for side in size], float(_BAND_BYTES)
         if width % 2 or height % 2:

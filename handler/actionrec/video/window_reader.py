@@ -235,25 +235,27 @@ class WindowReader:
         seconds = self._seconds(window.stamps[[0, -1]])
         several = len(window.stamps) > 1
         if several:
-            frame_seconds = (seconds[1] - seconds[0]) / (len(window.stamps) - 1)
+            spacing = (seconds[1] - seconds[0]) / (len(window.stamps) - 1)
         else:
-            frame_seconds = float(self.source.ticks_per_frame * self.source.time_base)
-        end_seconds = min(window.end_seconds, seconds[1] + frame_seconds)
+            spacing = float(self.source.ticks_per_frame * self.source.time_base)
+        end_seconds = min(window.end_seconds, seconds[1] + spacing)
         covered = end_seconds - window.start_seconds
-        warnings = tuple(warnings_of(self.spec, covered, len(window.stamps), frame_seconds, damaged))
+        warnings = tuple(warnings_of(self.spec, covered, len(window.stamps), spacing, damaged))
         found = self._shot_boundaries(window, frames[0]) if self.find_shots else ()
+        frame_seconds = tuple(self._seconds(window.sampled))
         for crop, pixels in enumerate(frames):
             yield Decoded(
                 frames=pixels,
                 start_seconds=window.start_seconds,
                 end_seconds=end_seconds,
                 source_frames=len(window.stamps),
-                source_fps=1 / frame_seconds if several else 0.0,
+                source_fps=1 / spacing if several else 0.0,
                 width=self.resize.shown[0],
                 height=self.resize.shown[1],
                 warnings=warnings,
                 shot_boundaries=found,
                 window=window.number,
+                frame_seconds=frame_seconds,
                 crop=crop,
             )
 
