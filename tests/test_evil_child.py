@@ -42,6 +42,7 @@ HONEST = {
         "height": 120,
         "warnings": [],
         "shot_boundaries": [],
+        "frame_seconds": [0.0] * 32,
         "window": 0,
         "crop": 0,
         "missing": False,
@@ -100,6 +101,9 @@ LIES: dict[str, tuple[object, ...]] = {
     "windows beyond the limit": tuple(window(window=number) for number in range(65)),
     "cuts that are no list": (window(shot_boundaries={"0": 1.0}),),
     "more cuts than frames": (window(shot_boundaries=[1.0] * 33),),
+    "times that are no list": (window(frame_seconds=1.0),),
+    "fewer times than frames": (window(frame_seconds=[1.0] * 31),),
+    "a time that is text": (window(frame_seconds=["1.0"] * 32),),
     "a cut that is text": (window(shot_boundaries=["1.0"]),),
     "warnings that are text": (window(warnings="SHORT_WINDOW"),),
     "a hundred warnings": (window(warnings=[SHORT] * 100),),
@@ -139,7 +143,7 @@ def test_the_honest_answer(evil: Sandbox) -> None:
     """
     found = evil.windows(say(HONEST, {"end": True}), SPEC, FIRST_WINDOW, LIMITS)
     (said,) = found
-    assert described(said) | {"shot_boundaries": []} == HONEST["window"]
+    assert described(said) | {"shot_boundaries": [], "frame_seconds": [0.0] * 32} == HONEST["window"]
     longer = evil.windows(say(window(warnings=[SHORT]), {"end": True}), SPEC, FIRST_WINDOW, LIMITS)
     assert next(longer).warnings[0].code == "SHORT_WINDOW"
 
