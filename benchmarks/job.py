@@ -1,8 +1,9 @@
 """The whole job on one machine: a file in, labels out. The tutorial's loop against ours, in-process and served.
 
 The tutorial's loop is pytorchvideo's EncodedVideo and transforms, then the eager model. All candidates get the
-same model (a full-size SlowFast R50, random weights) and the same files. They take turns, and each is started
-anew for each turn: it has the machine to itself, with the settings that it has in use.
+same model (a full-size SlowFast R50, random weights), the device that the archive is for, and the same files.
+They take turns, and each is started anew for each turn: it has the machine to itself, with the settings that it
+has in use.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from actionrec.manifest import Manifest
 from actionrec.model.host import has_fast, keep_freed_memory
 from actionrec.pipeline import Classifier
 from actionrec.request import ClipRequest
@@ -24,9 +26,11 @@ from benchmarks.apart import answer, apart
 from benchmarks.archives import R50, archive, unpacked
 from benchmarks.load import Subject, Tally, load, process, raw, torchserve
 from benchmarks.measure import report
-from benchmarks.model import random_r50
+from benchmarks.model import random_net
 from benchmarks.videos import SIZES, video
-from deploy.server import BRIEF_SPIN
+from deploy.launch import BRIEF_SPIN
+from export import zoo
+from export.zoo import ZooModel
 from testing.reference import reference_pathways
 
 LAUNCHES = 3
@@ -43,7 +47,10 @@ def main() -> None:
     parser.add_argument("--archive", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        answer(_tutorial() if options.child == TUTORIAL else _called(options.archive))
+        device = device_of(options.archive)
+        answer(
+            tutorial(device, zoo.get(R50)) if options.child == TUTORIAL else _called(options.archive, device)
+        )
     else:
         _compare()
 
@@ -57,7 +64,7 @@ def _compare() -> None:
             CALLED: partial(_child, CALLED, called, BRIEF_SPIN),
             SERVED: partial(_served, SERVED, stores / "auto"),
         }
-        if has_fast("bf16", "cuda" if torch.cuda.is_available() else "cpu"):
+        if has_fast("bf16", device_of(called)):
             archive(R50, stores / "bf16", "bf16")
             candidates[SERVED_BF16] = partial(_served, SERVED_BF16, stores / "bf16")
         tallies = {f"{width}x{height}": Tally() for width, height in SIZES}
@@ -88,21 +95,28 @@ def _served(name: str, store: Path) -> Iterator[Subject]:
         yield Subject(name, raw(state.predict_url()))
 
 
-def _tutorial() -> Callable[[bytes], object]:
-    spec, net = random_r50()
+def device_of(folder: Path) -> str:
+    """What an unpacked archive is for: ``cpu`` or ``cuda``."""
+    return Manifest.load(folder).artifacts[0].device
+
+
+def tutorial(device: str, model: ZooModel) -> Callable[[bytes], object]:
+    """The tutorial's loop, called with a video: its frames to the device, and the best labels back."""
+    spec, net = model.spec, random_net(model).to(device)
 
     @torch.inference_mode()
     def classify(data: bytes) -> object:
         pathways = reference_pathways(data, spec)
-        logits: torch.Tensor = net([pathway[None] for pathway in pathways])
-        return logits.softmax(dim=1).topk(5).indices
+        logits: torch.Tensor = net([pathway.to(device)[None] for pathway in pathways])
+        return logits.softmax(dim=1).topk(5).indices.tolist()
 
     return classify
 
 
-def _called(folder: Path) -> Callable[[bytes], object]:
-    keep_freed_memory()
-    classifier = Classifier.load(folder)
+def _called(folder: Path, device: str) -> Callable[[bytes], object]:
+    if device == "cpu":  # as a worker does
+        keep_freed_memory()
+    classifier = Classifier.load(folder, device)
     return partial(_labels, classifier)
 
 

@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -22,6 +23,18 @@ from rich.table import Table
 
 RESULTS = Path(__file__).parent / "results"
 _PACKAGES = ("torch", "torchvision", "pytorchvideo", "av", "numpy", "opencv-python-headless")
+_STATE = (
+    "name",
+    "driver_version",
+    "memory.total",
+    "memory.used",
+    "power.limit",
+    "power.draw",
+    "clocks.sm",
+    "clocks.max.sm",
+    "clocks.mem",
+    "temperature.gpu",
+)
 
 console = Console(width=110, highlight=False)
 
@@ -37,11 +50,33 @@ def machine() -> dict[str, Any]:
         "cpu": ", ".join(sorted(names)),
         "cores": os.cpu_count(),
         "vectors": torch.backends.cpu.get_cpu_capability(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "gpu": None,
+        **(_gpu() if torch.cuda.is_available() else {}),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in _PACKAGES},
         "load_before": os.getloadavg()[0],
     }
+
+
+def _gpu() -> dict[str, Any]:
+    """The GPU that is used, and what runs it. 3-D convolutions depend on cuDNN more than on torch."""
+    return {
+        "gpu": torch.cuda.get_device_name(),
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
+        "gpu_state": gpu_state(),
+    }
+
+
+def gpu_state() -> list[dict[str, str]]:
+    """What nvidia-smi says of each GPU at this moment: driver, power, clocks, heat; empty without it."""
+    command = ["nvidia-smi", f"--query-gpu={','.join(_STATE)}", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    rows = (line.split(", ") for line in done.stdout.splitlines() if line.strip())
+    return [dict(zip(_STATE, row, strict=False)) for row in rows]
 
 
 def _version(package: str) -> str | None:

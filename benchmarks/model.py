@@ -27,7 +27,7 @@ from actionrec.spec import ClipSpec
 from benchmarks.apart import answer, apart
 from benchmarks.engines import BF16, ENGINES, Pathways, Run, installed
 from benchmarks.measure import interleaved_ms, report
-from deploy.server import BRIEF_SPIN
+from deploy.launch import BRIEF_SPIN
 from export import artifacts, calibrate, zoo
 from export.zoo import ZooModel
 

@@ -17,7 +17,7 @@ from actionrec.spec import STEPS_PER_LEVEL, ClipSpec
 from benchmarks.apart import answer, apart
 from benchmarks.measure import interleaved_ms, report
 from benchmarks.model import load, random_net
-from deploy.server import BRIEF_SPIN
+from deploy.launch import BRIEF_SPIN
 from export import artifacts, zoo
 
 ROUNDS = 9

@@ -23,7 +23,7 @@ from actionrec.model.runtime import Runtime
 from benchmarks.apart import Apart, answer, apart
 from benchmarks.archives import R50, archive, unpacked
 from benchmarks.measure import console, report
-from deploy.server import BRIEF_SPIN
+from deploy.launch import BRIEF_SPIN
 
 SETTINGS: dict[str, tuple[bool, dict[str, str]]] = {
     "as it comes": (False, {}),

@@ -39,8 +39,8 @@ from benchmarks.load import DEADLINE_SECONDS, Classify, Subject, Tally, check, l
 from benchmarks.measure import console, report
 from benchmarks.peers import NULL
 from benchmarks.videos import video
+from deploy.launch import BRIEF_SPIN
 from deploy.preflight import DeployError, free_ports
-from deploy.server import BRIEF_SPIN
 from export.archive import SERVING
 
 CONCURRENCY = (1, 2, 4, 8)

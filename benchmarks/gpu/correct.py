@@ -1,0 +1,89 @@
+"""``correct``: the tests that need a GPU, and every runtime and precision against the eager model.
+
+Each form is exported and loaded as a worker loads it. Its scores are compared with the eager float32 model's,
+each batch size with single clips, and on a GPU each batch size must be replayed from a CUDA graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+
+from benchmarks.gpu import goals, tests
+from benchmarks.gpu.child import ChildError, RefusedError
+from benchmarks.gpu.forms import Form
+from benchmarks.gpu.plan import MOTION, cores
+from benchmarks.gpu.record import FAILED, Row
+from benchmarks.gpu.stage import Stage
+from export import parity
+
+_COLLECTED = "tests collected"
+
+
+def run(stage: Stage) -> list[Row]:
+    """Run the stage; returns the goals that it answers."""
+    first = [form for precision in stage.plan.precisions for form in stage.forms(stage.plan.models, precision)]
+    # What the bundled model's tests say is said again by these rows, with figures: they come last.
+    forms = sorted(first, key=lambda form: form.model == MOTION)
+    stage.record.plan([_row(form) for form in forms] + [_row(form) for form in _others(stage, forms)])
+    threads = max(1, cores() // stage.side_by_side)
+    variables = {"OMP_NUM_THREADS": str(threads), "TORCHINDUCTOR_COMPILE_THREADS": str(threads)}
+    try:
+        for model in stage.plan.models:
+            stage.prepare(model)
+    except ChildError as error:
+        stage.record.put("networks and clips", FAILED, reason=str(error))
+        return goals.of_correct({})
+    work: list[Callable[[], object]] = [partial(_compare, stage, form, variables) for form in forms]
+    try:
+        names = tests.collect(stage)
+    except (RuntimeError, OSError) as error:
+        stage.record.put(_COLLECTED, FAILED, reason=str(error))
+        names = []
+    stage.record.plan(map(tests.row, names))
+    several = tests.jobs(stage, names, stage.side_by_side)
+    models = [form for form in forms if form.model != MOTION]
+    # The full-size network first, then tests, then the rest: what the time cuts off is worth the least.
+    stage.run([*work[: len(models)], *several, *work[len(models) :]])
+    return goals.of_correct(stage.record.rows())
+
+
+def _row(form: Form) -> str:
+    return f"parity {form.name}"
+
+
+def _others(stage: Stage, forms: list[Form]) -> list[Form]:
+    """The best forms on each GPU but the first, which the others run on."""
+    best = [form for form in forms if form.precision == stage.plan.precisions[0]]
+    return [
+        replace(form, device=f"cuda:{index}") for form in best for index in range(1, len(stage.host["gpus"]))
+    ]
+
+
+def _compare(stage: Stage, form: Form, variables: Mapping[str, str]) -> None:
+    """A form's rows: on the first GPU, and on the others."""
+    here = [form, *(other for other in _others(stage, [form]) if other.folder == form.folder)]
+    for each in here:
+        stage.attempt(_row(each), partial(_compared, stage, each, variables))
+
+
+def _compared(stage: Stage, form: Form, variables: Mapping[str, str]) -> Row:
+    """Export, load and check one form.
+
+    Raises:
+        RefusedError: its scores are wrong, or a batch size has no graph.
+        ChildError: its process ended, or says something else.
+    """
+    exported = stage.export(form, stage.deadline.left, variables)
+    if "cannot" in exported:
+        return exported
+    with stage.process(form, variables=variables) as child:
+        loaded = child.ask("load", stage.deadline.left)
+        checked = child.ask("check", stage.deadline.left, clips=parity.clips_of(form.precision))
+    said = [*loaded.pop("warnings"), *checked.pop("warnings")]
+    if without := checked.pop("no graph for", []):
+        raise RefusedError(
+            f"no CUDA graph for batches of {without}: {'; '.join(said) or 'and nothing was said'}"
+        )
+    return {**exported, **loaded, **checked, "warnings": said}

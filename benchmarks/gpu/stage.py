@@ -1,0 +1,205 @@
+"""What the stages share: the record, the time that is left, processes, and jobs side by side."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+from benchmarks.gpu.child import Answer, Child, ChildError
+from benchmarks.gpu.forms import Form
+from benchmarks.gpu.host import identity
+from benchmarks.gpu.plan import Deadline, Places, Plan, cores
+from benchmarks.gpu.record import DONE, FAILED, SKIPPED, Record, Row, read
+from benchmarks.measure import console
+
+CORRECT = "correct"
+HOST = "host"
+_HOST_SECONDS = 120.0
+_GB_OF_A_PROCESS = 6.0
+"""Of the GPU, for a full-size network with its CUDA graphs."""
+
+
+class CannotRunError(Exception):
+    """The stage cannot run on this machine; the message says why."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage that has begun."""
+
+    name: str
+    plan: Plan
+    places: Places
+    deadline: Deadline
+    record: Record
+    host: Mapping[str, Any]
+
+    @property
+    def side_by_side(self) -> int:
+        """Processes that may build and check at once: as many as cores and the GPU's memory allow."""
+        memory = min((gpu["memory_gb"] for gpu in self.host["gpus"]), default=None)
+        fit = cores() // 2 if memory is None else min(cores() // 2, int(memory / _GB_OF_A_PROCESS))
+        return max(1, fit)
+
+    def forms(self, models: Sequence[str], precision: str, *others: str) -> list[Form]:
+        """The forms of models in one precision, in every runtime and in others."""
+        plan = self.plan
+        return [
+            Form(model, runtime, precision, plan.device, plan.crop)
+            for model in models
+            for runtime in (*plan.runtimes, *others)
+        ]
+
+    def process(self, form: Form, *arguments: str, variables: Mapping[str, str] | None = None) -> Child:
+        """A form's process."""
+        given = [*form.arguments, "--work", str(self.places.work), *arguments]
+        return Child("benchmarks.gpu.forms", *given, log=self.places.log(form.name), variables=variables)
+
+    def prepare(self, model: str) -> None:
+        """Make a model's network and clips, in a process."""
+        form = Form(model, "none", "fp32", "cpu", self.plan.crop)
+        with self.process(form) as child:
+            child.ask("prepare", self.deadline.left)
+
+    def export(self, form: Form, seconds: float, variables: Mapping[str, str] | None = None) -> Answer:
+        """Have a form's artifact written, in a process that ends afterwards.
+
+        Raises:
+            ChildError: see `Child.ask`.
+        """
+        with self.process(form, variables=variables) as child:
+            return child.ask("export", seconds)
+
+    def attempt(self, name: str, work: Callable[[], Row], *, again: bool = False) -> bool:
+        """Do a row's work and put it down, whatever becomes of it; returns whether it is done.
+
+        A row whose work answers ``cannot`` is skipped. One that has no time left stays to do.
+
+        Args:
+            name: of the row.
+            work: returns the row's figures.
+            again: also where an earlier run has done it.
+        """
+        if self.record.settled(name) and not again:
+            return True
+        if not self.deadline.left:
+            return False
+        try:
+            row = work()
+        except Exception as error:  # whatever it is, the other rows are not lost
+            lines = traceback.format_exc().strip().splitlines()
+            self.failed(name, error if isinstance(error, ChildError) else ChildError(repr(error), lines[-8:]))
+            return False
+        if reason := row.get("cannot"):
+            self.record.put(name, SKIPPED, reason=reason)
+            return False
+        self.record.put(name, DONE, **row)
+        return True
+
+    def failed(self, name: str, error: ChildError) -> None:
+        """Put down what became of a row. What the end of the time has stopped is not wrong, and stays to do."""
+        if not self.deadline.left:
+            return
+        # No room for a batch is what this GPU is, and no fault.
+        state = SKIPPED if "OutOfMemoryError" in str(error) else FAILED
+        self.record.put(name, state, reason=str(error), log=error.log)
+
+    def run(self, jobs: Sequence[Callable[[], object]]) -> None:
+        """Run jobs, some side by side."""
+        with ThreadPoolExecutor(self.side_by_side) as pool:
+            try:
+                for done in [pool.submit(job) for job in jobs]:
+                    done.result()
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+
+def begin(name: str, plan: Plan, places: Places, deadline: Deadline, *, fresh: bool) -> Stage:
+    """Look at the machine and open the stage's record.
+
+    Args:
+        name, plan, places, deadline: of the stage.
+        fresh: forget what an earlier run did.
+
+    Raises:
+        CannotRunError: there is no GPU where one is wanted, or `correct` has failed on this machine.
+    """
+    places.out.mkdir(parents=True, exist_ok=True)
+    places.work.mkdir(parents=True, exist_ok=True)
+    with Child("benchmarks.gpu.host", log=places.work / "host.log") as child:
+        host = child.ask("describe", min(_HOST_SECONDS, deadline.left))
+    if not plan.rehearsal and not host["gpus"]:
+        raise CannotRunError(
+            f"torch {host['machine']['versions']['torch']} sees no CUDA device, and this stage needs one; "
+            "--rehearse goes through it on the CPU with small sizes"
+        )
+    same = {**identity(host), "rehearsal": plan.rehearsal}
+    _check_work(places, same)
+    path = places.out / f"{name}.json"
+    if fresh:
+        path.unlink(missing_ok=True)
+    notes = {"machine": host["machine"], **({} if name == CORRECT else _checked(places, same))}
+    record = Record(path, name, same, notes)
+    stage = Stage(name, plan, places, deadline, record, host)
+    signal.signal(signal.SIGTERM, lambda *_: _stop(record, *_))
+    record.put(HOST, DONE, **{key: value for key, value in host.items() if key != "machine"})
+    return stage
+
+
+def _checked(places: Places, same: Mapping[str, Any]) -> dict[str, str]:
+    """What `correct` has found on this machine.
+
+    Raises:
+        CannotRunError: something is wrong.
+    """
+    before = read(places.out / f"{CORRECT}.json")
+    if before.get("identity") != same:
+        return {CORRECT: "not run here before; each form is compared with the eager model before it is timed"}
+    states = [row["state"] for row in before["rows"].values()]
+    if FAILED in states:
+        raise CannotRunError(
+            f"{places.out / CORRECT}.json has {states.count(FAILED)} failed rows: mend them first"
+        )
+    return {CORRECT: "passed" if before.get("passed") else "nothing failed, but not all of it was reached"}
+
+
+def _check_work(places: Places, same: Mapping[str, Any]) -> None:
+    """Forget artifacts that were made by other code, or on another machine."""
+    made_by = places.work / "made-by.txt"
+    if not made_by.exists() or made_by.read_text(encoding="utf-8") != repr(same):
+        for path in places.work.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != "host.log":
+                path.unlink()
+        made_by.write_text(repr(same), encoding="utf-8")
+
+
+def _stop(record: Record, number: int, _: FrameType | None) -> None:
+    """The time is over in earnest: keep what there is."""
+    record.close()
+    Child.kill_all()
+    raise SystemExit(128 + number)
+
+
+def summary(record: Record, goals: Sequence[Row]) -> int:
+    """Close the record, say what became of everything, and return the exit code: 0 where nothing failed and
+    nothing is left to do.
+    """
+    record.close(goals)
+    rows = record.rows()
+    states = [row["state"] for row in rows.values()]
+    console.rule()
+    console.print(", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)))
+    for name, row in rows.items():
+        if row["state"] != DONE:
+            console.print(f"{row['state']:7} {name}: {row.get('reason', 'the time was over')}", markup=False)
+    for goal in goals:
+        console.print(f"{'met' if goal['met'] else 'NOT met':7} {goal['goal']}: {goal['figure']}", markup=False)
+    return 0 if all(row["state"] in (DONE, SKIPPED) for row in rows.values()) else 1
