@@ -102,7 +102,7 @@ test: $(STAMP)  ## run all tests except those that take minutes each; T=tests/te
 test-fast: $(STAMP)  ## run the tests that need neither a server nor a built archive, and take no seconds each
 	@$(PYTHON) -m pytest -q -m 'not server and not long and not slow and not gpu' $(T)
 
-test-debian13: $(STAMP)  ## run the demo and the fast tests on Debian 13 (Python 3.13, Java 21), in a chroot; needs root
+test-debian13: $(STAMP)  ## run the demo and the fast tests on Debian 13 (Python 3.13, Java 21), on this kernel; needs root
 	@scripts/test-debian13
 
 test-slow: $(STAMP)  ## run the tests that take minutes each

@@ -128,6 +128,8 @@ def misbehaving(answers: Sequence[Answer], seconds_each: float = 0.0) -> Iterato
             for name, value in answer.headers:
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(content)))
+            # Else a caller may send its next request into the connection that is being closed.
+            self.send_header("Connection", "close")
             self.end_headers()
             if not answer.drip_seconds:
                 part = answer.cut_after if answer.stall_after is None else answer.stall_after
