@@ -2,6 +2,9 @@
 
 A graph is a tape of the operations that were captured; a replay does them again, into the same outputs. As on
 real GPUs, a capture on a stream of another device than the model's holds nothing.
+
+Where `FakeCuda.costs` says so, copies and replays take time by a clock of their own: each stream does one thing
+after the other, beginning when the host has asked for it; the host waits only for events.
 """
 
 from __future__ import annotations
@@ -34,10 +37,38 @@ class FakeCuda:
     captures: list[tuple[_Stream, object]] = field(default_factory=list)
     """The stream and the pool of each capture."""
     capability: tuple[int, int] = (9, 0)
+    costs: Costs | None = None
+    """How long things take; None: nothing takes time."""
+    now: float = 0.0
+    """The host's time."""
+    work: list[tuple[str, float, float]] = field(default_factory=list)
+    """What streams have done, with its start and its end."""
+    streams: dict[int, _Stream] = field(default_factory=dict)
+    """The default stream of each GPU."""
+    stream: _Stream | None = None
+    """The one inside `torch.cuda.stream`."""
 
     def touch(self, index: int | None = None) -> int:
         self.touched.append(self.index if index is None else index)
         return self.touched[-1]
+
+    def current_stream(self, device: torch.device | None = None) -> _Stream:
+        index = self.index if device is None else _index(device)
+        return self.stream or self.streams.setdefault(index, _Stream(index, self))
+
+    def spend(self, what: str, seconds: float) -> None:
+        """Let the current stream work."""
+        stream = self.current_stream()
+        start = max(self.now, stream.free_at)
+        stream.free_at = start + seconds
+        self.work.append((what, start, stream.free_at))
+
+    @contextmanager
+    def in_stream(self, stream: _Stream) -> Iterator[None]:
+        before, self.stream = self.stream, stream
+        with self.on(stream.index):
+            yield
+        self.stream = before
 
     @contextmanager
     def on(self, device: torch.device | int) -> Iterator[None]:
@@ -54,27 +85,46 @@ def _index(device: torch.device | str | int) -> int:
     return (torch.device(device) if isinstance(device, str) else device).index or 0
 
 
+@dataclass(frozen=True)
+class Costs:
+    """Seconds that a GPU takes."""
+
+    upload: float
+    """For a clip's frames."""
+    replay: float
+    """For a graph, whatever its batch."""
+    download: float
+    """For one tensor of results."""
+
+
 class _Stream:
-    def __init__(self, index: int) -> None:
+    """The CPU does its work at once; `free_at` says when a GPU would have."""
+
+    def __init__(self, index: int, world: FakeCuda) -> None:
         self.index = index
+        self.world = world
+        self.free_at = 0.0
 
     def wait_stream(self, other: _Stream) -> None:
-        """Nothing: the CPU does one thing after the other."""
+        self.free_at = max(self.free_at, other.free_at)
 
-    def wait_event(self, event: object) -> None:
-        """Nothing, for the same reason."""
+    def wait_event(self, event: _Event) -> None:
+        self.free_at = max(self.free_at, event.at)
 
 
 class _Event:
-    def record(self, stream: object = None) -> None:
-        """Nothing: all work is done when it is given."""
+    def __init__(self, world: FakeCuda) -> None:
+        self.world = world
+        self.at = 0.0
+
+    def record(self, stream: _Stream | None = None) -> None:
+        self.at = (stream or self.world.current_stream()).free_at
 
     def query(self) -> bool:
-        """Everything is done."""
-        return True
+        return self.at <= self.world.now
 
     def synchronize(self) -> None:
-        """Nothing, for the same reason."""
+        self.world.now = max(self.world.now, self.at)
 
 
 class _Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -93,11 +143,14 @@ class _Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 class _Graph:
-    def __init__(self) -> None:
+    def __init__(self, world: FakeCuda) -> None:
+        self.world = world
         self.tape = _Tape()
         self.shared: object = None
 
     def replay(self) -> None:
+        if self.world.costs is not None:
+            self.world.spend("replay", self.world.costs.replay)
         for func, args, kwargs, out in self.tape.calls:
             again = func(*args, **kwargs)
             if isinstance(out, torch.Tensor) and isinstance(again, torch.Tensor):
@@ -108,13 +161,21 @@ class _Graph:
 
 
 class _OnTheCpu(TorchFunctionMode):
-    """Tensors that are wanted on a GPU, or pinned, are made on the CPU."""
+    """Tensors that are wanted on a GPU, or pinned, are made on the CPU; copies that do not block take time."""
+
+    def __init__(self, world: FakeCuda) -> None:
+        super().__init__()
+        self._world = world
 
     def __torch_function__(
         self, func: _Operation, types: object, args: _Arguments = (), kwargs: dict[str, object] | None = None
     ) -> object:
         if isinstance(func, type):  # torch.device itself
             return func(*args, **(kwargs or {}))
+        costs = self._world.costs
+        if func is torch.Tensor.copy_ and costs is not None and (kwargs or {}).get("non_blocking"):
+            up = isinstance(args[0], torch.Tensor) and args[0].dtype == torch.int16
+            self._world.spend(*(("upload", costs.upload) if up else ("download", costs.download)))
         kwargs = {name: _cpu(value) for name, value in (kwargs or {}).items() if name != "pin_memory"}
         return func(*map(_cpu, args), **kwargs)
 
@@ -130,7 +191,9 @@ def fake_cuda(patch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
 
     @contextmanager
     def graph(made: _Graph, pool: object = None, stream: _Stream | None = None) -> Iterator[None]:
-        stream = stream or _Stream(0)  # torch's own, of the device that was current when it was first used
+        stream = stream or _Stream(
+            0, world
+        )  # torch's own, of the device that was current when it was first used
         world.captures.append((stream, pool))
         made.shared = pool or object()
         tape = made.tape if stream.index == world.model_index else _Tape()
@@ -143,7 +206,7 @@ def fake_cuda(patch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
 
     def event() -> _Event:
         world.touch()
-        return _Event()
+        return _Event(world)
 
     fakes: dict[str, Any] = {
         "is_available": lambda: True,
@@ -152,13 +215,13 @@ def fake_cuda(patch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
         "set_device": lambda device: setattr(world, "index", _index(device)),
         "device": world.on,
         "get_device_capability": capability,
-        "Stream": lambda device=None: _Stream(world.touch(None if device is None else _index(device))),
-        "current_stream": lambda device=None: _Stream(world.index if device is None else _index(device)),
-        "stream": lambda stream: world.on(stream.index),
+        "Stream": lambda device=None: _Stream(world.touch(None if device is None else _index(device)), world),
+        "current_stream": world.current_stream,
+        "stream": world.in_stream,
         "Event": event,
         "synchronize": lambda _=None: None,
         "empty_cache": lambda: None,
-        "CUDAGraph": _Graph,
+        "CUDAGraph": lambda: _Graph(world),
         "graph": graph,
     }
     for name, fake in fakes.items():
@@ -166,7 +229,7 @@ def fake_cuda(patch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
     patch.setattr(torch.Tensor, "record_stream", lambda *_: None, raising=False)
     transform._constants.cache_clear()
     try:
-        with _OnTheCpu():
+        with _OnTheCpu(world):
             yield world
     finally:
         transform._constants.cache_clear()
