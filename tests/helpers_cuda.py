@@ -173,7 +173,8 @@ class _OnTheCpu(TorchFunctionMode):
         if isinstance(func, type):  # torch.device itself
             return func(*args, **(kwargs or {}))
         costs = self._world.costs
-        if func is torch.Tensor.copy_ and costs is not None and (kwargs or {}).get("non_blocking"):
+        copies = getattr(func, "__name__", "") == "copy_" and (kwargs or {}).get("non_blocking")
+        if copies and costs is not None:
             up = isinstance(args[0], torch.Tensor) and args[0].dtype == torch.int16
             self._world.spend(*(("upload", costs.upload) if up else ("download", costs.download)))
         kwargs = {name: _cpu(value) for name, value in (kwargs or {}).items() if name != "pin_memory"}
