@@ -25,17 +25,17 @@ IDLE, BUSY = ({"jobQueueStatus": {"pendingRequests": number}} for number in (0, 
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
-    """A management API that answers the first of a list of replies, for ever."""
+    """A management API that answers the first item of this list, and appends the path that was asked for."""
     replies: list[object] = []
 
     class Api(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            replies.append(self.path)
             body = json.dumps(replies[0]).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
-            replies.append(self.path)
 
         def log_message(self, *_: object) -> None:
             pass
