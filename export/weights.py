@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import re
+import struct
 import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -202,6 +203,8 @@ def _load(path: Path) -> object:
             ) from error
         reason: Exception = error
     except (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        reason = error
+    except struct.error as error:  # torch's old format, cut off inside a number
         reason = error
     raise WeightsError(
         f"{path} is not a whole PyTorch weights file: {size_bytes:,} bytes, beginning with {start!r} "

@@ -84,15 +84,15 @@ def test_model_of_another_kind(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("legacy", [False, True])
 def test_truncated_file(tmp_path: Path, legacy: bool) -> None:
-    """A file that ends early is an error with its size, in torch's new format and in its old one."""
+    """A file that ends early, anywhere, is an error with its size, in torch's new format and in its old one."""
     buffer = io.BytesIO()
     torch.save(Tiny().state_dict(), buffer, _use_new_zipfile_serialization=not legacy)
-    half = buffer.getvalue()[: len(buffer.getvalue()) // 2]
     path = tmp_path / "my.pth"
-    path.write_bytes(half)
-    with pytest.raises(WeightsError, match=rf"truncated|not a whole.*{len(half):,} bytes") as caught:
-        load_state(path)
-    assert f"{len(half):,} bytes" in caught.value.message
+    for end in range(0, len(buffer.getvalue()), 7):
+        path.write_bytes(buffer.getvalue()[:end])
+        # Half the name of a function is another function's name.
+        with pytest.raises(WeightsError, match=rf": {end:,} bytes|would run code"):
+            load_state(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"<!DOCTYPE html><html>not found</html>", b"\x00" * 1000])
