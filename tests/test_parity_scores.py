@@ -60,6 +60,7 @@ def published_scores(name: str, net: nn.Module, pathways: list[torch.Tensor]) ->
     return scores
 
 
+@pytest.mark.server
 @pytest.mark.parametrize(("name", "runtime"), MODELS.items())
 def test_scores_are_those_of_the_published_pipeline(name: str, runtime: str, tmp_path: Path) -> None:
     """Top-1 is equal on every clip, and no score differs by more than a thousandth."""
