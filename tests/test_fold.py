@@ -51,6 +51,7 @@ def in_half_precision(net: nn.Module) -> nn.Module:
     return net
 
 
+@pytest.mark.long
 @torch.inference_mode()
 def test_scores_are_nearer_to_float32() -> None:
     """Folded in float32 and then cast, float16 gives scores nearer to float32's than the other way round."""

@@ -20,7 +20,10 @@ MODELS = ["motion", "slow_r50", "slowfast_r50", "x3d_s"]
 LINEAR = MODELS[:-1]
 
 
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=pytest.mark.long if "r50" in name else ()) for name in MODELS],
+)
 def network(request: pytest.FixtureRequest) -> tuple[str, nn.Module, torch.Tensor, list[torch.Tensor], Head]:
     """A model by its name, with random weights: its logits on two clips of noise, its maps and its head."""
     model = zoo.get(request.param)

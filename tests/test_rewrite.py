@@ -28,7 +28,7 @@ def random_pathways(spec: ClipSpec) -> list[torch.Tensor]:
 @pytest.mark.parametrize(
     ("name", "crop", "pools", "stems"),
     [
-        ("slowfast_r50", 256, 2, 1),
+        pytest.param("slowfast_r50", 256, 2, 1, marks=pytest.mark.long),
         ("slowfast_r50", 64, 2, 1),
         ("motion", 128, 2, 0),
         ("slow_r50", 64, 1, 0),
