@@ -10,7 +10,7 @@ import requests
 from actionrec.errors import ClipError
 from actionrec.request import ClipRequest, parse_request
 
-CLASSES = 8
+LABELS = [f"label {number}" for number in range(8)]
 VIDEO = b"\x00\x00\x00\x18ftyp\r\n--XX\xff\r\n\r\n"
 BASE64 = base64.b64encode(VIDEO).decode()
 PART = b'--XX\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n'
@@ -53,12 +53,12 @@ GOOD = {
 def test_no_content_type_is_needed(name: str, kind: Callable[[bytes], bytes | bytearray]) -> None:
     """A form and JSON that no server has taken apart are the same request as the file alone."""
     body, expected = GOOD[name]
-    assert parse_request({"body": kind(body)}, CLASSES) == expected
+    assert parse_request({"body": kind(body)}, LABELS) == expected
 
 
 def test_text() -> None:
     """TorchServe makes text of a body that is called so; it is read all the same."""
-    assert parse_request({"body": GOOD["JSON"][0].decode()}, CLASSES) == GOOD["JSON"][1]
+    assert parse_request({"body": GOOD["JSON"][0].decode()}, LABELS) == GOOD["JSON"][1]
 
 
 BAD = {
@@ -107,7 +107,7 @@ def test_what_cannot_be_read_is_refused(name: str) -> None:
     """Each has its code, a short message in ASCII, and a hint."""
     body, code, said = BAD[name]
     with pytest.raises(ClipError) as caught:
-        parse_request({"body": body}, CLASSES)
+        parse_request({"body": body}, LABELS)
     error = caught.value
     assert (error.code, error.status) == (code, 400), error
     assert said in error.message
@@ -124,7 +124,7 @@ def test_json_cannot_grow(piece: bytes, start: bytes) -> None:
     tracemalloc.start()
     try:
         with pytest.raises(ClipError, match="more than 100"):
-            parse_request({"body": body}, CLASSES)
+            parse_request({"body": body}, LABELS)
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
     finally:
         tracemalloc.stop()
@@ -136,7 +136,7 @@ def test_forms_cannot_grow() -> None:
     tracemalloc.start()
     try:
         with pytest.raises(ClipError, match="more than 32"):
-            parse_request({"body": body}, CLASSES)
+            parse_request({"body": body}, LABELS)
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
     finally:
         tracemalloc.stop()

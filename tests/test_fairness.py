@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ class Model:
 
     max_batch = 1
     in_flight = 1
+    head = None  # nobody asks for an embedding or an explanation
     seconds = 0.0
 
     def __init__(self) -> None:
@@ -39,7 +40,7 @@ class Model:
     def transform(self, frames: Sequence[Any]) -> Any:  # noqa: ANN401
         return frames
 
-    def compute(self, clips: Sequence[Any]) -> Running:
+    def compute(self, clips: Sequence[Any], _: Collection[int]) -> Running:
         time.sleep(self.seconds)
         self.seen += [int(frames.flat[0]) for frames in clips]
         return Running([Part(torch.tensor([[float(frames.flat[0]), 0.0] for frames in clips]))])
@@ -94,7 +95,7 @@ class Spent(Allowance):
 
 def request(name: bytes, client: str = "", views: int = 1) -> ClipRequest:
     """A request for a video that is its name."""
-    return ClipRequest(name, 1, Selection(views=views), client)
+    return ClipRequest(name, 1, Selection(views=views), client=client)
 
 
 def classify(

@@ -31,6 +31,7 @@ from tests.hostile_files import samples
 
 SPEC = ClipSpec(short_side=64, crop=64)
 LIMITS = Limits(decode_seconds=60)  # this machine may be busy
+LABELS = [f"label {number}" for number in range(8)]
 NAMES = [case.name for case in CASES]
 
 
@@ -62,7 +63,7 @@ def check(case: Case, decoder: Decoder, lure: Lure) -> None:
     data = case.make(lure)
 
     def answer() -> Decoded:
-        request = parse_request({"body": data, **case.options}, 8)
+        request = parse_request({"body": data, **case.options}, LABELS)
         return next(decoder(request.video, SPEC, request.selection, LIMITS))
 
     if case.status == 200:

@@ -87,8 +87,8 @@ def test_the_largest_frame_is_let_in() -> None:
 
 def test_requests() -> None:
     """Bytes, labels and times have their limits where the request is read."""
-    limits = Limits(body_bytes=10, top_k=3, seconds=60)
-    assert parse_request({"body": bytes(10), "top_k": "3"}, 400, limits).top_k == 3
+    limits, labels = Limits(body_bytes=10, top_k=3, seconds=60), [f"label {number}" for number in range(400)]
+    assert parse_request({"body": bytes(10), "top_k": "3"}, labels, limits).top_k == 3
     for row, status in (
         ({"body": bytes(11)}, 413),
         ({"body": b"x", "top_k": "4"}, 400),
@@ -96,7 +96,7 @@ def test_requests() -> None:
         ({"body": b"x", "end_seconds": "61"}, 400),
     ):
         with pytest.raises(ClipError) as caught:
-            parse_request(row, 400, limits)
+            parse_request(row, labels, limits)
         assert caught.value.status == status
 
 
