@@ -9,6 +9,8 @@ WEIGHTS_SHA256 ?=
 LABELS ?=
 RUNTIME ?=
 PRECISION ?=
+CALIBRATION ?=
+INT8_TOLERANCE ?=
 DEVICE ?=
 FALLBACK ?=
 CROP ?=
@@ -44,7 +46,7 @@ MAKEFLAGS += --no-print-directory
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 18
 	@echo
-	@echo 'archive: MODEL=auto NAME= WEIGHTS= WEIGHTS_SHA256= LABELS= RUNTIME=auto FALLBACK=1 PRECISION= DEVICE= CROP= SANDBOX=1|0|require LIMITS='
+	@echo 'archive: MODEL=auto NAME= WEIGHTS= WEIGHTS_SHA256= LABELS= RUNTIME=auto FALLBACK=1 PRECISION= CALIBRATION= INT8_TOLERANCE= DEVICE= CROP= SANDBOX=1|0|require LIMITS='
 	@echo 'serve:   MODEL=all PORT=8080 WORKERS= BATCH= DECODE_THREADS= DEVICE_IDS= FOREGROUND=1'
 	@echo 'scale:   WORKERS=2 MODEL=all      soak: MINUTES=60'
 
@@ -74,7 +76,8 @@ $(DEMO_ARCHIVE): $(STAMP) $(shell find handler export motion -type f -not -name 
 archive: $(STAMP)  ## build model_store/<name>.mar from a model and its weights
 	@$(PYTHON) -m export $(if $(MODEL),--model '$(MODEL)') --name '$(NAME)' --weights '$(WEIGHTS)' \
 		--weights-sha256 '$(WEIGHTS_SHA256)' --labels '$(LABELS)' $(if $(RUNTIME),--runtime '$(RUNTIME)') \
-		$(if $(PRECISION),--precision '$(PRECISION)') $(if $(DEVICE),--device '$(DEVICE)') --fallback '$(FALLBACK)' --crop '$(CROP)' \
+		$(if $(PRECISION),--precision '$(PRECISION)') --calibration '$(CALIBRATION)' \
+		--int8-tolerance '$(INT8_TOLERANCE)' $(if $(DEVICE),--device '$(DEVICE)') --fallback '$(FALLBACK)' --crop '$(CROP)' \
 		--sandbox '$(SANDBOX)' --limits '$(LIMITS)' \
 		--store model_store
 
@@ -136,14 +139,12 @@ $(VENV)/.installed-bench: $(STAMP)
 	@scripts/setup-bench $(VENV)
 	@touch $@
 
-bench-gpu: $(STAMP)  ## measure the model on a CUDA device: batches of 1 to 64, every artifact and precision
-	@$(PYTHON) -W ignore -m benchmarks.gpu
-	@$(PYTHON) -W ignore -m benchmarks.job
-	@$(PYTHON) -W ignore -m benchmarks.batching --model slowfast_r50 --clients 1 8 32
-	@$(PYTHON) -W ignore -m benchmarks.claims
+bench-gpu: $(STAMP)  ## measure the model and the server on a GPU: build/gpu/figures.json, served.json; DEVICE=cpu rehearses it
+	@VENV='$(VENV)' scripts/gpu-check figures $(if $(filter cpu,$(DEVICE)),--rehearse)
+	@VENV='$(VENV)' scripts/gpu-check served $(if $(filter cpu,$(DEVICE)),--rehearse)
 
-test-gpu: $(STAMP)  ## run the tests that need a CUDA device; fails without one
-	@$(PYTHON) -m pytest -q -m gpu
+test-gpu: $(STAMP)  ## test a GPU host, and every runtime and precision there: build/gpu/correct.json; DEVICE=cpu rehearses it
+	@VENV='$(VENV)' scripts/gpu-check correct $(if $(filter cpu,$(DEVICE)),--rehearse)
 
 faults: $(STAMP)  ## kill, overload, poison, replace and stop a server under load (10 minutes)
 	@$(PYTHON) -m tests.faults

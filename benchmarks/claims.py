@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import copy
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 from actionrec.model.host import has_fast
@@ -41,7 +41,12 @@ class Tutorial:
         model = zoo.get(R50)
         model = model.with_crop(crop) if crop else model
         self.spec, self.device = model.spec, torch.device(device)
-        self.net = random_net(model).to(self.device)
+        self._model = model
+
+    @cached_property
+    def net(self) -> torch.nn.Module:
+        """The network, random weights."""
+        return random_net(self._model).to(self.device)
 
     def pathways(self, batch: int = 1, side: int | None = None, dtype: torch.dtype = torch.float32) -> Pathways:
         """Noise [B, 3, t, side, side] for each pathway."""

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 
 from benchmarks.gpu import goals, tests
-from benchmarks.gpu.child import ChildError, RefusedError
+from benchmarks.gpu.child import RefusedError
 from benchmarks.gpu.forms import Form
 from benchmarks.gpu.plan import MOTION, cores
 from benchmarks.gpu.record import FAILED, Row
@@ -29,11 +29,7 @@ def run(stage: Stage) -> list[Row]:
     stage.record.plan([_row(form) for form in forms] + [_row(form) for form in _others(stage, forms)])
     threads = max(1, cores() // stage.side_by_side)
     variables = {"OMP_NUM_THREADS": str(threads), "TORCHINDUCTOR_COMPILE_THREADS": str(threads)}
-    try:
-        for model in stage.plan.models:
-            stage.prepare(model)
-    except ChildError as error:
-        stage.record.put("networks and clips", FAILED, reason=str(error))
+    if not all(map(stage.prepare, stage.plan.models)):
         return goals.of_correct({})
     work: list[Callable[[], object]] = [partial(_compare, stage, form, variables) for form in forms]
     try:

@@ -38,7 +38,8 @@ def run(stage: Stage) -> list[Row]:
         stage.record.plan(map(_load, forms))
     stage.record.plan(map(_claim, CLAIMS))
     _peaks(stage)
-    stage.prepare(model)
+    if not stage.prepare(model):
+        return goals.of_figures({})
     for_claims = stage.deadline.left * _SHARE_OF_CLAIMS
     for number, (precision, forms) in enumerate(waves.items()):
         seconds = max(0.0, stage.deadline.left - for_claims) / (len(waves) - number)

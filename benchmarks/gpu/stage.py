@@ -61,11 +61,13 @@ class Stage:
         given = [*form.arguments, "--work", str(self.places.work), *arguments]
         return Child("benchmarks.gpu.forms", *given, log=self.places.log(form.name), variables=variables)
 
-    def prepare(self, model: str) -> None:
-        """Make a model's network and clips, in a process."""
+    def prepare(self, model: str) -> bool:
+        """Make a model's network and clips, which is a row; returns whether they are there."""
         form = Form(model, "none", "fp32", "cpu", self.plan.crop)
         with self.process(form) as child:
-            child.ask("prepare", self.deadline.left)
+            return self.attempt(
+                f"network {model}", lambda: child.ask("prepare", self.deadline.left), again=True
+            )
 
     def export(self, form: Form, seconds: float, variables: Mapping[str, str] | None = None) -> Answer:
         """Have a form's artifact written, in a process that ends afterwards.
@@ -133,7 +135,12 @@ def begin(name: str, plan: Plan, places: Places, deadline: Deadline, *, fresh: b
     places.out.mkdir(parents=True, exist_ok=True)
     places.work.mkdir(parents=True, exist_ok=True)
     with Child("benchmarks.gpu.host", log=places.work / "host.log") as child:
-        host = child.ask("describe", min(_HOST_SECONDS, deadline.left))
+        try:
+            host = child.ask("describe", _HOST_SECONDS)
+        except ChildError as error:
+            raise CannotRunError(
+                f"torch does not look at this machine: {error}; {' / '.join(error.log)}"
+            ) from error
     if not plan.rehearsal and not host["gpus"]:
         raise CannotRunError(
             f"torch {host['machine']['versions']['torch']} sees no CUDA device, and this stage needs one; "

@@ -118,8 +118,8 @@ def row(name: str) -> str:
 
 
 def _pytest(stage: Stage) -> list[str]:
-    command = [sys.executable, "-W", "ignore", "-m", "pytest", "-p", "no:cacheprovider"]
-    return [*command, "-m", stage.plan.test_marker]
+    command = [sys.executable, "-W", "ignore", "-m", "pytest", "--rootdir", str(PROJECT)]
+    return [*command, "-p", "no:cacheprovider", "-m", stage.plan.test_marker]
 
 
 def _tail(log: Path) -> list[str]:
