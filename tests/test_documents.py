@@ -102,7 +102,7 @@ def test_answers() -> None:
 
 def test_warnings() -> None:
     """The table of warnings has those that a reply may have, and no others."""
-    codes = {warning.code for warning in problems._WARNINGS.values()} | {problems._MISSING}
+    codes = {warning.code for warning in problems._WARNINGS.values()} | {problems._MISSING, problems.UNSURE}
     assert {row[0].strip("`") for row in table("docs/requests.md", "warning")} == codes
 
 

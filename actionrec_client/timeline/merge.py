@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from actionrec import reply as server_reply
 from actionrec.errors import ClipError, ClipWarning
-from actionrec.problems import missing, problem
+from actionrec.problems import UNSURE, missing, problem
 from actionrec.reply import Scores
 from actionrec.sampling import Windows
 
 from ..errors import Refused
+from ..floats import from_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,7 @@ def merged(replies: list[PieceReply], chosen: Windows, classes: int | None, top_
         crops=first["clip"].get("views", {}).get("crops", 1),
         timeline=True,
         timings_ms=server_reply.Timings(**_sums([reply["timings_ms"] for reply in answered])),
+        embedding_in_base64=isinstance(first.get("embedding"), str),
     )
     return whole.to_dict(labels, top_k, first["model"])
 
@@ -98,12 +100,17 @@ def _moved(
             start_seconds=entry["start_seconds"] + piece.offset_seconds,
             end_seconds=entry["end_seconds"] + piece.offset_seconds,
             scores=scores,
+            embedding=None if entry.get("embedding") is None else from_json(entry["embedding"]),
             source_frames=frames if scores is not None else 0,
             source_fps=clip["source_fps"],
             width=clip["width"],
             height=clip["height"],
             shot_boundaries=boundaries if scores is not None else (),
-            warnings=tuple(_of_the_whole(warning, span(chosen, number, 1)) for warning in entry["warnings"]),
+            warnings=tuple(
+                _of_the_whole(warning, span(chosen, number, 1))
+                for warning in entry["warnings"]
+                if warning["code"] != UNSURE  # of scores, from which the whole's reply makes it again
+            ),
         )
         if scores is not None:
             frames, boundaries = 0, ()

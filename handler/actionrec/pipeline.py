@@ -141,13 +141,15 @@ class Classifier:
     def reply(self, prediction: Prediction, top_k: int) -> dict[str, Any]:
         """The JSON object that answers a request, with its `top_k` best labels."""
         manifest, artifact = self.manifest, self.runtime.artifact
-        model = {
+        model: dict[str, Any] = {
             "name": manifest.name,
             "version": manifest.version,
             "weights": manifest.weights,
             "runtime": artifact.runtime,
             "precision": artifact.precision,
         }
+        if manifest.unsure_below is not None:
+            model["unsure_below"] = manifest.unsure_below
         return prediction.to_dict(dict(enumerate(manifest.labels)), top_k, model)
 
     def describe(self) -> dict[str, Any]:

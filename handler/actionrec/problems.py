@@ -208,6 +208,8 @@ _WARNINGS = {
 }
 _MISSING = "WINDOW_MISSING"
 """Code of the warning that a window is missing; its message is that of the error that the window met."""
+UNSURE = "UNSURE"
+"""Code of the warning that the best score is low. It is about scores, so no child can send it."""
 
 Wire = dict[str, Any]
 
@@ -234,6 +236,12 @@ def warning(key: str, /, **values: object) -> ClipWarning:
 def missing(why: ClipError) -> ClipWarning:
     """The warning that a window is missing, with the message of an error of `problem`."""
     return ClipWarning(_MISSING, why.message, why.key, why.values)
+
+
+def unsure(score: float, below: float) -> ClipWarning:
+    """The warning that a best score is below an archive's `Manifest.unsure_below`."""
+    message = f"The best score is {score:.3f}. Below {below:.3f} the video may show none of the labels."
+    return ClipWarning(UNSURE, message)
 
 
 def unreadable(data: bytes, error: Exception) -> ClipError:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from .errors import ClipWarning
 from .explanation import Explanation, to_base64
 from .head import Floats
+from .problems import unsure
 from .segments import distinct, segments
 
 Scores = npt.NDArray[np.float32]
@@ -107,8 +108,9 @@ class Prediction:
         Args:
             labels: class index -> label, of every class that may be named.
             top_k: how many labels to name.
-            model: the reply's ``model`` object.
+            model: the reply's ``model`` object. Where it has ``unsure_below``, lower best scores get a warning.
         """
+        below: float = model.get("unsure_below", 0.0)
         reply: dict[str, Any] = {"predictions": _best(self.scores, labels, top_k)}
         if (embedding := self.embedding) is not None:
             reply["embedding"] = self._encoded(embedding)
@@ -117,22 +119,27 @@ class Prediction:
         if self.timeline:
             reply["segments"] = self._segments(labels)
             reply["cuts"] = [round(seconds, 3) for seconds in self.shot_boundaries]
-            reply["timeline"] = [self._entry(window, labels, top_k) for window in self.windows]
+            reply["timeline"] = [self._entry(window, labels, top_k, below) for window in self.windows]
         reply["clip"] = self._clip()
         reply["model"] = dict(model)
         reply["timings_ms"] = self.timings_ms.to_dict()
-        reply["warnings"] = _once_each(warning for window in self.windows for warning in window.warnings)
+        warnings = [warning for window in self.windows for warning in window.warnings]
+        reply["warnings"] = _once_each([*_unsure(self.scores, below), *warnings])
         return reply
 
     def _rows(self) -> list[Scores]:
         return [window.scores for window in self.windows if window.scores is not None]
 
-    def _entry(self, window: Window, labels: Mapping[int, str], top_k: int) -> dict[str, Any]:
+    def _entry(
+        self, window: Window, labels: Mapping[int, str], top_k: int, unsure_below: float
+    ) -> dict[str, Any]:
         entry = {
             "start_seconds": round(window.start_seconds, 3),
             "end_seconds": round(window.end_seconds, 3),
             "predictions": [] if window.scores is None else _best(window.scores, labels, top_k),
-            "warnings": [warning.to_dict() for warning in window.warnings],
+            "warnings": [
+                warning.to_dict() for warning in (*_unsure(window.scores, unsure_below), *window.warnings)
+            ],
         }
         if self.embedding is not None:
             entry["embedding"] = None if window.embedding is None else self._encoded(window.embedding)
@@ -164,6 +171,12 @@ def _best(scores: Scores, labels: Mapping[int, str], top_k: int) -> list[dict[st
     # Stable: equal scores stay in the order of the classes.
     best = [index for index in np.argsort(-scores, kind="stable").tolist() if index in labels][:top_k]
     return [{"label": labels[i], "class_index": i, "score": round(float(scores[i]), 6)} for i in best]
+
+
+def _unsure(scores: Scores | None, below: float) -> list[ClipWarning]:
+    """The warning that the best of the scores is below a threshold, if it is."""
+    best = below if scores is None else float(scores.max())
+    return [unsure(best, below)] if best < below else []
 
 
 def _once_each(warnings: Iterable[ClipWarning]) -> list[dict[str, str]]:
