@@ -12,7 +12,7 @@ import torch
 from actionrec.model.runtime import DTYPES
 
 from benchmarks import batching, claims, measure
-from benchmarks.gpu import eager, forms, goals, peaks, roofline
+from benchmarks.gpu import eager, form_process, goals, peaks, roofline
 from benchmarks.gpu.forms import Form
 from benchmarks.gpu.plan import EAGER, MOTION, R50, Plan
 from benchmarks.gpu.record import DONE
@@ -74,8 +74,8 @@ def test_batches_larger_than_a_worker_takes(tmp_path: Path, monkeypatch: pytest.
             self.under_way -= 1
             return np.zeros((1, 1), np.float32)
 
-    process = forms.Process(Form(MOTION, EAGER, "fp32", "cpu"), tmp_path)
-    monkeypatch.setattr(forms.Process, "_runtime", Runtime())
+    process = form_process.Process(Form(MOTION, EAGER, "fp32", "cpu"), tmp_path)
+    monkeypatch.setattr(form_process.Process, "_runtime", Runtime())
     answer = process.time(10, 0.0)
     assert answer["parts"] == 3
     # One that warms up; two runs in which each part is waited for, and two in which the next one is started.
@@ -86,7 +86,7 @@ def test_batches_larger_than_a_worker_takes(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize("form", [Form(MOTION, EAGER, "fp16", "cpu"), Form(R50, artifacts.AOTI, "tf32", "cpu")])
 def test_forms_that_a_host_cannot_have(form: Form, tmp_path: Path) -> None:
     """A form that needs what the device lacks is left out, with the reason."""
-    assert form.precision in forms.Process(form, tmp_path).export()["cannot"]
+    assert form.precision in form_process.Process(form, tmp_path).export()["cannot"]
 
 
 def test_runtime_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +99,7 @@ def test_runtime_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyP
             raise ExportError("RUNTIME=torchscript cannot be had") from error
 
     monkeypatch.setattr(artifacts, "export", export)
-    process = forms.Process(Form(MOTION, artifacts.PORTABLE, "fp32", "cpu"), tmp_path)
+    process = form_process.Process(Form(MOTION, artifacts.PORTABLE, "fp32", "cpu"), tmp_path)
     shutil.copyfile(WEIGHTS, tmp_path / f"{MOTION}.pth")
     missing: Exception = ImportError("no torch_tensorrt")
     assert process.export() == {"cannot": "RUNTIME=torchscript cannot be had"}

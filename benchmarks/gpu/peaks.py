@@ -27,6 +27,8 @@ def product(device: str, precision: str, edge: int) -> Answer:
     """
     if not has_fast(precision, device):
         return {"cannot": why_slow(precision, device)}
+    if not DTYPES[precision].is_floating_point:
+        return {"cannot": f"torch multiplies no matrices of {precision}"}
     torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     # Noise: some GPUs multiply zeros an eighth faster.
     left, right = (torch.randn(edge, edge, device=device).to(DTYPES[precision]) for _ in range(2))

@@ -59,7 +59,7 @@ class Stage:
     def process(self, form: Form, *arguments: str, variables: Mapping[str, str] | None = None) -> Child:
         """A form's process."""
         given = [*form.arguments, "--work", str(self.places.work), *arguments]
-        return Child("benchmarks.gpu.forms", *given, log=self.places.log(form.name), variables=variables)
+        return Child("benchmarks.gpu.form_process", *given, log=self.places.log(form.name), variables=variables)
 
     def prepare(self, model: str) -> bool:
         """Make a model's network and clips, which is a row; returns whether they are there."""
