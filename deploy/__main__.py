@@ -94,7 +94,7 @@ def _announce(state: server.State, began: float) -> None:
     _out.print(f"  management  {state.management_url}")
     _out.print(f"  metrics     {state.metrics_url}")
     _out.print(f"  logs        {escape(state.log_dir)}")
-    if state.gpus:
+    if status.has_gpus(state):
         for line in status.settings(state, get_models(state.management_url, state.models)):
             _out.print(f"  {line}")
     _out.print(f"Try it:  curl -T clip.mp4 {state.predict_url()}")

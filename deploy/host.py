@@ -7,7 +7,6 @@ import math
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,17 +43,14 @@ def look(python: Path, device_ids: Sequence[int] | None = None) -> Host:
     """
     visible = _visible()
     gpus: list[Gpu] = []
-    why = ""
     if device_ids is not None or _expected():
         version, seen = _seen_by_torch(python)
         numbers = range(len(seen)) if visible is None else visible
         # Where the variable names a GPU that is not there, CUDA ignores it and all after it.
         gpus = [Gpu(number, *each) for number, each in zip(numbers, seen, strict=False)]
-        if not gpus:
-            why = f"torch {version} sees no GPU"
-    if device_ids is not None:
-        gpus = _chosen(gpus, device_ids, why)
-    return Host(cores(), tuple(gpus), mps=bool(gpus) and mps_runs(), why_no_gpu=why)
+        if device_ids is not None:
+            gpus = _chosen(gpus, device_ids, version)
+    return Host(cores(), tuple(gpus), mps=bool(gpus) and mps_runs())
 
 
 def device_ids(text: str) -> tuple[int, ...]:
@@ -127,7 +123,7 @@ def _seen_by_torch(python: Path) -> tuple[str, list[tuple[str, float]]]:
         said = subprocess.run(
             [str(python), "-W", "ignore", "-c", _ASK_TORCH],
             env=environment,
-            cwd=tempfile.gettempdir(),
+            cwd="/",  # Python looks for modules there first, and not everybody can write there
             capture_output=True,
             text=True,
             timeout=_TORCH_SECONDS,
@@ -143,13 +139,14 @@ def _seen_by_torch(python: Path) -> tuple[str, list[tuple[str, float]]]:
     return version, [(name, memory / 2**30) for name, memory in gpus]
 
 
-def _chosen(gpus: Sequence[Gpu], numbers: Sequence[int], why: str) -> list[Gpu]:
+def _chosen(gpus: Sequence[Gpu], numbers: Sequence[int], version: str) -> list[Gpu]:
     there = {gpu.number: gpu for gpu in gpus}
     missing = [number for number in numbers if number not in there]
     if missing:
-        what = ", ".join(f"{gpu.number} {gpu.name}" for gpu in gpus) or why
+        names = ", ".join(f"{gpu.number} {gpu.name}" for gpu in gpus)
+        there_is = f"this host has: {names}" if gpus else f"torch {version} sees none"
         raise DeployError(
-            f"DEVICE_IDS={','.join(map(str, numbers))}: there is no GPU {missing[0]} (this host has: {what})",
+            f"DEVICE_IDS={','.join(map(str, numbers))}: there is no GPU {missing[0]} ({there_is})",
             "name some of those" if gpus else "leave DEVICE_IDS out to serve on the CPU, or see docs/gpu.md",
         )
     return [there[number] for number in numbers]

@@ -52,8 +52,6 @@ class Host:
     """Those that torch sees and the server may use; ``cuda:0`` is the first of them."""
     mps: bool = False
     """Whether NVIDIA's Multi-Process Service runs: kernels of several processes then run side by side."""
-    why_no_gpu: str = ""
-    """Why none of its GPUs is used; empty where that needs no reason."""
 
 
 @dataclass(frozen=True)

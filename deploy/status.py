@@ -75,12 +75,17 @@ def settings(state: State, models: Sequence[Model]) -> list[str]:
     if gpus:
         mps = "MPS runs" if mps_runs() else "MPS does not run"
         lines.append(f"workers on {', '.join(f'{gpu}: {used[gpu]}' for gpu in gpus)}; {mps}")
-    if used["cpu"] and (gpus or shutil.which("nvidia-smi")):
+    if used["cpu"] and has_gpus(state):
         lines.append(
             f"[yellow]{used['cpu']} on the CPU, though there is a GPU[/yellow]: "
             f"{escape(state.log_dir)}/model_log.log says why"
         )
     return lines
+
+
+def has_gpus(state: State) -> bool:
+    """Whether the server's host has GPUs, used or not."""
+    return bool(state.gpus) or shutil.which("nvidia-smi") is not None
 
 
 def _report(state: State, worker: Worker) -> Report | None:
