@@ -40,7 +40,7 @@ def in_parts(
 ) -> tuple[Timeline, list[tuple[int, int]]]:
     """The timeline as a client with smaller limits has it sent, and the progress that it told of."""
     steps: list[tuple[int, int]] = []
-    video = LongVideo(client, selection, None, 120, 2, lambda *step: steps.append(step), limits)
+    video = LongVideo(client, selection, None, 120, 2, lambda *step: steps.append(step), limits=limits)
     return video.timeline(source), steps
 
 

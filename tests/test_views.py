@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from actionrec.batch import Batch
 from actionrec.call import Call
 from actionrec.errors import ClipError
 from actionrec.jobs import Job
@@ -146,17 +147,17 @@ def test_a_long_request_does_not_starve_the_short_ones(parts: tuple[Manifest, Ru
     decoder = Watched()
     classifier = Classifier(manifest, runtime, 2, open_clips=4, decoder=decoder)
     order: list[int] = []
-    infer = classifier.infer
+    launch = classifier.launch
     short = ClipRequest(SHORT)
     requests = [ClipRequest(LONG, selection=TIMELINE), *(replace(short, client=name) for name in "abc")]
 
     number = {id(request): index for index, request in enumerate(requests)}
 
-    def watching(batch: Sequence[tuple[Job, Decoded]]) -> list[Job]:
-        order.extend(number[id(job.request)] for job, _ in batch)
-        return infer(batch)
+    def watching(views: Sequence[tuple[Job, Decoded]]) -> Batch:
+        order.extend(number[id(job.request)] for job, _ in views)
+        return launch(views)
 
-    classifier.infer = watching  # type: ignore[method-assign]
+    classifier.launch = watching  # type: ignore[method-assign]
     answers = classifier.classify(requests)
     assert all(isinstance(answer, Prediction) for answer in answers)
     assert len(order) == 16 + 3
@@ -171,15 +172,15 @@ def test_memory_holds_a_few_views_at_most(
     manifest, runtime = parts
     decoder = Watched()
     classifier = Classifier(manifest, runtime, 2, decoder=decoder)
-    next_batch = Call._next_batch
+    next_views = Call._next_views
 
     def counting(call: Call) -> list[tuple[Job, Decoded]]:
-        batch = next_batch(call)
+        batch = next_views(call)
         decoder.taken += len(batch)
         time.sleep(0.05)
         return batch
 
-    monkeypatch.setattr(Call, "_next_batch", counting)
+    monkeypatch.setattr(Call, "_next_views", counting)
     (answer,) = classifier.classify([ClipRequest(LONG, selection=TIMELINE)])
     assert isinstance(answer, Prediction)
     assert decoder.given == 16
@@ -194,11 +195,11 @@ def test_generators_are_closed_when_a_request_fails(
     decoder = Watched()
     classifier = Classifier(manifest, runtime, 2, decoder=decoder)
 
-    def fail(_: list[torch.Tensor]) -> None:
+    def fail(*_: object) -> None:
         raise RuntimeError("out of memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(runtime, "scores", fail)
+        patch.setattr(runtime, "compute", fail)
         answers = classifier.classify([ClipRequest(LONG, selection=TIMELINE)] * 3)
     assert [a.code for a in answers if isinstance(a, ClipError)] == ["INTERNAL"] * 3
     decoder.settle()
