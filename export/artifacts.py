@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import copy
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -25,12 +25,15 @@ from actionrec.manifest import Artifact
 from actionrec.model.head import TorchHead
 from actionrec.model.host import arithmetic, fingerprint, has_fast, why_slow
 from actionrec.model.runtime import DTYPES
+from actionrec.model.tensorrt import version as tensorrt_version
 from actionrec.model.transform import LAYOUT, pack
 from actionrec.spec import ClipSpec
 from torch import Tensor, nn
 
+from . import tensorrt
 from .errors import ExportError
 from .fold import fold
+from .quantise.choose import Quantising, quantise
 from .reproducible import without_paths
 from .rewrite import rewrite
 from .split import split
@@ -47,13 +50,13 @@ class Target:
     runtime: str
     """A key of `EXPORTERS`."""
     precision: str
-    """A key of `DTYPES`: ``fp32``, ``tf32``, ``fp16`` or ``bf16``."""
+    """A key of `DTYPES`: ``fp32``, ``tf32``, ``fp16``, ``bf16`` or ``int8``."""
     device: str
     """``cpu`` or ``cuda``."""
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the inputs and the weights."""
+        """Of the inputs, and but for int8 of the weights."""
         return DTYPES[self.precision]
 
 
@@ -62,12 +65,12 @@ def choose_targets(runtime: str, precision: str, device: str, *, fallback: bool)
 
     Args:
         runtime: a key of `EXPORTERS`, or ``auto``: the fastest artifact that this host can build.
-        precision: ``auto`` (fp32 on a CPU, fp16 on CUDA), ``fp32``, ``tf32``, ``fp16`` or ``bf16``.
+        precision: ``auto`` (fp32 on a CPU, fp16 on CUDA), ``fp32``, ``tf32``, ``fp16``, ``bf16`` or ``int8``.
         device: ``auto`` (CUDA where there is one), ``cpu`` or ``cuda``.
         fallback: put the portable artifact into the archive too, for hosts that are not like this one.
 
     Returns:
-        Best first.
+        Best first; where two are compiled for a GPU, `race` has the last word.
 
     Raises:
         ExportError: unknown, or not possible on this machine.
@@ -84,6 +87,10 @@ def choose_targets(runtime: str, precision: str, device: str, *, fallback: bool)
         raise ExportError(
             "DEVICE=cuda, but torch sees no GPU here", "Build with DEVICE=cpu, or on the machine with the GPU."
         )
+    if runtime == TENSORRT:
+        if device == "cpu":
+            raise ExportError("RUNTIME=tensorrt is for GPUs", "Use DEVICE=cuda on such a host, or RUNTIME=aoti.")
+        tensorrt.check_installed()
     if precision == "auto":
         precision = "fp16" if device == "cuda" else "fp32"
     if not has_fast(precision, device):
@@ -99,10 +106,15 @@ def choose_targets(runtime: str, precision: str, device: str, *, fallback: bool)
             f"PRECISION={precision} with RUNTIME=torchscript is not possible on a CPU",
             "Use RUNTIME=aoti, which has an fp32 artifact for other hosts beside it, or PRECISION=fp32.",
         )
-    return tuple(dict.fromkeys((best, portable) if fallback or runtime == AUTO else (best,)))
+    targets = [best]
+    if runtime == AUTO and device == "cuda" and tensorrt.is_installed():
+        targets.append(Target(TENSORRT, precision, device))  # which of the two is faster, `race` finds out
+    return tuple(dict.fromkeys((*targets, portable) if fallback or runtime == AUTO else targets))
 
 
-def export(model: nn.Module, spec: ClipSpec, target: Target, directory: Path) -> Artifact:
+def export(
+    model: nn.Module, spec: ClipSpec, target: Target, directory: Path, quantising: Quantising | None = None
+) -> Artifact:
     """Write the exported artifact of a model, and its head (`HEAD_FILE`), which is the same for all of them.
 
     Args:
@@ -110,6 +122,7 @@ def export(model: nn.Module, spec: ClipSpec, target: Target, directory: Path) ->
         spec: what it eats.
         target: artifact, precision and device.
         directory: where to.
+        quantising: how int8 is made; None: as close as by default, on generated clips, without a word.
 
     Returns:
         What was written, for the manifest; its parity is not known yet.
@@ -119,10 +132,17 @@ def export(model: nn.Module, spec: ClipSpec, target: Target, directory: Path) ->
     """
     trunk, head = split(model, spec)
     head.save(directory)
-    net = WithHead(prepared(trunk, spec, target), TorchHead(head).to(target.device))
+    torch_head = TorchHead(head).to(target.device)
+    report: Mapping[str, object] = {}
+    if target.precision == INT8:
+        bytes_trunk, report = quantise(trunk, torch_head, spec, quantising or Quantising.default(spec))
+        net = WithHead(bytes_trunk, torch_head)
+    else:
+        net = WithHead(prepared(trunk, spec, target), torch_head)
     # A trace remembers for each convolution whether it may use TF32, and whether cuDNN tries all its kernels.
     with arithmetic(target.precision):
-        return EXPORTERS[target.runtime](net, spec, target, directory)
+        artifact = EXPORTERS[target.runtime](net, spec, target, directory)
+    return replace(artifact, quantisation=report)
 
 
 @torch.no_grad()
@@ -135,7 +155,7 @@ def prepared(model: nn.Module, spec: ClipSpec, target: Target) -> nn.Module:
         # torch would fold it in half precision. In float32 it is a matter of the compiler.
         fold(net, spec)
     net = net.to(target.device, target.dtype)
-    if target.device == "cuda":
+    if target.device == "cuda" and target.runtime != TENSORRT:  # which lays out weights by itself
         # As frames lie. Weights that lie so too carry the layout through all layers: cuDNN's kernels for the
         # tensor cores read it, and would otherwise transpose what they read.
         net = net.to(memory_format=LAYOUT)
@@ -200,6 +220,18 @@ def _compile(net: WithHead, spec: ClipSpec, target: Target, directory: Path) -> 
     return Artifact(target.runtime, target.precision, target.device, path.name, batch)
 
 
+@torch.no_grad()
+def _tensorrt(net: WithHead, spec: ClipSpec, target: Target, directory: Path) -> Artifact:
+    program, batch = _program(net.trunk, spec, target)
+    path = directory / "model.plan"
+    with _errors_of_torch(target):
+        example = _example(spec, target, TRACE_BATCH)
+        plan = tensorrt.plan(program, example, target.precision, directory / "tensorrt-times")
+    path.write_bytes(plan)
+    built_on = {**fingerprint(target.device), "tensorrt": tensorrt_version()}
+    return Artifact(target.runtime, target.precision, target.device, path.name, batch, built_on)
+
+
 def _program(
     trunk: nn.Module, spec: ClipSpec, target: Target
 ) -> tuple[torch.export.ExportedProgram, int | None]:
@@ -222,11 +254,14 @@ def _errors_of_torch(target: Target) -> Iterator[None]:
     """
     try:
         yield
+    except ExportError:
+        raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno:
             raise
-        report = "Report the model that does this."
-        hint = report if target.runtime == PORTABLE else compiler_hint(target.device)
+        hint = compiler_hint(target.device)
+        if target.runtime in (PORTABLE, TENSORRT):
+            hint = "Report the model that does this."
         message = f"RUNTIME={target.runtime} could not be compiled here: {first_line(error)}"
         raise ExportError(message, hint) from error
 
@@ -245,18 +280,23 @@ def compiler_hint(device: str) -> str:
 def _example(spec: ClipSpec, target: Target, batch: int) -> list[torch.Tensor]:
     """The pathways of black clips."""
     frames = torch.zeros(batch, spec.num_frames, spec.crop, spec.crop, 3, dtype=torch.int16)
-    return pack(frames, spec, target.device, target.dtype)
+    pathways = pack(frames, spec, target.device, target.dtype)
+    # TensorRT takes its inputs as they lie without a layout.
+    return [each.contiguous() for each in pathways] if target.runtime == TENSORRT else pathways
 
 
 Exporter = Callable[[WithHead, ClipSpec, Target, Path], Artifact]
 """Writes a model whose trunk is on the target's device, of its type and in evaluation mode into a folder."""
 
+INT8 = "int8"
 AUTO, AOTI, COMPILE, MAX_AUTOTUNE, PORTABLE = "auto", "aoti", "compile", "compile-max-autotune", "torchscript"
+TENSORRT = "tensorrt"
 
 EXPORTERS: dict[str, Exporter] = {
     PORTABLE: _torchscript,
     AOTI: _aoti,
     COMPILE: _compile,
     MAX_AUTOTUNE: _compile,
+    TENSORRT: _tensorrt,
 }
 """By the name that RUNTIME gives."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from actionrec.limits import Limits
 from actionrec.manifest import Artifact, Manifest, read_labels
 from actionrec.model.host import has_fast
@@ -15,8 +16,10 @@ from actionrec.model.runtime import Runtime
 from rich.console import Console
 from torch import nn
 
-from . import archive, artifacts, calibrate, parity, weights, zoo
+from . import archive, artifacts, calibrate, parity, race, weights, zoo
+from .calibration import Calibration, from_folder, generated
 from .errors import ExportError, WeightsError, WeightsUnavailableError
+from .quantise.choose import WANTED, Closeness, Quantising
 from .samples import calibration_clips, sample_clips
 from .weights import RANDOM, Weights
 from .zoo import ZooModel
@@ -41,6 +44,10 @@ class Order:
     runtime: str = AUTO
     fallback: bool = True
     """Put the portable artifact beside one that is compiled for this kind of host."""
+    calibration: Path | None = None
+    """Of int8: a folder with videos; None: generated clips."""
+    int8_tolerance: str = ""
+    """Of int8, where it is not the default: ``top1_agreement=0.95 mean_score_difference=0.05``."""
     sandbox: bool | str = True
     """Decode clips in child processes; what is served to strangers must. ``require``: with all defences that
     matter."""
@@ -86,6 +93,7 @@ def build(order: Order, console: Console) -> Built:
         archive.check_name("NAME", order.name)
     own_labels = _read_labels(order.labels)
     limits = _read_limits(order.limits)
+    closeness = _read_tolerance(order.int8_tolerance)
     sha256 = weights.parse_sha256(order.weights_sha256) if order.weights_sha256 else None
     if order.weights == RANDOM and sha256:
         raise ExportError(
@@ -117,8 +125,11 @@ def build(order: Order, console: Console) -> Built:
             limits=limits,
             network=model.name,
         )
+        quantising = None
+        if order.precision == artifacts.INT8:
+            quantising = Quantising(_calibration(order, manifest, console), closeness, console.print)
         exported, lacking = _exported(
-            net, manifest, targets, directory, console, strict=order.runtime != artifacts.AUTO
+            net, manifest, targets, directory, console, quantising, strict=order.runtime != artifacts.AUTO
         )
         notice += lacking
         manifest = replace(manifest, artifacts=exported)
@@ -139,6 +150,7 @@ def _exported(
     targets: Sequence[artifacts.Target],
     directory: Path,
     console: Console,
+    quantising: Quantising | None,
     *,
     strict: bool,
 ) -> tuple[tuple[Artifact, ...], str]:
@@ -150,22 +162,46 @@ def _exported(
     """
     most = max(parity.clips_of(target.precision) for target in targets)
     clips = sample_clips(manifest.spec, most, parity.SEED)
+    # Of int8's: those that gave the ranges, as many that judged, and where these are few, others.
+    own = clips if quantising is None else torch.cat([quantising.calibration.clips, clips])[:most]
     made: list[Artifact] = []
+    racing: dict[str, Runtime] = {}
     notice = ""
     for target in targets:
         console.print(f"exporting {target.runtime}, then comparing it with the eager model on clips")
         try:
-            artifact = artifacts.export(net, manifest.spec, target, directory)
+            artifact = artifacts.export(net, manifest.spec, target, directory, quantising)
             runtime = _loaded(directory, replace(manifest, artifacts=(artifact,)), target.device)
-            some = clips[: parity.clips_of(target.precision)]
-            report = parity.check(net, runtime, target.precision, some)
+            some = (own if target.precision == artifacts.INT8 else clips)[: parity.clips_of(target.precision)]
+            report = parity.check(net, runtime, target.precision, some, _tolerance(target, quantising))
         except ExportError as error:
             if strict or target is targets[-1]:
                 raise
             notice += f"\nThe archive has no {target.runtime} artifact: {error.message}. {error.hint}"
             continue
         made.append(replace(artifact, parity=report))
-    return tuple(made), notice
+        if not strict and target.device == "cuda" and target.runtime != artifacts.PORTABLE:
+            racing[target.runtime] = runtime
+    return race.fastest_first(made, racing, clips, console.print), notice
+
+
+def _tolerance(target: artifacts.Target, quantising: Quantising | None) -> parity.Tolerance:
+    """Of a target: the user's own where it is int8."""
+    tolerance = parity.TOLERANCES[target.precision]
+    if quantising is None or target.precision != artifacts.INT8:
+        return tolerance
+    wanted = quantising.wanted
+    return replace(tolerance, top1_agreement=wanted.top1_agreement, mean_score=wanted.mean_difference)
+
+
+def _calibration(order: Order, manifest: Manifest, console: Console) -> Calibration:
+    """The user's clips, or generated ones."""
+    if order.calibration is None:
+        console.print(
+            "calibrating int8 on generated clips; your own give better scores: CALIBRATION=folder with videos"
+        )
+        return generated(manifest.spec)
+    return from_folder(order.calibration, manifest.spec, manifest.limits, console.print)
 
 
 def _loaded(directory: Path, manifest: Manifest, device: str) -> Runtime:
@@ -240,6 +276,23 @@ def _read_limits(text: str) -> Limits:
         raise ExportError(
             f"LIMITS={text!r} cannot be used: {error}", "As in: LIMITS='pixels=33177600 decode_seconds=20'"
         ) from error
+
+
+def _read_tolerance(text: str) -> Closeness:
+    """The user's tolerance for int8, the rest at its defaults."""
+    names = {"top1_agreement": "top1_agreement", "mean_score_difference": "mean_difference"}
+    try:
+        given = {
+            names[name]: float(_number(value)) for name, value in (pair.split("=") for pair in text.split())
+        }
+        if any(value > 1 for value in given.values()):
+            raise ValueError("shares and scores are 1 at most")
+    except (KeyError, ValueError) as error:
+        raise ExportError(
+            f"INT8_TOLERANCE={text!r} cannot be used: {error}",
+            "As in: INT8_TOLERANCE='top1_agreement=0.95 mean_score_difference=0.05'",
+        ) from error
+    return replace(WANTED, **given)
 
 
 def _number(text: str) -> int | float:

@@ -60,9 +60,11 @@ def _parse(arguments: Sequence[str] | None) -> Order:
     add("--weights", default="", help="a file, an http(s) URL, or 'random'; default: the model's own")
     add("--weights-sha256", default="", help="checksum that the weights file must have")
     add("--labels", default="", help="text file, one label a line in class order; default: the model's own")
-    add("--runtime", default=own.runtime, help="torchscript, aoti, compile, or auto: the fastest on this host")
+    add("--runtime", default=own.runtime, help="torchscript, aoti, compile, tensorrt, or auto: the fastest here")
     add("--fallback", default="1", choices=("", "0", "1"), help="0: no portable artifact beside a compiled one")
-    add("--precision", default=own.precision, help="auto, fp32, tf32, fp16 or bf16; auto: fp16 on CUDA")
+    add("--precision", default=own.precision, help="auto, fp32, tf32, fp16, bf16 or int8; auto: fp16 on CUDA")
+    add("--calibration", default="", help="of int8: a folder with your videos; default: generated clips")
+    add("--int8-tolerance", default="", help="'top1_agreement=0.95 mean_score_difference=0.05'")
     add("--device", default=own.device, help="auto, cpu or cuda")
     add(
         "--sandbox",
@@ -92,6 +94,8 @@ def _parse(arguments: Sequence[str] | None) -> Order:
         limits=given.limits,
         precision=given.precision or own.precision,
         device=given.device or own.device,
+        calibration=Path(given.calibration) if given.calibration else None,
+        int8_tolerance=given.int8_tolerance,
         crop_pixels=int(given.crop) if given.crop else None,
         version=given.version or own.version,
         store=Path(given.store or own.store),
@@ -116,6 +120,14 @@ def _show(built: Built, console: Console) -> None:
             f"{artifact.precision}, scores within {report['max_abs_score_difference']:.1e} of the eager "
             f"model's, same best label on {report['top1_agreement']:.0%} of {report['clips']} clips"
         )
+        if found := artifact.quantisation:
+            rows["int8"] = (
+                f"calibrated on {found['calibrated_on']}, {len(found['in_floating_point'])} of "
+                f"{found['convolutions']} convolutions in floating point, scores differ by "
+                f"{report['mean_score_difference']:.3f} in the mean"
+            )
+            if changed := found["changed_labels"]:
+                rows["changed"] = f"the best label of {len(changed)} videos: {', '.join(changed[:5])}"
     for title, text in rows.items():
         console.print(f"{title:<11} {text}", soft_wrap=True, markup=False, highlight=False)
     if built.notice:

@@ -25,10 +25,10 @@ class Artifact:
     """One exported form of the model: a file that runs without the code that built it."""
 
     runtime: str
-    """``torchscript``, which runs anywhere; ``aoti``, compiled for one kind of host; ``compile``, compiled when
-    it is loaded."""
+    """``torchscript``, which runs anywhere; ``aoti`` and ``tensorrt``, compiled for one kind of host; ``compile``,
+    compiled when it is loaded."""
     precision: str
-    """``fp32``, ``tf32``, ``fp16`` or ``bf16``."""
+    """``fp32``, ``tf32``, ``fp16``, ``bf16`` or ``int8``."""
     device: str
     """The device that it is exported for: ``cpu`` or ``cuda``."""
     file: str
@@ -39,6 +39,10 @@ class Artifact:
     """The host that compiled code needs (`host.fingerprint`); empty where the artifact is not compiled."""
     parity: Mapping[str, Any] = field(default_factory=dict)
     """How far its scores are from the eager model's; see `export.parity`."""
+    batch_ms: float | None = None
+    """Milliseconds of a batch on the GPU that it was built on, where the build had to choose (`export.race`)."""
+    quantisation: Mapping[str, Any] = field(default_factory=dict)
+    """Of int8: what it was calibrated on, and what stayed in floating point; see `export.quantise.choose`."""
 
     def to_dict(self) -> dict[str, Any]:
         """One entry of the configuration's and the description's ``forms``."""
@@ -79,7 +83,7 @@ class Manifest:
     """What the labels were learned from, how, and how well (`export.learn`); empty where they came with the
     weights."""
     unsure_below: float | None = None
-    """A reply whose best score is lower warns that the video may show none of the labels; None: no reply does."""
+    """A reply whose best score is lower warns that the video may show none of the labels. None: none warns."""
 
     def write(self, directory: Path, serving: Mapping[str, Any]) -> Path:
         """Write ``model-config.yaml`` and ``labels.txt``.

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from . import tensorrt
+
 logger = logging.getLogger(__name__)
 
 # Instruction sets that a compiler told to use the machine it runs on may use (x86; ARM's are in `Features`).
@@ -109,7 +111,7 @@ def has_fast(precision: str, device: torch.device | str) -> bool:
     than fp32, and there is no tf32.
 
     Args:
-        precision: ``fp32``, ``tf32``, ``fp16`` or ``bf16``.
+        precision: ``fp32``, ``tf32``, ``fp16``, ``bf16`` or ``int8``.
         device: ``cpu``, ``cuda``, or one GPU.
     """
     if precision == "fp32":
@@ -117,8 +119,11 @@ def has_fast(precision: str, device: torch.device | str) -> bool:
     device = torch.device(device)
     if device.type == "cuda":
         # fp16 has tensor cores since Volta (7.0), bf16 and tf32 since Ampere (8.0).
-        return torch.cuda.get_device_capability(device) >= ((7, 0) if precision == "fp16" else (8, 0))
+        least = (7, 0) if precision == "fp16" else (8, 0)
+        return precision != "int8" and torch.cuda.get_device_capability(device) >= least
     sets = _instruction_sets()
+    if precision == "int8":
+        return bool(sets & {"avx512_vnni", "avx_vnni", "amx_int8"})
     if precision == "bf16":
         return bool(sets & {"avx512_bf16", "amx_bf16", "bf16"})
     return precision == "fp16" and bool(sets & {"amx_fp16"})
@@ -129,6 +134,9 @@ def why_slow(precision: str, device: torch.device | str) -> str:
     kind = torch.device(device).type
     if precision == "tf32":
         return f"this {kind} has no tf32, which NVIDIA's GPUs have since Ampere (A100, RTX 30)"
+    if precision == "int8":
+        needs = "is for CPUs with instructions for it (VNNI, AMX)" if kind == "cpu" else "is for CPUs"
+        return f"{precision} {needs}"
     return f"this {kind} runs {precision} far slower than fp32"
 
 
@@ -138,13 +146,15 @@ def mismatch(built_on: Mapping[str, Any], device: torch.device | str) -> str | N
     A host with more instruction sets than the one it was built on runs it as well.
     """
     here = fingerprint(device)
+    if "tensorrt" in built_on:  # code that is TensorRT's own is for one version of it
+        here["tensorrt"] = tensorrt.version()
     for key in sorted({*built_on, *here}):
         built, found = built_on.get(key), here.get(key)
         if key == "instruction_sets":
             if missing := sorted(set(built or ()) - set(found or ())):
                 return f"this CPU lacks {', '.join(missing[:6])}, which it was compiled to use"
         elif built != found:
-            return f"it was compiled for {key} {built}, and this host has {found}"
+            return f"it was compiled for {key} {built}, and this host has {found or 'none'}"
     return None
 
 

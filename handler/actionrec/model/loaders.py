@@ -18,7 +18,10 @@ from typing import cast
 
 import torch
 
+from ..errors import first_line
+from . import int8
 from .host import fingerprint
+from .tensorrt import Plan
 from .transform import LAYOUT
 
 logger = logging.getLogger(__name__)
@@ -55,11 +58,25 @@ def _load_aoti(path: Path, device: torch.device) -> Trunk:
         # scores. A tensor that lies so already is not copied.
         for index, pathway in enumerate(pathways):
             pathways[index] = pathway.contiguous(memory_format=LAYOUT)
-        # Boxed: the list is emptied, and an input is freed as soon as it has been read.
-        maps: list[torch.Tensor] = package.boxed_run(pathways)
+        before = _out_of_memory_errors(device)
+        try:
+            # Boxed: the list is emptied, and an input is freed as soon as it has been read.
+            maps: list[torch.Tensor] = package.boxed_run(pathways)
+        except RuntimeError as error:
+            # Out of compiled code every error comes as a RuntimeError with some text. The allocator knows more.
+            if _out_of_memory_errors(device) > before:
+                raise torch.OutOfMemoryError(first_line(error)) from error
+            raise
         return maps
 
     return run
+
+
+def _out_of_memory_errors(device: torch.device) -> int:
+    """How often torch has found no memory on a GPU, in this process; 0 for a CPU."""
+    if device.type != "cuda":
+        return 0
+    return int(torch.cuda.memory_stats_as_nested_dict(device).get("num_ooms", 0))
 
 
 @contextmanager
@@ -94,6 +111,7 @@ def _load_compile(path: Path, device: torch.device, mode: str | None = None) -> 
     from torch._inductor import config as inductor_config
     from torch.export.passes import move_to_device_pass
 
+    int8.register()
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(_compile_cache(device))
     program = torch.export.load(path)
     if device.type == "cuda":
@@ -129,6 +147,7 @@ LOADERS: dict[str, Loader] = {
     "torchscript": _load_torchscript,
     "aoti": _load_aoti,
     "compile": _load_compile,
+    "tensorrt": Plan,
     # Without torch's own graphs: `cuda.Graphs` captures the whole way of a batch.
     "compile-max-autotune": partial(_load_compile, mode="max-autotune-no-cudagraphs"),
 }

@@ -37,7 +37,14 @@ Prepared = list[list[Tensor]]
 """A batch on the device, in parts that are computed one after the other. A part is the pathways of its clips,
 or on a GPU their frames, int16 [B, T, H, W, 3]."""
 
-DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+DTYPES = {
+    "fp32": torch.float32,
+    "tf32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+    "int8": torch.uint8,
+}
+"""Precision -> type of the pathways."""
 
 # After the one that tries an artifact. TorchScript's profiling executor runs a graph twice before it settles
 # on an optimised one; compiled code needs one more run until the memory that this process keeps is all there.

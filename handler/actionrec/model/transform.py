@@ -15,6 +15,8 @@ from ..spec import STEPS_PER_LEVEL, ClipSpec
 LAYOUT = torch.channels_last_3d
 """How pathways lie in memory: as frames do, which convolutions of CPUs and tensor cores read as it is."""
 
+_LEVEL_BITS = STEPS_PER_LEVEL.bit_length() - 1
+
 
 def pack(
     frames: torch.Tensor, spec: ClipSpec, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
@@ -26,7 +28,7 @@ def pack(
             ClipSpec's.
         spec: mean, standard deviation and pathways.
         device: where the result is wanted.
-        dtype: the model's floating type.
+        dtype: the model's floating type; uint8: whole levels, not normalised, which int8 models read.
 
     Returns:
         A fresh list with a tensor [B, 3, t, H, W] for each t of `ClipSpec.pathways`, in `LAYOUT`: of a
@@ -43,12 +45,21 @@ def pack(
             f"got {frames.dtype} {list(frames.shape)}"
         )
     mean, scale, picked = _constants(spec, torch.device(device))
-    # Colours of a row side by side: one long row is several times faster than many of three.
-    rows = frames.to(device, non_blocking=True).flatten(-2)
-    # In float32 also for half precision, which would round pixels as well as their scale.
-    everything = rows.to(torch.float32).sub_(mean).mul_(scale).to(dtype).view(frames.shape)
+    if dtype == torch.uint8:
+        everything = ((frames.to(device) + STEPS_PER_LEVEL // 2) >> _LEVEL_BITS).to(torch.uint8)
+    else:
+        everything = _normalised(frames.to(device, non_blocking=True), mean, scale, dtype)
     pathways = [everything if index is None else everything.index_select(1, index) for index in picked]
     return [pathway.permute(0, 4, 1, 2, 3).contiguous(memory_format=LAYOUT) for pathway in pathways]
+
+
+def _normalised(
+    frames: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype
+) -> torch.Tensor:
+    # Colours of a row side by side: one long row is several times faster than many of three.
+    rows = frames.flatten(-2)
+    # In float32 also for half precision, which would round pixels as well as their scale.
+    return rows.to(torch.float32).sub_(mean).mul_(scale).to(dtype).view(frames.shape)
 
 
 @cache

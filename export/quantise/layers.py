@@ -1,0 +1,154 @@
+"""Convolutions between bytes: by oneDNN, whose kernels for three dimensions torch has, or in floating point.
+
+A tensor of bytes q stands for the numbers (q - zero) * scale, with a scale for each channel. All scales are
+folded into weights and biases, so they cost nothing:
+
+    y / s_out = sum of (w * s_in / s_out) (q - zero) + b / s_out
+
+A byte cannot be below 0: with zero 0 that is the ReLU.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from actionrec.model.int8 import register
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .steps import Convolution
+
+register()
+_onednn = torch.ops.onednn
+
+FEW_CHANNELS = 8
+"""Outputs of a convolution that computes two frames at once; see `export.rewrite.PairedFrames`."""
+_LARGEST_WEIGHT = 127
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What the bytes of a tensor stand for."""
+
+    step: Tensor
+    """float64 [C]: from one byte to the next."""
+    zero: int
+    """The byte that stands for 0."""
+
+    @classmethod
+    def of_positive(cls, high: Tensor) -> Scale:
+        """For numbers from 0 to `high`, float64 [C]."""
+        return cls(_not_too_small(high) / 255, 0)
+
+    @classmethod
+    def of_signed(cls, most: Tensor) -> Scale:
+        """For numbers whose size is at most `most`, float64 [C]."""
+        return cls(_not_too_small(most) / 127, 128)
+
+    def shaped(self) -> Tensor:
+        """The step as float32 [1, C, 1, 1, 1]."""
+        return self.step.float().view(1, -1, 1, 1, 1)
+
+    def numbers(self, values: Tensor) -> Tensor:
+        """Bytes -> float32."""
+        return (values.float() - self.zero) * self.shaped()
+
+
+def to_bytes(values: Tensor) -> Tensor:
+    """Numbers in steps of their scale, of which 0 is the least -> bytes."""
+    return values.round().clamp(0, 255).to(torch.uint8)
+
+
+def _not_too_small(sizes: Tensor) -> Tensor:
+    """A channel that is nearly always zero must not get a scale that makes noise of it."""
+    return sizes.clamp_min(max(float(sizes.max()) * 1e-3, 1e-6))
+
+
+class ByteConvolution(nn.Module):
+    """A convolution from bytes to bytes.
+
+    Args:
+        step: the convolution in floating point.
+        given: what its input's bytes stand for.
+        gives: what its output's bytes are to stand for.
+        offset: number that is added to all inputs that are no padding (`Levels`).
+    """
+
+    weight: Tensor
+    weight_steps: Tensor
+    weight_zeros: Tensor
+    bias: Tensor
+
+    def __init__(self, step: Convolution, given: Scale, gives: Scale, offset: float = 0.0) -> None:
+        super().__init__()
+        weight = step.weight.double() * given.step.view(1, -1, 1, 1, 1)
+        bias = step.bias.double() + offset * weight.sum((1, 2, 3, 4))
+        weight, bias = weight / gives.step.view(-1, 1, 1, 1, 1), bias / gives.step
+        steps = weight.abs().amax((1, 2, 3, 4)).clamp_min(1e-12) / _LARGEST_WEIGHT
+        rounded = (weight / steps.view(-1, 1, 1, 1, 1)).round().to(torch.int8)
+        self._stride, self._padding = step.stride, step.padding
+        self._given_zero, self._gives_zero = given.zero, gives.zero
+        self._paired = (
+            len(rounded) <= FEW_CHANNELS
+            and step.stride[0] == 1
+            and step.padding[0] == step.weight.shape[2] // 2
+        )
+        if self._paired:
+            # Frame 2t needs the weights followed by a zero, frame 2t + 1 a zero followed by the weights.
+            rounded = torch.cat([functional.pad(rounded, (0, 0, 0, 0, *ends)) for ends in ((0, 1), (1, 0))])
+            steps, bias = steps.repeat(2), bias.repeat(2)
+            self._stride = (2, *step.stride[1:])
+        self.register_buffer("weight", rounded)
+        self.register_buffer("weight_steps", steps.float())
+        self.register_buffer("weight_zeros", torch.zeros(len(steps), dtype=torch.int64))
+        self.register_buffer("bias", bias.float())
+
+    def forward(self, values: Tensor) -> Tensor:
+        """uint8 [B, C, t, h, w] -> uint8."""
+        ones = [1, 1, 1]
+        packed = _onednn.qconv_prepack(
+            *(self.weight, self.weight_steps, 1.0, self._given_zero),
+            *(self._stride, self._padding, ones, 1, list(values.shape)),
+        )
+        result: Tensor = _onednn.qconv_pointwise(
+            *(values, 1.0, self._given_zero, packed, self.weight_steps, self.weight_zeros, self.bias),
+            *(self._stride, self._padding, ones, 1, 1.0, self._gives_zero, torch.uint8, "none", [], ""),
+        )
+        return _unpaired(result) if self._paired else result
+
+
+class FloatConvolution(nn.Module):
+    """A convolution from bytes to floating point, for where bytes are too coarse.
+
+    Args:
+        step: the convolution.
+        given: what its input's bytes stand for.
+        dtype: what it computes with.
+        offset: number that is added to all inputs that are no padding, in steps of the input's scale.
+    """
+
+    def __init__(self, step: Convolution, given: Scale, dtype: torch.dtype, offset: float = 0.0) -> None:
+        super().__init__()
+        self._step_sizes = (step.stride, step.padding)
+        self._relu = step.relu
+        self._offset = given.zero - offset
+        weight = (step.weight.double() * given.step.view(1, -1, 1, 1, 1)).to(dtype)
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.bias = nn.Parameter(step.bias.to(dtype), requires_grad=False)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """uint8 [B, C, t, h, w] -> float32."""
+        stride, padding = self._step_sizes
+        shifted = values.to(torch.float32) - self._offset
+        result = functional.conv3d(
+            shifted.to(self.weight.dtype), self.weight, self.bias, stride, padding
+        ).float()
+        return result.relu() if self._relu else result
+
+
+def _unpaired(pairs: Tensor) -> Tensor:
+    """Frames two by two in the channels, [B, 2 C, T, H, W] -> [B, C, 2 T, H, W]."""
+    batch, channels, time, height, width = pairs.shape
+    apart = pairs.view(batch, 2, channels // 2, time, height, width).permute(0, 2, 3, 1, 4, 5)
+    return apart.reshape(batch, channels // 2, 2 * time, height, width)
