@@ -36,6 +36,13 @@ _STATE = (
     "temperature.gpu",
 )
 
+LOAD_BEFORE = os.getloadavg()[0]
+"""Processes that wanted the processor in the minute before this one began."""
+QUIET_LOAD = 0.5
+"""Above this, other work takes part of what is measured."""
+_ANYHOW = "BENCHMARK_ANYHOW"
+"""Environment variable with which a busy machine's figures are written too."""
+
 console = Console(width=110, highlight=False)
 
 
@@ -54,7 +61,7 @@ def machine() -> dict[str, Any]:
         **(_gpu() if torch.cuda.is_available() else {}),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in _PACKAGES},
-        "load_before": os.getloadavg()[0],
+        "load_before": LOAD_BEFORE,
     }
 
 
@@ -116,11 +123,21 @@ def interleaved_ms(
 
 
 def report(name: str, title: str, rows: list[dict[str, Any]], notes: Mapping[str, Any] | None = None) -> None:
-    """Print rows as a table, and write them with the machine to ``results/<name>.json``."""
+    """Print rows as a table, and write them with the machine to ``results/<name>.json``.
+
+    Figures of a busy machine are not written, unless `BENCHMARK_ANYHOW` is set: they would replace better ones.
+    """
     table = Table(*rows[0], title=title)
     for row in rows:
         table.add_row(*(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()))
     console.print(table)
+    if LOAD_BEFORE > QUIET_LOAD and not os.environ.get(_ANYHOW):
+        console.print(
+            f"not written: other work ran before this (load {LOAD_BEFORE:.1f}, quiet is {QUIET_LOAD} and below). "
+            f"Run it on a quiet machine, or set {_ANYHOW}=1",
+            style="red",
+        )
+        return
     RESULTS.mkdir(exist_ok=True)
     document = {"title": title, "machine": machine(), **(notes or {}), "rows": rows}
     (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
