@@ -133,7 +133,7 @@ def report(name: str, title: str, rows: list[dict[str, Any]], notes: Mapping[str
     console.print(table)
     if LOAD_BEFORE > QUIET_LOAD and not os.environ.get(_ANYHOW):
         console.print(
-            f"not written: other work ran before this (load {LOAD_BEFORE:.1f}, quiet is {QUIET_LOAD} and below). "
+            f"not written: other work ran before this (load {LOAD_BEFORE:.1f}, quiet is {QUIET_LOAD}). "
             f"Run it on a quiet machine, or set {_ANYHOW}=1",
             style="red",
         )
