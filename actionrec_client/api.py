@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, cast
-from urllib.parse import quote
+from collections.abc import Callable, Iterable, Iterator
+from typing import cast
 
 from actionrec.sampling import Selection
 
 from . import video
-from .address import parse
-from .errors import BadReply, NoReply, Refused, ServerError, Unreachable
+from .endpoint import Endpoint
+from .errors import BadReply, ServerError
+from .explanation import Explanation
+from .floats import Floats
 from .in_flight import Item, as_they_come
-from .management import ANSWER_SECONDS, Management
-from .options import Crops, Options, views_of
-from .results import Result, ServedModel, Timeline
+from .options import Crops, EmbeddingForm, Explain, Options
+from .results import Result, Timeline, WindowEmbeddings
 from .timeline.long_video import STRIDE_SECONDS, LongVideo, Progress
-from .transport import Body, Transport
-
-TIMEOUT_SECONDS = 120.0
-"""For a request of one window, with all its retries."""
-LONG_TIMEOUT_SECONDS = 300.0
-"""For one of several: two tries, each longer than a worker may take (``responseTimeout``, 120 s)."""
 
 
-class ActionClient:
+class ActionClient(Endpoint):
     """A served action recognition model.
 
         client = ActionClient("http://127.0.0.1:8080")
@@ -52,48 +46,6 @@ class ActionClient:
         ValueError: a time limit is out of range.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        model: str | None = None,
-        token: str | None = None,
-        timeout: float | None = None,
-        attempt_timeout: float | None = None,
-        management_url: str | None = None,
-        insecure_token: bool = False,
-    ) -> None:
-        place = parse(url, management_url)
-        self._inference = place.inference
-        self._model = model or place.model
-        self._timeout = timeout
-        limit = TIMEOUT_SECONDS if timeout is None else timeout
-        self._transport = Transport(token, limit, attempt_timeout, insecure_token=insecure_token)
-        self._transport.bearer.check(place.inference)
-        self._management = Management(self._transport, place.management, place.inference)
-
-    @property
-    def model(self) -> str:
-        """Name of the model; asks the server where it was not given.
-
-        Raises:
-            Refused: ``WHICH_MODEL``: there are several, or none.
-            ServerError: the management address does not answer.
-        """
-        if self._model is None:
-            names = [model.name for model in self.models()]
-            if len(names) != 1:
-                message = f"The server has {len(names)} models: {', '.join(names) or 'none'}."
-                hint = "Name one with model." if names else "Start it with an archive."
-                raise Refused("WHICH_MODEL", 0, message, hint)
-            self._model = names[0]
-        return self._model
-
-    @property
-    def url(self) -> str:
-        """Where clips are sent."""
-        return f"{self._inference}/predictions/{quote(self.model, safe='')}"
-
     def classify(
         self,
         clip: video.Video,
@@ -103,6 +55,8 @@ class ActionClient:
         end_seconds: float | None = None,
         views: int | None = None,
         crops: Crops | None = None,
+        embedding: EmbeddingForm | None = None,
+        explain: Explain | None = None,
         timeout: float | None = None,
     ) -> Result:
         """Name the action in a clip.
@@ -120,13 +74,22 @@ class ActionClient:
                 crops 1 to 21. Default: 1.
             crops: squares of each frame: 1 is the centre, 3 are the centre and both ends of the longer side,
                 averaged too. Default: 1.
+            embedding: how the reply writes `Result.embedding`: ``json`` or ``base64``. Default: it has none.
+            explain: the label of `Result.explanation`; True is the best one. It may have 8 views, and needs a
+                model whose head is linear, as a SlowFast's is. Default: it has none.
             timeout: seconds for the request with all its retries. Default: the client's.
 
         Raises:
             ServerError: there is no answer, and why.
         """
         options = Options(
-            top_k=top_k, start_seconds=start_seconds, end_seconds=end_seconds, views=views, crops=crops
+            top_k=top_k,
+            start_seconds=start_seconds,
+            end_seconds=end_seconds,
+            views=views,
+            crops=crops,
+            embedding=embedding,
+            explain=explain,
         )
         return Result.from_dict(self.post(video.read(clip), options, timeout))
 
@@ -141,6 +104,8 @@ class ActionClient:
         end_seconds: float | None = None,
         views: int | None = None,
         crops: Crops | None = None,
+        embedding: EmbeddingForm | None = None,
+        explain: Explain | None = None,
     ) -> Iterator[tuple[Item, Result | ServerError]]:
         """Classify clips, several at a time; each comes back with its result or error as soon as it has it.
 
@@ -151,12 +116,19 @@ class ActionClient:
             clips: as `classify` takes them.
             in_flight: requests at a time, at least 1.
             video_of: what to send of an item; default: the item itself.
-            top_k, start_seconds, end_seconds, views, crops: as of `classify`, the same for all clips.
+            top_k, start_seconds, end_seconds, views, crops, embedding, explain: as of `classify`, the same for
+                all clips.
         """
         if in_flight < 1:
             raise ValueError(f"in_flight must be at least 1, got {in_flight}")
         options = Options(
-            top_k=top_k, start_seconds=start_seconds, end_seconds=end_seconds, views=views, crops=crops
+            top_k=top_k,
+            start_seconds=start_seconds,
+            end_seconds=end_seconds,
+            views=views,
+            crops=crops,
+            embedding=embedding,
+            explain=explain,
         )
 
         def one(clip: Item) -> Result | ServerError:
@@ -176,6 +148,7 @@ class ActionClient:
         end_seconds: float | None = None,
         crops: Crops = 1,
         top_k: int | None = None,
+        embedding: EmbeddingForm | None = None,
         timeout: float | None = None,
         in_flight: int = 2,
         on_progress: Progress | None = None,
@@ -196,6 +169,8 @@ class ActionClient:
                 averaged.
             top_k: labels of each window, best first: 1 to as many as the model has. Default: 5, or all where it
                 has fewer.
+            embedding: how the reply writes the embedding of each window: ``json`` or ``base64``. Default: it
+                has none.
             timeout: seconds for each request with its retries. Default: the client's.
             in_flight: parts at a time, at least 1.
             on_progress: called with the windows that are done and those that there are, of a video in parts.
@@ -204,82 +179,112 @@ class ActionClient:
             ServerError: there is no answer, and why.
         """
         selection = Selection(start_seconds, end_seconds, crops=crops, stride_seconds=stride_seconds)
-        return LongVideo(self, selection, top_k, timeout, in_flight, on_progress).timeline(clip)
+        return LongVideo(self, selection, top_k, timeout, in_flight, on_progress, embedding).timeline(clip)
 
-    def post(self, data: bytes, options: Mapping[str, Any], timeout: float | None = None) -> dict[str, Any]:
-        """Send a file and return the reply's JSON as it is.
+    def embed(
+        self,
+        clip: video.Video,
+        *,
+        start_seconds: float | None = None,
+        end_seconds: float | None = None,
+        views: int | None = None,
+        crops: Crops | None = None,
+        timeout: float | None = None,
+    ) -> Floats:
+        """A clip as the numbers that the model's last layer gets: clips that the model finds alike have vectors
+        that point the same way.
 
         Args:
-            data: of a video file.
-            options: by the server's names for them; those that are None are left out.
-            timeout: seconds for the request with all its retries. Default: the client's.
+            clip, start_seconds, end_seconds, views, crops, timeout: as of `classify`.
+
+        Returns:
+            float32 [features], the mean over the views: 2304 numbers of SlowFast R50.
 
         Raises:
             ServerError: there is no answer, and why.
         """
-        form = {name: str(value) for name, value in options.items() if value is not None}
-        limit = self._deadline(options) if timeout is None else timeout
-        reply = self._transport.call("POST", self.url, Body(form, data), limit)
-        if not isinstance(reply, dict):
-            raise BadReply("BAD_REPLY", 200, f"The reply is of another kind of server: {str(reply)[:200]}.")
-        return reply
+        found = self.classify(
+            clip,
+            top_k=1,
+            start_seconds=start_seconds,
+            end_seconds=end_seconds,
+            views=views,
+            crops=crops,
+            embedding="base64",
+            timeout=timeout,
+        ).embedding
+        if found is None:
+            raise _lacks("embedding")
+        return found
 
-    def _deadline(self, options: Mapping[str, Any]) -> float:
-        if self._timeout is not None:
-            return self._timeout
-        several = options.get("stride_seconds") or views_of(options) > 1
-        return LONG_TIMEOUT_SECONDS if several else TIMEOUT_SECONDS
-
-    def models(self) -> list[ServedModel]:
-        """What the server has loaded, by name.
-
-        Raises:
-            ServerError: the management address does not answer.
-        """
-        return self._management.models()
-
-    def describe(self) -> dict[str, Any]:
-        """What the archive says about itself, as it came: recipe, labels' count, runtime, weights, parity,
-        versions. `Description.from_dict` makes fields of it.
-
-        Raises:
-            ServerError: the management address does not answer, or the model is not there.
-        """
-        return self._management.describe(self.model)
-
-    def ready(self) -> bool:
-        """Whether the model has all its workers, and every one is READY. Only `classify` shows that they
-        answer.
-
-        Raises:
-            ServerError: the server does not answer, or the model is not there.
-        """
-        return self._management.model(self.model).ready
-
-    def reach(self, timeout: float = ANSWER_SECONDS) -> None:
-        """Try once whether anything answers at the address, whatever it says.
+    def embed_windows(
+        self,
+        clip: video.Video,
+        *,
+        stride_seconds: float = STRIDE_SECONDS,
+        start_seconds: float = 0.0,
+        end_seconds: float | None = None,
+        crops: Crops = 1,
+        timeout: float | None = None,
+        in_flight: int = 2,
+    ) -> WindowEmbeddings:
+        """The embedding of each window of a video of any length; windows that cannot be decoded have none.
 
         Args:
-            timeout: seconds.
+            clip, stride_seconds, start_seconds, end_seconds, crops, timeout, in_flight: as of `timeline`.
 
         Raises:
-            Unreachable, NoReply: nothing does.
+            ServerError: there is no answer, and why.
         """
-        try:
-            self._transport.once("GET", f"{self._inference}/ping", timeout_seconds=timeout)
-        except (Unreachable, NoReply):
-            raise
-        except ServerError:
-            return
+        found = self.timeline(
+            clip,
+            stride_seconds=stride_seconds,
+            start_seconds=start_seconds,
+            end_seconds=end_seconds,
+            crops=crops,
+            top_k=1,
+            embedding="base64",
+            timeout=timeout,
+            in_flight=in_flight,
+        ).embeddings
+        if not len(found.vectors):
+            raise _lacks("embedding")
+        return found
 
-    def scale(self, workers: int, *, timeout: float | None = None) -> None:
-        """Set the number of worker processes; returns when so many are READY.
+    def explain(
+        self,
+        clip: video.Video,
+        label: str | None = None,
+        *,
+        start_seconds: float | None = None,
+        end_seconds: float | None = None,
+        views: int | None = None,
+        crops: Crops | None = None,
+        timeout: float | None = None,
+    ) -> Explanation:
+        """Why the model says a label: what each place and time adds to it.
 
         Args:
-            workers: how many, at least 0.
-            timeout: seconds until they must be READY; default: the client's.
+            clip, start_seconds, end_seconds, views, crops, timeout: as of `classify`.
+            label: which one. Default: the best one.
 
         Raises:
-            ServerError: the server refuses, does not answer, or is not done in time.
+            ServerError: there is no answer, and why.
         """
-        self._management.scale(self.model, workers, timeout or self._transport.timeout_seconds)
+        found = self.classify(
+            clip,
+            start_seconds=start_seconds,
+            end_seconds=end_seconds,
+            views=views,
+            crops=crops,
+            explain=True if label is None else label,
+            timeout=timeout,
+        ).explanation
+        if found is None:
+            raise _lacks("explanation")
+        return found
+
+
+def _lacks(field: str) -> BadReply:
+    message = f"The reply has no {field}."
+    return BadReply("BAD_REPLY", 200, message, "Is the server of an older version of this project?")

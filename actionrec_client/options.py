@@ -7,6 +7,10 @@ from typing import Any, Literal, TypedDict
 
 Crops = Literal[1, 3]
 """Squares of each frame: 1 is the centre, 3 are the centre and both ends of the longer side."""
+EmbeddingForm = Literal["json", "base64"]
+"""How a reply writes an embedding: a list of numbers, or base64 of little-endian float32, which is shorter."""
+Explain = Literal[True] | str
+"""Of which label to tell why: True is the best one."""
 
 
 class Options(TypedDict, total=False):
@@ -20,6 +24,15 @@ class Options(TypedDict, total=False):
     end_seconds: float | None
     views: int | None
     crops: Crops | None
+    embedding: EmbeddingForm | None
+    explain: Explain | None
+
+
+def form_of(options: Mapping[str, Any]) -> dict[str, str]:
+    """Options as the fields of a form: numbers and true as JSON writes them; None is left out."""
+    texts = {True: "true", False: "false"}
+    given = {name: value for name, value in options.items() if value is not None}
+    return {name: texts[value] if isinstance(value, bool) else str(value) for name, value in given.items()}
 
 
 def views_of(options: Mapping[str, Any]) -> int:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Self
 
+import numpy as np
+
 from .errors import BadReply
+from .explanation import Explanation, Seconds
+from .floats import Floats, from_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +138,31 @@ class Result:
         """Of the best label, 0 to 1."""
         return self.predictions[0].score
 
+    @property
+    def embedding(self) -> Floats | None:
+        """What the model's last layer gets, the mean over the views: float32 [features]. None where it was not
+        asked for.
+
+        Raises:
+            BadReply: it is no array.
+        """
+        value = self.raw.get("embedding")
+        return None if value is None else _vector(value)
+
+    @property
+    def explanation(self) -> Explanation | None:
+        """Why the model says a label; None where it was not asked for.
+
+        Raises:
+            BadReply: it is of a form that this client does not know.
+        """
+        values = self.raw.get("explanation")
+        if values is None:
+            return None
+        found = Explanation.from_dict(values)
+        scores = [p.score for p in self.predictions if p.class_index == found.class_index]
+        return replace(found, score=scores[0] if scores else None)
+
     def to_dict(self) -> dict[str, Any]:
         """The reply as it came."""
         return dict(self.raw)
@@ -151,6 +180,16 @@ class Result:
             raise _strange(values) from error
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class WindowEmbeddings:
+    """The embeddings of a video's windows, in order of time."""
+
+    spans: Seconds
+    """float64 [windows, 2]: start and end of each, in seconds from the video's first frame."""
+    vectors: Floats
+    """float32 [windows, features]"""
+
+
 @dataclass(frozen=True, slots=True)
 class Timeline(Result):
     """The answer to a whole video, window after window."""
@@ -161,6 +200,23 @@ class Timeline(Result):
     """Neighbouring windows merged into spans."""
     cuts: tuple[float, ...]
     """When the picture changes at once, in seconds."""
+
+    @property
+    def embeddings(self) -> WindowEmbeddings:
+        """One of each window that could be decoded; none where they were not asked for.
+
+        Raises:
+            BadReply: one is no array, or they are of different lengths.
+        """
+        entries = [entry for entry in self.raw["timeline"] if entry.get("embedding") is not None]
+        vectors = [_vector(entry["embedding"]) for entry in entries]
+        if len({len(vector) for vector in vectors}) > 1:
+            raise _strange([entry["embedding"] for entry in entries])
+        spans = [(entry["start_seconds"], entry["end_seconds"]) for entry in entries]
+        return WindowEmbeddings(
+            np.array(spans, np.float64).reshape(-1, 2),
+            np.stack(vectors) if vectors else np.empty((0, 0), np.float32),
+        )
 
     @classmethod
     def from_dict(cls, values: object) -> Self:
@@ -214,6 +270,13 @@ def _result_fields(values: Mapping[str, Any]) -> dict[str, Any]:
         "warnings": tuple(ClipWarning.from_dict(entry) for entry in values["warnings"]),
         "raw": values,
     }
+
+
+def _vector(value: object) -> Floats:
+    try:
+        return from_json(value)
+    except (ValueError, TypeError) as error:
+        raise _strange(value) from error
 
 
 def _predictions(values: Mapping[str, Any]) -> tuple[Prediction, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import cast
@@ -14,7 +14,7 @@ from av.video.stream import VideoStream
 
 from motion.backdrops import Backdrops
 from motion.recipe import WINDOW_SECONDS, random_scene
-from motion.scene import LABELS, OPPOSITE
+from motion.scene import LABELS, OPPOSITE, Floats, Pose, Track
 from motion.textures import Image
 
 SIZES: tuple[tuple[int, int], ...] = (
@@ -60,6 +60,28 @@ class MotionClip:
     """Encoder, by FFmpeg's name."""
     seed: int
     """Seed with which `random_clip` makes the same clip again."""
+    main: Track | None = field(default=None, compare=False, repr=False)
+    """Where the main object is, at seconds from the first frame; None where that is not known."""
+
+    def discs(self, times_seconds: Floats) -> Floats:
+        """The discs that the main object fills at some instants.
+
+        Args:
+            times_seconds: float64 [T], from the first frame.
+
+        Returns:
+            float64 [T, 3]: x and y of the middle, and the radius, in pixels; the picture's upper left corner is
+            0, 0.
+
+        Raises:
+            ValueError: it is not known where the object is.
+        """
+        if self.main is None:
+            raise ValueError(f"the place of the object in clip {self.seed} is not known")
+        pose, side = self.main(times_seconds), min(self.width, self.height)
+        return np.stack(
+            [pose.x * side + self.width / 2, pose.y * side + self.height / 2, pose.size * side / 2], axis=1
+        )
 
 
 def encode(frames: Image, fps: int, *, codec: str = "libx264", crf: int = 23, container: str = "mp4") -> bytes:
@@ -138,12 +160,17 @@ def random_clip(
     codec = codec or drawn_codec
     scene = random_scene(rng, label, difficulty, seconds=seconds, fps=fps, backdrops=backdrops)
     frames = scene.render(width, height, np.arange(round(seconds * fps)) / fps)
-    shown = scene.label
+    shown, track = scene.label, scene.main.track
     if reverse:
         frames, shown = frames[::-1], LABELS[OPPOSITE[LABELS.index(shown)]]
+        last = (len(frames) - 1) / fps
+
+        def track(times: Floats) -> Pose:
+            return scene.main.track(last - times)
+
     container = "webm" if codec == "libvpx-vp9" else "mp4"
     data = encode(frames, fps, codec=codec, crf=crf, container=container)
-    return MotionClip(data, shown, width, height, fps, codec, seed)
+    return MotionClip(data, shown, width, height, fps, codec, seed, track)
 
 
 def write_clips(folder: Path, count: int, seed: int) -> list[Path]:

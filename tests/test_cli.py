@@ -13,7 +13,10 @@ from tests.helpers_cli import actionrec
 from tests.helpers_misbehave import GOOD, Answer, misbehaving
 
 CLIP = random_clip(11, "moving left")
-COMMANDS = ("predict", "timeline", "batch", "evaluate", "models", "describe", "ready", "scale")
+COMMANDS = (
+    *("predict", "timeline", "explain", "batch", "embed", "similar", "evaluate"),
+    *("models", "describe", "ready", "scale"),
+)
 
 
 @pytest.fixture

@@ -13,14 +13,14 @@ from actionrec import request
 from actionrec.spec import ClipSpec
 
 from actionrec_client import ActionClient, BadReply, Description, Options
-from actionrec_client.options import Crops
+from actionrec_client.options import Crops, EmbeddingForm
 from tests.conftest import PROJECT
 from tests.helpers_cli import actionrec
 from tests.helpers_misbehave import Answer, misbehaving
 
 OPTIONS = frozenset(request._OPTIONS)
 OF_TIMELINES = frozenset({"stride_seconds"})
-OF_CLIPS = frozenset({"views"})
+OF_CLIPS = frozenset({"views", "explain"})
 DESCRIBED: dict[str, Any] = {
     "name": "mine",
     "version": "2.0",
@@ -66,8 +66,11 @@ def test_every_option_is_explained(method: Callable[..., object]) -> None:
 
 
 def test_a_closed_set_is_a_literal() -> None:
-    """The numbers of crops are those that the server takes, and the types of `Options` those of `classify`."""
+    """Crops and forms of embeddings are those that the server takes, and the types of `Options` those of
+    `classify`.
+    """
     assert get_args(Crops) == request._CROPS
+    assert get_args(EmbeddingForm) == request._EMBEDDINGS
     hints = get_type_hints(ActionClient.classify)
     assert {name: hints[name] for name in keywords(ActionClient.classify)} == get_type_hints(Options)
 
@@ -77,9 +80,14 @@ def test_a_type_checker_sees_a_mistake() -> None:
     lines = {
         "client.classify('c.mp4', top_k=3, crops=3, views=10, start_seconds=0.5)": None,
         "client.classify('c.mp4', **Options(crops=1))": None,
+        "client.classify('c.mp4', embedding='base64', explain=True)": None,
+        "client.explain('c.mp4', 'archery').views[0].pathways[0].shares.mean()": None,
+        "client.embed('c.mp4') @ client.embed_windows('c.mp4').vectors[0]": None,
         "client.classify('c.mp4', crops=2)": 'incompatible type "Literal[2]"',
         "client.classify('c.mp4', top_k='3')": 'incompatible type "str"',
         "client.classify('c.mp4', topk=3)": 'Unexpected keyword argument "topk"',
+        "client.classify('c.mp4', embedding='numpy')": "incompatible type \"Literal['numpy']\"",
+        "client.classify('c.mp4', explain=3)": 'incompatible type "Literal[3]"',
         "client.timeline('c.mp4', crops=4)": 'incompatible type "Literal[4]"',
         "client.classify_many(['c.mp4'], views=1.5)": 'incompatible type "float"',
     }

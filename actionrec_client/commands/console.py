@@ -159,6 +159,11 @@ def selected(
     return Options(top_k=top_k, start_seconds=start, end_seconds=end, views=views, crops=as_crops(crops))
 
 
+def given(options: Options) -> dict[str, object]:
+    """Those of the options that are not None."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
 def as_crops(number: int | None) -> Crops | None:
     """What was given as ``--crops``. The server knows which numbers there are, and refuses another."""
     return cast(Crops | None, number)

@@ -79,7 +79,13 @@ def evaluate(
             for entry in read_list(list_path, videos)
         }
         with Journal(journal_path, request, resume=resume) as journal:
-            outcome = work.run(client, jobs.values(), len(jobs), journal, options, at_a_time, _record)
+            outcome = work.run(
+                jobs.values(),
+                len(jobs),
+                journal,
+                lambda job: _record(client.classify(job.path, **options)),
+                at_a_time,
+            )
         mine = [record for record in records(journal_path) if record["file"] in jobs]
     except (ListError, JournalError, OSError, UnicodeDecodeError) as error:
         console.fail(str(error))
@@ -98,7 +104,7 @@ def evaluate(
         raise typer.Exit(console.FAILED)
 
 
-def _record(job: work.Job, result: Result) -> Mapping[str, object]:  # noqa: ARG001  # the jobs' label is in it
+def _record(result: Result) -> Mapping[str, object]:
     return {"predictions": [prediction.to_dict() for prediction in result.predictions[:TOP]]}
 
 

@@ -1,4 +1,4 @@
-"""Many files through a server into a journal: what `batch` and `evaluate` share."""
+"""Many files through a server into a journal: what `batch`, `embed` and `evaluate` share."""
 
 from __future__ import annotations
 
@@ -20,11 +20,9 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from ..api import ActionClient
 from ..errors import Busy, Redirected, ServerError, Unreachable
 from ..files.journal import Journal
-from ..options import Options
-from ..results import Result
+from ..in_flight import as_they_come
 from .console import NOT_READY, complain, err
 
 _SHOWN_FAILURES = 20
@@ -57,27 +55,23 @@ class _Rate(ProgressColumn):
 
 
 def run(
-    client: ActionClient,
     jobs: Iterable[Job],
     total: int,
     journal: Journal,
-    options: Options,
+    ask: Callable[[Job], Mapping[str, object]],
     in_flight: int,
-    describe: Callable[[Job, Result], Mapping[str, object]],
 ) -> Outcome:
-    """Classify every job that the journal does not have yet, and write its record.
+    """Ask for every job that the journal does not have yet, and write its record.
 
     The error of a file becomes its record. A server that is gone, or busy until the deadline, ends the run: the
     files that wait get no record, and a resumed run sends them.
 
     Args:
-        client: of the server.
         jobs: read while it goes.
         total: how many there are, for the progress bar.
         journal: where the records go.
-        options: of each request.
-        in_flight: requests at a time.
-        describe: the fields of the record of an answered job.
+        ask: gives the fields of a job's record, or raises a `ServerError`; called in several threads.
+        in_flight: jobs at a time.
     """
     outcome = Outcome()
     columns = (
@@ -101,8 +95,13 @@ def run(
                 else:
                     yield job
 
-        answers = client.classify_many(waiting(), in_flight, video_of=lambda job: job.path, **options)
-        for job, answer in answers:
+        def answer_of(job: Job) -> Mapping[str, object] | ServerError:
+            try:
+                return ask(job)
+            except ServerError as error:
+                return error
+
+        for job, answer in as_they_come(answer_of, waiting(), in_flight):
             if isinstance(answer, Unreachable | Busy | Redirected):
                 outcome.stopped = answer
                 break
@@ -111,7 +110,7 @@ def run(
                 journal.add(job.name, {**job.extra, "error": answer.to_dict()})
             else:
                 outcome.answered += 1
-                journal.add(job.name, {**job.extra, **describe(job, answer)})
+                journal.add(job.name, {**job.extra, **answer})
             note = f"[red]{outcome.failed} failed[/red]" if outcome.failed else ""
             progress.update(task, advance=1, description=note)
     return outcome

@@ -1,4 +1,4 @@
-"""Labels and their scores, drawn on a picture."""
+"""Labels, their scores and a scale of colours, drawn on a picture."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+Colour = tuple[int, int, int]
+"""RGB, 0 to 255."""
 Picture = npt.NDArray[np.uint8]
 """uint8 [H, W, 3], RGB."""
 
@@ -44,3 +46,26 @@ def draw_labels(picture: Picture, labels: Sequence[tuple[str, float]], caption: 
         y = top + row * line
         cv2.rectangle(picture, (0, y + 1), (int(score * panel), y + line - 2), _BAR, -1)
         cv2.putText(picture, text, (pad, y + int(line * 0.75)), _FONT, scale, _TEXT, 1, cv2.LINE_AA)
+
+
+def draw_scale(picture: Picture, against: Colour, favour: Colour) -> None:
+    """Draw what two colours mean into the upper left corner: a place speaks against a label, or for it.
+
+    Args:
+        picture: uint8 [H, W, 3], RGB, contiguous; it is changed.
+        against: of the left end.
+        favour: of the right end.
+    """
+    height, width = picture.shape[:2]
+    line = max(12, height // 24)
+    words = ("against", "for")
+    (left, right) = (round(cv2.getTextSize(word, _FONT, line / 30, 1)[0][0]) for word in words)
+    pad = line // 4
+    bar = min(4 * line, max(0, width - left - right - 4 * pad))
+    picture[: line + pad, : min(width, left + bar + right + 4 * pad)] //= _DARKER
+    towards = np.linspace(-1, 1, bar, dtype=np.float32)[:, None]
+    grey = np.full(3, 60, np.float32)
+    ends = np.where(towards < 0, np.array(against, np.float32), np.array(favour, np.float32))
+    picture[pad:line, left + 2 * pad : left + 2 * pad + bar] = grey + (ends - grey) * np.abs(towards)
+    for word, x in zip(words, (pad, left + bar + 3 * pad), strict=True):
+        cv2.putText(picture, word, (x, int(line * 0.85)), _FONT, line / 30, _TEXT, 1, cv2.LINE_AA)

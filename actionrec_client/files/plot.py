@@ -1,4 +1,4 @@
-"""Pictures of results: a timeline's labels over time, a confusion matrix."""
+"""Pictures of results: a timeline's labels over time, an explanation's shares over time, a confusion matrix."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from ..explanation import Explanation
 from ..results import Timeline
 
 _MOST_ROWS = 12
@@ -56,6 +57,39 @@ def plot_timeline(timeline: Timeline, path: Path, title: str = "") -> None:
     axes.set_ylim(-0.3, len(rows))
     axes.set_xlim(first, last)
     axes.set_xlabel("seconds")
+    if title:
+        axes.set_title(title, loc="left", fontsize=11, color=_INK)
+    _plain(axes)
+    figure.savefig(path)
+
+
+def plot_explanation(explanation: Explanation, path: Path, title: str = "") -> None:
+    """Draw when a video speaks for a label: a curve for each pathway, and one for their sum.
+
+    The area under a curve is what the pathway adds to the logit.
+
+    Args:
+        explanation: its views are averaged.
+        path: of the picture; its suffix names the format.
+        title: above it.
+    """
+    figure = Figure(figsize=(10, 3.6), dpi=_DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes: Axes = figure.subplots()
+    edges = np.unique(np.concatenate([view.edges() for view in explanation.views]))
+    rates = _rates(explanation, (edges[:-1] + edges[1:]) / 2)
+    sums = explanation.pathway_sums()
+    for name, added, curve, colour in zip(explanation.pathway_names, sums, rates, _COLOURS, strict=False):
+        axes.stairs(curve, edges, fill=True, color=colour, alpha=0.3)
+        axes.stairs(curve, edges, baseline=None, color=colour, linewidth=1.4, label=f"{name}: {added:+.2f}")
+    if len(sums) > 1:
+        label = f"together: {sum(sums):+.2f}"
+        axes.stairs(rates.sum(0), edges, baseline=None, color=_INK, linewidth=1.2, linestyle=":", label=label)
+    axes.axhline(0, color=_INK, linewidth=0.8)
+    axes.set_xlim(edges[0], edges[-1])
+    axes.set_xlabel("seconds")
+    axes.set_ylabel("logits a second")
+    axes.legend(frameon=False, fontsize=9)
     if title:
         axes.set_title(title, loc="left", fontsize=11, color=_INK)
     _plain(axes)
@@ -114,6 +148,19 @@ def _scores(timeline: Timeline, index: int) -> tuple[np.ndarray, np.ndarray]:
         found = [p.score for p in window.predictions if p.class_index == index]
         scores.append(found[0] if found else (0.0 if window.predictions else np.nan))
     return np.array(middles), np.array(scores)
+
+
+def _rates(explanation: Explanation, moments: np.ndarray) -> np.ndarray:
+    """What each pathway adds at each moment, the mean over the views: float64 [pathways, moments], in logits a
+    second.
+    """
+    rates = np.zeros((len(explanation.pathway_names), len(moments)))
+    for view in explanation.views:
+        for number, seconds in enumerate(moments):
+            at_once = view.pathway_rates(float(seconds))
+            if at_once is not None:
+                rates[:, number] += [float(one.sum()) for one in at_once]
+    return rates / len(explanation.views)
 
 
 def _plain(axes: Axes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,26 +14,26 @@ from .journal import records
 _BLOCK_ROWS = 4096
 
 
-def convert(journal: Path, output: Path, top_k: int) -> None:
-    """Write a table in the format that the suffix of `output` names. Whole or not at all.
+Writer = Callable[[Path, Path], None]
+"""Takes a journal and the path of a table, which it writes whole or not at all."""
 
-    Args:
-        journal: JSON lines.
-        output: ``.csv`` or ``.parquet``.
-        top_k: how many pairs of columns ``label_1, score_1`` a CSV has.
-    """
+
+@contextmanager
+def whole(output: Path) -> Iterator[Path]:
+    """A path to write to, which becomes `output` at the end of the block where nothing went wrong."""
     temporary = output.with_name(f".{output.name}.part")
-    WRITERS[output.suffix.lower()](journal, temporary, top_k)
+    yield temporary
     temporary.replace(output)
 
 
-def most_predictions(journal: Path) -> int:
+def _most_predictions(journal: Path) -> int:
     """The largest number of labels that a record has."""
     return max((len(record.get("predictions", ())) for record in records(journal)), default=0)
 
 
-def _csv(journal: Path, output: Path, top_k: int) -> None:
-    with output.open("w", encoding="utf-8", newline="") as file:
+def _csv(journal: Path, output: Path) -> None:
+    top_k = _most_predictions(journal)
+    with whole(output) as part, part.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         pairs = [f"{name}_{rank}" for rank in range(1, top_k + 1) for name in ("label", "score")]
         writer.writerow(["file", "start_seconds", "end_seconds", *pairs, "warnings", "error", "message"])
@@ -46,7 +47,7 @@ def _csv(journal: Path, output: Path, top_k: int) -> None:
             )
 
 
-def _parquet(journal: Path, output: Path, top_k: int) -> None:  # noqa: ARG001  # a list has any length
+def _parquet(journal: Path, output: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -62,12 +63,12 @@ def _parquet(journal: Path, output: Path, top_k: int) -> None:  # noqa: ARG001  
             ("message", pa.string()),
         ]
     )
-    with pq.ParquetWriter(output, schema) as writer:
-        for block in _blocks(map(_row, records(journal))):
+    with whole(output) as part, pq.ParquetWriter(part, schema) as writer:
+        for block in blocks(map(_row, records(journal))):
             writer.write_table(pa.Table.from_pylist(block, schema=schema))
 
 
-WRITERS: dict[str, Callable[[Path, Path, int], None]] = {".csv": _csv, ".parquet": _parquet}
+WRITERS: dict[str, Writer] = {".csv": _csv, ".parquet": _parquet}
 """By what the file's name ends in."""
 
 
@@ -85,6 +86,7 @@ def _row(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _blocks(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+def blocks(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Some thousand rows at a time."""
     while block := list(islice(rows, _BLOCK_ROWS)):
         yield block

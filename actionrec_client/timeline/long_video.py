@@ -23,6 +23,7 @@ from actionrec.video import container
 from .. import video
 from ..description import Description
 from ..errors import Refused, ServerError
+from ..options import EmbeddingForm
 from ..results import Timeline
 from .merge import Piece, PieceReply, merged, span
 from .remux import CuttableVideo, NotCuttable, Part
@@ -133,6 +134,8 @@ class LongVideo:
     in_flight: int
     """Parts at a time."""
     on_progress: Progress | None
+    embedding: EmbeddingForm | None = None
+    """How a reply writes the embedding of each window; None: it has none."""
     limits: Limits = DEFAULT_LIMITS
     """Of one request."""
 
@@ -189,6 +192,7 @@ class LongVideo:
             "stride_seconds": self._stride,
             "crops": self.selection.crops if self.selection.crops > 1 else None,
             "top_k": top_k,
+            "embedding": self.embedding,
         }
 
     def _recipe(self, sent: _SentVideo) -> _Recipe:
