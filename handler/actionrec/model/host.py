@@ -54,7 +54,7 @@ def device_of_worker(gpu: int | str | None) -> str:
     if seen:
         logger.warning(
             "The CPU is used, not a GPU: torch sees %d, and the server gives this worker none. TorchServe "
-            "counts GPUs with nvidia-smi, or number_of_gpu in config.properties says how many.",
+            "counts GPUs in CUDA_VISIBLE_DEVICES, else with nvidia-smi; its number_of_gpu can only lower that.",
             torch.cuda.device_count(),
         )
     elif gpu is not None:
