@@ -70,8 +70,8 @@ def test_steps_compute_what_the_network_does(motion: Motion) -> None:
     with torch.inference_mode():
         expected = trunk(pack(clips[:1], MOTION_SPEC))
     got = net.run(pack(clips[:1], MOTION_SPEC))
-    for name, right in zip(net.outputs, expected, strict=True):
-        torch.testing.assert_close(got[name], right, atol=1e-4, rtol=1e-4)
+    for maps, right in zip(got, expected, strict=True):
+        torch.testing.assert_close(maps, right, atol=1e-4, rtol=1e-4)
     counts = [sum(isinstance(step, kind) for step in net.steps) for kind in (Pathway, Convolution, Addition)]
     assert counts == [2, 37, 8]
 

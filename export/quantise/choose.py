@@ -124,8 +124,7 @@ class _Judge:
 
     def __init__(self, net: Network, head: Head, spec: ClipSpec, clips: Tensor) -> None:
         self._head, self._spec, self._clips = head, spec, clips
-        outputs = [net.run(pack(clip, spec)) for clip in torch.split(clips, 1)]
-        self._expected = torch.cat([self._scores([each[name] for name in net.outputs]) for each in outputs])
+        self._expected = torch.cat([self._scores(net.run(pack(clip, spec))) for clip in torch.split(clips, 1)])
         self._last = self._expected
 
     def __call__(self, trunk: ByteTrunk) -> Closeness:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -31,21 +30,22 @@ Ranges = dict[str, Range]
 """By the step's name."""
 
 
-def observe(network: Network, spec: ClipSpec, clips: Tensor, progress: Callable[[], object] = bool) -> Ranges:
+def observe(network: Network, spec: ClipSpec, clips: Tensor) -> Ranges:
     """Run a network in floating point on clips, and note the range of each channel of each step.
 
     Args:
         network: the trunk's steps.
         spec: what it eats.
         clips: int16 [N, T, H, W, 3].
-        progress: called after each clip.
     """
     found: Ranges = {}
+
+    def see(name: str, values: Tensor) -> None:
+        new = Range(*_per_channel(values))
+        found[name] = found[name].joined(new) if name in found else new
+
     for clip in torch.split(clips, 1):
-        for name, values in network.run(pack(clip, spec)).items():
-            new = Range(*_per_channel(values))
-            found[name] = found[name].joined(new) if name in found else new
-        progress()
+        network.run(pack(clip, spec), see)
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -104,18 +104,27 @@ class Network:
         return [step for step in self.steps if name in step.inputs]
 
     @torch.inference_mode()
-    def run(self, pathways: Sequence[Tensor]) -> dict[str, Tensor]:
-        """What each step gives in floating point.
+    def run(
+        self, pathways: Sequence[Tensor], see: Callable[[str, Tensor], object] | None = None
+    ) -> list[Tensor]:
+        """The feature maps, in floating point.
 
         Args:
             pathways: float32 [B, 3, t, H, W] each.
+            see: is shown what each step gives, which is not kept.
         """
+        last_use = {name: step for step in self.steps for name in step.inputs}
         given: dict[str, Tensor] = {}
-        for step, pathway in zip(self.steps, pathways, strict=False):
-            given[step.name] = pathway
-        for step in self.steps[len(pathways) :]:
-            given[step.name] = step(*(given[name] for name in step.inputs))
-        return given
+        for number, step in enumerate(self.steps):
+            inputs = [given[name] for name in step.inputs]
+            given[step.name] = step(*inputs) if inputs else pathways[number]
+            if see is not None:
+                see(step.name, given[step.name])
+            # A SlowFast R50's steps give more than a gigabyte for one clip.
+            for name in step.inputs:
+                if last_use[name] is step and name not in self.outputs:
+                    given.pop(name, None)
+        return [given[name] for name in self.outputs]
 
 
 @torch.no_grad()
