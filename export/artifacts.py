@@ -89,7 +89,7 @@ def choose_targets(runtime: str, precision: str, device: str, *, fallback: bool)
         )
     if runtime == TENSORRT:
         if device == "cpu":
-            raise ExportError("RUNTIME=tensorrt is for GPUs", "Use DEVICE=cuda on such a host, or RUNTIME=aoti.")
+            raise ExportError("RUNTIME=tensorrt is for GPUs", "Use RUNTIME=aoti, or DEVICE=cuda with a GPU.")
         tensorrt.check_installed()
     if precision == "auto":
         precision = "fp16" if device == "cuda" else "fp32"

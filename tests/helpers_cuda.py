@@ -104,6 +104,7 @@ class _Stream:
         self.index = index
         self.world = world
         self.free_at = 0.0
+        self.cuda_stream = id(self)  # its handle, for other libraries
 
     def wait_stream(self, other: _Stream) -> None:
         self.free_at = max(self.free_at, other.free_at)
