@@ -5,6 +5,7 @@ There is no GPU in these tests: what a GPU host runs is run on the CPU, or meets
 
 from __future__ import annotations
 
+import signal
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,7 +17,7 @@ import pytest
 
 from benchmarks.gpu import correct, figures, tests
 from benchmarks.gpu import stage as stages
-from benchmarks.gpu.child import Child, LostError, RefusedError
+from benchmarks.gpu.child import Child, LateError, LostError, RefusedError
 from benchmarks.gpu.forms import Form
 from benchmarks.gpu.plan import MOTION, PRECISIONS, R50, REHEARSAL, RUNTIMES, Deadline, Plan
 from benchmarks.gpu.record import DONE, FAILED, SKIPPED, TO_DO, Record, read
@@ -123,6 +124,7 @@ def _lives(pid: int) -> bool:
     [
         (RefusedError("ParityError: wrong"), FAILED),
         (LostError("it ended"), FAILED),
+        (LateError("no answer within 60 s"), TO_DO),
         (KeyError("unforeseen"), FAILED),
         (RefusedError("OutOfMemoryError: CUDA out of memory"), SKIPPED),
     ],
@@ -189,9 +191,9 @@ def test_graph_that_is_missing_is_wrong(stage: stages.Stage, monkeypatch: pytest
     monkeypatch.setattr(stages, "Child", Answering)
     form = Form(MOTION, artifacts.PORTABLE, "fp16", "cuda")
     with pytest.raises(RefusedError, match=r"no CUDA graph for batches of \[4\]: No CUDA graph .* refused"):
-        correct._compared(stage, form, {})
+        stage.compared(form, 4, Deadline(60))
     answers["check"]["no graph for"] = []
-    assert correct._compared(stage, form, {})["top-1"] == 1.0
+    assert stage.compared(form, 4, Deadline(60))["top-1"] == 1.0
 
 
 def test_all_gpus_of_a_host(stage: stages.Stage) -> None:
@@ -264,3 +266,26 @@ def test_module_that_cannot_be_collected(stage: stages.Stage, module: Path) -> N
     here = replace(stage, plan=replace(REHEARSAL, test_modules=(str(module),), test_words=""))
     with pytest.raises(RuntimeError, match="no_such_package"):
         tests.collect(here)
+
+
+def test_folder_of_the_work(tmp_path: Path) -> None:
+    """What other code has made is removed, and nothing that the checks have not made."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter").touch()
+    first = stages._own(tmp_path, {"code": "1"})
+    assert stages._own(tmp_path, {"code": "1"}) == first
+    second = stages._own(tmp_path, {"code": "2"})
+    assert not first.exists()
+    assert second.exists()
+    assert (tmp_path / "mine" / "letter").exists()
+
+
+def test_signal_ends_a_stage(stage: stages.Stage) -> None:
+    """SIGTERM closes the file and lets nothing new begin; afterwards the signal means what it did before."""
+    before = signal.getsignal(signal.SIGTERM)
+    stage.record.plan(["row"])
+    with pytest.raises(SystemExit), stages.stopped_by_sigterm(stage):
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert not stage.attempt("row", dict)
+    assert read(stage.places.out / "some.json")["passed"] is False

@@ -49,7 +49,7 @@ def test_wrong_scores_stop_everything(places: Places, capfd: pytest.CaptureFixtu
     """Where a form's scores are not the eager model's, `correct` fails, and no figure is measured after it."""
     arguments = [*SMALL, "--precisions", "fp32", *places_of(places)]
     assert main(["correct", *arguments]) == 0
-    weights = places.work / f"{MOTION}.pth"
+    (weights,) = places.work.glob(f"*/{MOTION}.pth")
     state = torch.load(weights, weights_only=True)
     state["blocks.6.proj.weight"] *= -1
     torch.save(state, weights)

@@ -13,7 +13,7 @@ from benchmarks.apart import PROJECT
 from benchmarks.gpu import correct, figures, served
 from benchmarks.gpu.plan import PRECISIONS, REHEARSAL, RUNTIMES, Deadline, Places, Plan
 from benchmarks.gpu.record import Row
-from benchmarks.gpu.stage import CORRECT, CannotRunError, Stage, begin, summary
+from benchmarks.gpu.stage import CORRECT, CannotRunError, Stage, begin, stopped_by_sigterm, summary
 from benchmarks.measure import console
 
 STAGES: dict[str, Callable[[Stage], list[Row]]] = {
@@ -54,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     places = Places(given["out"].resolve(), given["work"].resolve())
     try:
         stage = begin(given["stage"], plan, places, Deadline(given["seconds"]), fresh=given["fresh"])
-        answered = STAGES[given["stage"]](stage)
+        with stopped_by_sigterm(stage):
+            answered = STAGES[given["stage"]](stage)
     except CannotRunError as error:
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         return 1

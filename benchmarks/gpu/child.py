@@ -48,6 +48,10 @@ class LostError(ChildError):
     """The process ended, or its time did."""
 
 
+class LateError(LostError):
+    """The process did not answer in its time."""
+
+
 class RefusedError(ChildError):
     """The process answered with an error, and lives on."""
 
@@ -105,7 +109,7 @@ class Child:
             line = self._lines.get(timeout=max(0.0, seconds))
         except Empty:
             self.kill()
-            raise LostError(f"{question}: no answer within {seconds:.0f} s", self._tail()) from None
+            raise LateError(f"{question}: no answer within {seconds:.0f} s", self._tail()) from None
         if not line:
             said = f"{question}: the process ended with {_ending(process.wait())}"
             self.kill()

@@ -6,14 +6,13 @@ each batch size with single clips, and on a GPU each batch size must be replayed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 from benchmarks.gpu import goals, tests
-from benchmarks.gpu.child import RefusedError
 from benchmarks.gpu.forms import Form
-from benchmarks.gpu.plan import MOTION, cores
+from benchmarks.gpu.plan import MOTION
 from benchmarks.gpu.record import FAILED, Row
 from benchmarks.gpu.stage import Stage
 from export import parity
@@ -27,11 +26,9 @@ def run(stage: Stage) -> list[Row]:
     # What the bundled model's tests say is said again by these rows, with figures: they come last.
     forms = sorted(first, key=lambda form: form.model == MOTION)
     stage.record.plan([_row(form) for form in forms] + [_row(form) for form in _others(stage, forms)])
-    threads = max(1, cores() // stage.side_by_side)
-    variables = {"OMP_NUM_THREADS": str(threads), "TORCHINDUCTOR_COMPILE_THREADS": str(threads)}
     if not all(map(stage.prepare, stage.plan.models)):
         return goals.of_correct({})
-    work: list[Callable[[], object]] = [partial(_compare, stage, form, variables) for form in forms]
+    work: list[Callable[[], object]] = [partial(_compare, stage, form) for form in forms]
     try:
         names = tests.collect(stage)
     except (RuntimeError, OSError) as error:
@@ -57,29 +54,9 @@ def _others(stage: Stage, forms: list[Form]) -> list[Form]:
     ]
 
 
-def _compare(stage: Stage, form: Form, variables: Mapping[str, str]) -> None:
+def _compare(stage: Stage, form: Form) -> None:
     """A form's rows: on the first GPU, and on the others."""
     here = [form, *(other for other in _others(stage, [form]) if other.folder == form.folder)]
     for each in here:
-        stage.attempt(_row(each), partial(_compared, stage, each, variables))
-
-
-def _compared(stage: Stage, form: Form, variables: Mapping[str, str]) -> Row:
-    """Export, load and check one form.
-
-    Raises:
-        RefusedError: its scores are wrong, or a batch size has no graph.
-        ChildError: its process ended, or says something else.
-    """
-    exported = stage.export(form, stage.deadline.left, variables)
-    if "cannot" in exported:
-        return exported
-    with stage.process(form, variables=variables) as child:
-        loaded = child.ask("load", stage.deadline.left)
-        checked = child.ask("check", stage.deadline.left, clips=parity.clips_of(form.precision))
-    said = [*loaded.pop("warnings"), *checked.pop("warnings")]
-    if without := checked.pop("no graph for", []):
-        raise RefusedError(
-            f"no CUDA graph for batches of {without}: {'; '.join(said) or 'and nothing was said'}"
-        )
-    return {**exported, **loaded, **checked, "warnings": said}
+        clips = parity.clips_of(each.precision)
+        stage.attempt(_row(each), partial(stage.compared, each, clips, stage.deadline))

@@ -75,6 +75,7 @@ class EagerRuntime:
         """The pathways -> probabilities."""
         tf32 = self._precision == "tf32"
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
+        torch.backends.cudnn.benchmark = True  # as PyTorch's tuning guide has it
         pathways = [each.contiguous(memory_format=torch.channels_last_3d) for each in prepared]
         return EagerScores(self._net(pathways))
 

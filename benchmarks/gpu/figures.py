@@ -1,7 +1,8 @@
 """``figures``: speed and memory in every runtime and precision, beside eager torch and the roofline.
 
-One precision after the other: all of its runtimes are exported and loaded side by side, compared with the eager
-float32 model, and then take turns at each batch size, with clips of noise. Peaks are measured in the same run.
+All forms are exported, loaded and compared with the eager float32 model, side by side. Then those of one
+precision after the other take turns at each batch size, with clips of noise. What a device can do at most is
+measured in the same run.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from benchmarks.gpu import goals, roofline
 from benchmarks.gpu.child import Child, ChildError
 from benchmarks.gpu.forms import Form, zoo_model
 from benchmarks.gpu.plan import EAGER, Deadline
-from benchmarks.gpu.record import DONE, Row
+from benchmarks.gpu.record import DONE, FAILED, Row
 from benchmarks.gpu.stage import Stage
 from benchmarks.measure import gpu_state
 from export import parity
 
 _SHARE_OF_CLAIMS = 0.2
 """Of the stage's time."""
-_SHARE_OF_BUILDING = 0.65
-"""Of a precision's time."""
+_SHARE_OF_BUILDING = 0.45
+"""The same."""
 _COPY = "copy in memory"
 
 
@@ -34,12 +35,13 @@ def run(stage: Stage) -> list[Row]:
     plan, model = stage.plan, stage.plan.models[0]
     waves = {precision: stage.forms([model], precision, EAGER) for precision in plan.precisions}
     stage.record.plan([_COPY, *map(_product, plan.precisions)])
-    for forms in waves.values():
-        stage.record.plan(map(_load, forms))
+    stage.record.plan(_load(form) for forms in waves.values() for form in forms)
     stage.record.plan(map(_claim, CLAIMS))
     _peaks(stage)
     if not stage.prepare(model):
         return goals.of_figures({})
+    building = stage.deadline.within(_SHARE_OF_BUILDING)
+    stage.run([partial(_build, stage, form, building) for forms in waves.values() for form in forms])
     for_claims = stage.deadline.left * _SHARE_OF_CLAIMS
     for number, (precision, forms) in enumerate(waves.items()):
         seconds = max(0.0, stage.deadline.left - for_claims) / (len(waves) - number)
@@ -67,44 +69,38 @@ def _claims(stage: Stage) -> None:
             stage.attempt(_claim(claim), partial(child.ask, "measure", stage.deadline.left, claim=claim))
 
 
+def _build(stage: Stage, form: Form, deadline: Deadline) -> None:
+    """A form's first row: it is exported, loaded and compared. What is wrong, or late, is not timed."""
+    there = form.runtime == EAGER or (stage.places.work / form.folder).exists()
+    stage.attempt(_load(form), lambda: stage.compared(form, parity.CLIPS, deadline), again=not there)
+
+
 def _wave(stage: Stage, precision: str, forms: list[Form], deadline: Deadline) -> None:
-    """The forms of one precision."""
-    wanted = [form for form in forms if not _all_timed(stage, form)]
+    """The forms of one precision, all of them loaded, take turns."""
+    wanted = [form for form in forms if stage.record.row(_load(form))["state"] == DONE]
+    stage.record.plan(_timed(form, batch) for form in wanted for batch in stage.plan.batches)
+    wanted = [form for form in wanted if not _all_timed(stage, form)]
     if not wanted or not deadline.left:
         return
     with ExitStack() as stack:
         processes = {form: stack.enter_context(stage.process(form)) for form in wanted}
-        building = deadline.within(_SHARE_OF_BUILDING)
-        stage.run([partial(_build, stage, form, process, building) for form, process in processes.items()])
-        ready = {
-            form: process
-            for form, process in processes.items()
-            if stage.record.row(_load(form)).get("state") == DONE
-        }
-        stage.record.plan(_timed(form, batch) for form in ready for batch in stage.plan.batches)
+        stage.run([partial(_reload, stage, form, process, deadline) for form, process in processes.items()])
         for batch in stage.plan.batches:
-            _turns(stage, ready, batch, deadline)
-    if ready:
-        stage.record.put(f"GPU after {precision}", DONE, states=gpu_state())
+            _turns(stage, processes, batch, deadline)
+    stage.record.put(f"GPU after {precision}", DONE, states=gpu_state())
 
 
 def _all_timed(stage: Stage, form: Form) -> bool:
-    """Whether an earlier run has all of a form's figures."""
+    """Whether a form has all of its figures."""
     return all(stage.record.settled(_timed(form, batch)) for batch in stage.plan.batches)
 
 
-def _build(stage: Stage, form: Form, process: Child, deadline: Deadline) -> None:
-    """Export and load a form, and compare its scores: what is wrong gets no figures."""
-
-    def build() -> Row:
-        row = stage.export(form, deadline.left)
-        if "cannot" not in row:
-            row |= process.ask("load", deadline.left)
-            if form.runtime != EAGER:
-                row |= process.ask("check", deadline.left, clips=parity.CLIPS)
-        return row
-
-    stage.attempt(_load(form), build, again=True)
+def _reload(stage: Stage, form: Form, process: Child, deadline: Deadline) -> None:
+    """Load a form before its first turn. Where that fails, its first turn says so."""
+    try:
+        process.ask("load", deadline.left)
+    except ChildError as error:
+        stage.record.put(f"reload {form.name}", FAILED, reason=str(error), log=error.log)
 
 
 def _turns(stage: Stage, ready: dict[Form, Child], batch: int, deadline: Deadline) -> None:

@@ -17,7 +17,7 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 import torch
-from actionrec.manifest import Manifest
+from actionrec.manifest import CONFIG_FILE, Manifest
 from actionrec.model.runtime import Runtime
 from actionrec.spec import STEPS_PER_LEVEL
 from torch import nn
@@ -33,6 +33,8 @@ from export.samples import sample_clips
 NOISE_CLIPS = 16
 """Different ones; larger batches repeat them."""
 MEMORY_BATCH = 8
+BATCHES = 1, 2, 4, 8, NOISE_CLIPS
+"""Sizes whose clips must have the scores that they have alone."""
 
 
 class Process:
@@ -90,7 +92,7 @@ class Process:
         if self._form.runtime == EAGER:
             return {"export s": 0.0}
         folder, begun = self._work / self._form.folder, time.perf_counter()
-        if not (folder / "labels.txt").exists():
+        if not (folder / CONFIG_FILE).exists():  # written last
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             target = artifacts.Target(self._form.runtime, self._form.precision, self._device.type)
@@ -123,18 +125,18 @@ class Process:
         if len(given) < clips:
             given = sample_clips(self._model.spec, clips, parity.SEED)
         report = parity.check(self._net(), cast(Runtime, self._runtime), self._form.precision, given)
-        frames, sizes = list(given.numpy()), [size for size in (2, 4, 8, 16) if size <= len(given)]
-        alone = np.concatenate([self._scores([each]) for each in frames])
-        apart = max(float(np.abs(self._scores(frames[:size]) - alone[:size]).max()) for size in sizes)
+        sizes = [size for size in BATCHES if size <= self._runtime.max_batch]
+        alone = np.concatenate([self._scores([clip]) for clip in self._noise])
+        apart = max(float(np.abs(self._scores(self._noise[:size]) - alone[:size]).max()) for size in BATCHES)
         if not apart <= parity.TOLERANCES[self._form.precision].score:
-            raise ValueError(f"in batches of {sizes} a clip's scores differ by {apart:.3g} from those alone")
+            raise ValueError(f"in batches a clip's scores differ by {apart:.3g} from those alone")
         return {
             "clips": report["clips"],
             "top-1": report["top1_agreement"],
             "difference": report["max_abs_score_difference"],
             "log ratio": report["max_log_score_ratio"],
             "in batches": apart,
-            **self._graphs((1, *sizes)),
+            **self._graphs(sizes),
             **self._said(),
         }
 
@@ -189,7 +191,7 @@ class Process:
         for start in range(0, batch, most):
             self._scores(self._frames(start, min(batch, start + most)))
 
-    def _graphs(self, sizes: tuple[int, ...]) -> Answer:
+    def _graphs(self, sizes: list[int]) -> Answer:
         """Which batch sizes are replayed from a CUDA graph."""
         if self._replays is None:
             return {}

@@ -89,6 +89,10 @@ class Deadline:
     def __init__(self, seconds: float) -> None:
         self._end = time.monotonic() + seconds
 
+    def over(self) -> None:
+        """Have it be now."""
+        self._end = 0.0
+
     @property
     def left(self) -> float:
         """Seconds until then, at least 0."""

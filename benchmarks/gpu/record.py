@@ -33,7 +33,7 @@ class Record:
         self, path: Path, stage: str, identity: Mapping[str, Any], notes: Mapping[str, Any] | None = None
     ) -> None:
         self._path = path
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal may find this thread in it
         self._closed = False
         self._begun = time.monotonic()
         self._document: dict[str, Any] = {

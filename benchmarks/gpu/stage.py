@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import signal
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from benchmarks.gpu.child import Answer, Child, ChildError
+from benchmarks.gpu.child import Answer, Child, ChildError, LateError, RefusedError
 from benchmarks.gpu.forms import Form
 from benchmarks.gpu.host import identity
-from benchmarks.gpu.plan import Deadline, Places, Plan, cores
-from benchmarks.gpu.record import DONE, FAILED, SKIPPED, Record, Row, read
+from benchmarks.gpu.plan import EAGER, Deadline, Places, Plan, cores
+from benchmarks.gpu.record import DONE, FAILED, SKIPPED, TO_DO, Record, Row, read
 from benchmarks.measure import console
 
 CORRECT = "correct"
 HOST = "host"
 _HOST_SECONDS = 120.0
+_MARKER = ".made-by-gpu-check"
+"""Name of a file in each folder that may be removed."""
 _GB_OF_A_PROCESS = 6.0
 """Of the GPU, for a full-size network with its CUDA graphs."""
 
@@ -46,6 +51,12 @@ class Stage:
         memory = min((gpu["memory_gb"] for gpu in self.host["gpus"]), default=None)
         fit = cores() // 2 if memory is None else min(cores() // 2, int(memory / _GB_OF_A_PROCESS))
         return max(1, fit)
+
+    @property
+    def shared_cores(self) -> dict[str, str]:
+        """Environment variables for a process that has others beside it."""
+        threads = str(max(1, cores() // self.side_by_side))
+        return {"OMP_NUM_THREADS": threads, "TORCHINDUCTOR_COMPILE_THREADS": threads}
 
     def forms(self, models: Sequence[str], precision: str, *others: str) -> list[Form]:
         """The forms of models in one precision, in every runtime and in others."""
@@ -78,6 +89,35 @@ class Stage:
         with self.process(form, variables=variables) as child:
             return child.ask("export", seconds)
 
+    def compared(
+        self, form: Form, clips: int, deadline: Deadline, variables: Mapping[str, str] | None = None
+    ) -> Row:
+        """Export a form, load it in another process as a worker does, and compare its scores.
+
+        Args:
+            form: also `EAGER`, which is compared with nothing.
+            clips: of the gate.
+            deadline: of all that.
+            variables: environment variables of the processes.
+
+        Raises:
+            RefusedError: its scores are wrong, or a batch size has no CUDA graph.
+            ChildError: its process ended, or says something else.
+        """
+        variables = variables or self.shared_cores
+        row = self.export(form, deadline.left, variables)
+        if "cannot" in row:
+            return row
+        with self.process(form, variables=variables) as child:
+            row |= child.ask("load", deadline.left)
+            said: list[str] = row.pop("warnings")
+            if form.runtime != EAGER:
+                row |= child.ask("check", deadline.left, clips=clips)
+                said += row.pop("warnings")
+        if without := row.pop("no graph for", []):
+            raise RefusedError(f"no CUDA graph for batches of {without}: {'; '.join(said) or 'no word why'}")
+        return {**row, "warnings": said}
+
     def attempt(self, name: str, work: Callable[[], Row], *, again: bool = False) -> bool:
         """Do a row's work and put it down, whatever becomes of it; returns whether it is done.
 
@@ -105,11 +145,12 @@ class Stage:
         return True
 
     def failed(self, name: str, error: ChildError) -> None:
-        """Put down what became of a row. What the end of the time has stopped is not wrong, and stays to do."""
+        """Put down what became of a row. What the end of a time has stopped is not wrong, and stays to do."""
         if not self.deadline.left:
             return
-        # No room for a batch is what this GPU is, and no fault.
-        state = SKIPPED if "OutOfMemoryError" in str(error) else FAILED
+        state = TO_DO if isinstance(error, LateError) else FAILED
+        if "OutOfMemoryError" in str(error):
+            state = SKIPPED  # no room for a batch is what this GPU is, and no fault
         self.record.put(name, state, reason=str(error), log=error.log)
 
     def run(self, jobs: Sequence[Callable[[], object]]) -> None:
@@ -147,14 +188,13 @@ def begin(name: str, plan: Plan, places: Places, deadline: Deadline, *, fresh: b
             "--rehearse goes through it on the CPU with small sizes"
         )
     same = {**identity(host), "rehearsal": plan.rehearsal}
-    _check_work(places, same)
+    places = replace(places, work=_own(places.work, same))
     path = places.out / f"{name}.json"
     if fresh:
         path.unlink(missing_ok=True)
     notes = {"machine": host["machine"], **({} if name == CORRECT else _checked(places, same))}
     record = Record(path, name, same, notes)
     stage = Stage(name, plan, places, deadline, record, host)
-    signal.signal(signal.SIGTERM, lambda *_: _stop(record, *_))
     record.put(HOST, DONE, **{key: value for key, value in host.items() if key != "machine"})
     return stage
 
@@ -176,23 +216,32 @@ def _checked(places: Places, same: Mapping[str, Any]) -> dict[str, str]:
     return {CORRECT: "passed" if before.get("passed") else "nothing failed, but not all of it was reached"}
 
 
-def _check_work(places: Places, same: Mapping[str, Any]) -> None:
-    """Forget artifacts that were made by other code, or on another machine."""
-    made_by = places.work / "made-by.txt"
-    if not made_by.exists() or made_by.read_text(encoding="utf-8") != repr(same):
-        for path in places.work.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name != "host.log":
-                path.unlink()
-        made_by.write_text(repr(same), encoding="utf-8")
+def _own(work: Path, same: Mapping[str, Any]) -> Path:
+    """The folder for what this code makes on this machine; those of other code are removed."""
+    own = work / hashlib.sha256(repr(same).encode()).hexdigest()[:16]
+    for marker in work.glob(f"*/{_MARKER}"):
+        if marker.parent != own:
+            shutil.rmtree(marker.parent)
+    own.mkdir(exist_ok=True)
+    (own / _MARKER).touch()
+    return own
 
 
-def _stop(record: Record, number: int, _: FrameType | None) -> None:
-    """The time is over in earnest: keep what there is."""
-    record.close()
-    Child.kill_all()
-    raise SystemExit(128 + number)
+@contextmanager
+def stopped_by_sigterm(stage: Stage) -> Iterator[None]:
+    """Have SIGTERM end the stage: the time is over in earnest, and what there is is kept."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        stage.record.close()
+        stage.deadline.over()
+        Child.kill_all()
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def summary(record: Record, goals: Sequence[Row]) -> int:

@@ -76,7 +76,7 @@ def _run(stage: Stage, names: list[str], number: int) -> None:
             process = subprocess.Popen(
                 [*_pytest(stage), "-x", "-q", "-p", "benchmarks.gpu.tests", *waiting],
                 cwd=PROJECT,
-                env={**os.environ, FILE: str(reports)},
+                env={**os.environ, **stage.shared_cores, FILE: str(reports)},
                 stdout=out,
                 stderr=out,
             )
