@@ -16,6 +16,10 @@ FALLBACK ?=
 CROP ?=
 SANDBOX ?=
 LIMITS ?=
+DATA ?=
+METHOD ?=
+VIDEOS ?=
+FRAME_RATE ?=
 N ?=
 SEED ?=
 WORKERS ?=
@@ -40,13 +44,14 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo archive serve stop status scale test test-fast test-debian13 test-slow test-gpu hooks lint fuzz faults soak stream-soak \
+.PHONY: help setup demo archive learn serve stop status scale test test-fast test-debian13 test-slow test-gpu hooks lint fuzz faults soak stream-soak \
 	bench bench-gpu clean train-motion evaluate-motion lock sbom audit
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 18
 	@echo
 	@echo 'archive: MODEL=auto NAME= WEIGHTS= WEIGHTS_SHA256= LABELS= RUNTIME=auto FALLBACK=1 PRECISION= CALIBRATION= INT8_TOLERANCE= DEVICE= CROP= SANDBOX=1|0|require LIMITS='
+	@echo 'learn:   DATA= NAME= MODEL=slowfast_r50 METHOD=head VIDEOS= FRAME_RATE= RUNTIME=auto PRECISION= DEVICE='
 	@echo 'serve:   MODEL=all PORT=8080 WORKERS= BATCH= DECODE_THREADS= DEVICE_IDS= FOREGROUND=1'
 	@echo 'scale:   WORKERS=2 MODEL=all      soak: MINUTES=60'
 
@@ -80,6 +85,11 @@ archive: $(STAMP)  ## build model_store/<name>.mar from a model and its weights
 		--int8-tolerance '$(INT8_TOLERANCE)' $(if $(DEVICE),--device '$(DEVICE)') --fallback '$(FALLBACK)' --crop '$(CROP)' \
 		--sandbox '$(SANDBOX)' --limits '$(LIMITS)' \
 		--store model_store
+
+learn: $(STAMP)  ## learn your own labels from DATA, videos in a folder for each label, into model_store/<name>.mar and a report
+	@[ -n '$(DATA)' ] && [ -n '$(NAME)' ] || { echo 'error: from what, and under which name? make learn DATA=my_videos NAME=mine' >&2; exit 1; }
+	@$(PYTHON) -m export learn --data '$(DATA)' --name '$(NAME)' --model '$(MODEL)' --method '$(METHOD)' --videos '$(VIDEOS)' \
+		--frame-rate '$(FRAME_RATE)' --runtime '$(RUNTIME)' --precision '$(PRECISION)' --device '$(DEVICE)' --store model_store
 
 serve: $(STAMP)  ## serve the archives in model_store; returns when they are ready (FOREGROUND=1 stays)
 	@$(PYTHON) -m deploy start $(addprefix --model ,$(or $(NAME),$(filter-out auto,$(MODEL)))) \

@@ -18,6 +18,8 @@ from pathlib import Path
 from actionrec_client.files.find import find
 
 from ..errors import DataError
+from . import label_studio
+from .spans import LeftOut, Span
 
 LEAST_VIDEOS = 5
 """Videos that a label needs: an honest accuracy takes folds without a video in common."""
@@ -25,18 +27,6 @@ MOST_IN_COMMON = 0.1
 """Part of the shorter of two spans that may have another label too: edges are seldom set to the frame."""
 _SHOWN = 3
 _COLUMNS = ("path", "label", "start_seconds", "end_seconds")
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A labelled part of a video, as the user's list has it."""
-
-    path: Path
-    label: str
-    start_seconds: float = 0.0
-    """Seconds from the video's first frame."""
-    end_seconds: float | None = None
-    """The same; None: the video's end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +46,6 @@ class Example:
     def whole(self) -> bool:
         """Whether it is the whole video."""
         return self.start_seconds == 0 and self.end_seconds is None
-
-
-@dataclass(frozen=True, slots=True)
-class LeftOut:
-    """A video that cannot be learned from."""
-
-    path: Path
-    reason: str
-    """One line."""
 
 
 @dataclass(frozen=True)
@@ -97,13 +78,11 @@ class Listing:
             found[example.label].add(example.sha256)
         return {label: len(found[label]) for label in self.labels}
 
-    def without(self, left_out: Mapping[Path, str]) -> Listing:
-        """The list without videos (path -> reason) that turned out to be unreadable."""
-        return Listing(
-            tuple(example for example in self.examples if example.path not in left_out),
-            (*self.left_out, *(LeftOut(path, reason) for path, reason in left_out.items())),
-            self.notes,
-        )
+    def without(self, left_out: Mapping[Example, str]) -> Listing:
+        """The list without examples (with the reason of each) that turned out to be unreadable."""
+        reasons = dict.fromkeys(LeftOut(example.path, reason) for example, reason in left_out.items())
+        kept = tuple(example for example in self.examples if example not in left_out)
+        return Listing(kept, (*self.left_out, *reasons), self.notes)
 
     def check(self) -> None:
         """Raise `DataError` where there is too little to learn from."""
@@ -140,8 +119,6 @@ def read(source: Path, videos: Path | None = None, frame_rate: float | None = No
         DataError: it is none of them, a line of it is wrong, or a video has two labels at once. Whether there
             is enough is for `Listing.check` to say.
     """
-    from . import label_studio
-
     notes: list[str] = []
     left_out: list[LeftOut] = []
     if source.is_dir():

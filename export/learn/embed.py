@@ -89,7 +89,7 @@ class Embedder:
 
     def embed(
         self, examples: Sequence[Example], done: Callable[[Example], None]
-    ) -> tuple[dict[Example, Embedded], dict[Path, str]]:
+    ) -> tuple[dict[Example, Embedded], dict[Example, str]]:
         """Embed examples.
 
         Args:
@@ -97,13 +97,13 @@ class Embedder:
             done: called with each one when it is embedded, or cannot be.
 
         Returns:
-            The embedded ones, and for the videos of the others the reason, a line each.
+            The embedded ones, and the others with the reason, a line each.
 
         Raises:
             ExportError: the model failed.
         """
         found: dict[Example, Embedded] = {}
-        unreadable: dict[Path, str] = {}
+        unreadable: dict[Example, str] = {}
         missing = []
         for example in examples:
             kept = self._cache.get(self._key(example))
@@ -115,12 +115,11 @@ class Embedder:
         for some in _chunks(missing):
             for example, answer in zip(some, self._answers(some), strict=True):
                 if isinstance(answer, str):
-                    unreadable[example.path] = answer
+                    unreadable[example] = answer
                 else:
                     found[example] = answer
-                    self._cache.put(
-                        self._key(example), {"embeddings": answer.embeddings, "seconds": answer.seconds}
-                    )
+                    kept = {"embeddings": answer.embeddings, "seconds": answer.seconds}
+                    self._cache.put(self._key(example), kept)
                 done(example)
         return found, unreadable
 

@@ -47,9 +47,10 @@ def learn(task: Task) -> Outcome:
             found, unreadable = embedder.embed(listing.examples, lambda _: step())
     finally:
         embedder.close()
-    for path, reason in unreadable.items():
-        tell.say("left_out", f"left out: {path}: {reason}", path=str(path), reason=reason)
+    known = len(listing.left_out)
     listing = listing.without(unreadable)
+    for one in listing.left_out[known:]:
+        tell.say("left_out", f"left out: {one.path}: {one.reason}", path=str(one.path), reason=one.reason)
     listing.check()
     samples = samples_of(listing.examples, found, listing.labels)
     with tell.counted("fitted", "learning", STEPS) as step:

@@ -30,7 +30,7 @@ from actionrec.video.container import Source, stamp_of
 from actionrec_client.files.find import SUFFIXES
 
 from ..errors import DataError
-from .data import LeftOut, Span
+from .spans import LeftOut, Span
 
 _RATE_NAMES = frozenset({"fps", "framerate"})
 _HINT = "It is Label Studio's JSON or JSON-MIN export of a project with TimelineLabels."

@@ -71,7 +71,7 @@ def learn(order: Order, tell: Teller) -> Learned:
     started = time.monotonic()
     method = METHODS.get(order.method)
     if method is None:
-        raise ExportError(f"METHOD={order.method} is not known", f"There is {', '.join(METHODS)}.")
+        raise ExportError(f"METHOD={order.method} is not in this version", f"There is {', '.join(METHODS)}.")
     archive.check_name("NAME", order.name)
     archive.check_name("VERSION", order.version)
     if order.name in zoo.NAMES:

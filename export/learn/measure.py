@@ -170,8 +170,8 @@ def _verdict(whole: Share, half: Share, chance: float, weak: Sequence[str]) -> t
     if whole.interval(_NOT_CHANCE)[0] <= chance:
         return Verdict.CHANCE, (
             f"This is chance: {right}, and whoever always says the most frequent label is right on "
-            f"{chance:.0%}. Check the labels. If they are right, frozen features say nothing of them: fine-tune "
-            "(METHOD=finetune)."
+            f"{chance:.0%}. Check the labels. If they are right, frozen features say nothing of them: "
+            "fine-tune (METHOD=finetune)."
         )
     if accuracy >= GOOD and not weak:
         if low >= WEAK:
@@ -186,6 +186,6 @@ def _verdict(whole: Share, half: Share, chance: float, weak: Sequence[str]) -> t
         more = f"More clips of these labels: {of_these}." if weak else "More clips of all labels."
         return Verdict.MORE_CLIPS, f"{more} {grew}"
     return Verdict.FINE_TUNE, (
-        f"Frozen features are not enough for this, fine-tune (METHOD=finetune). {grew} Twice as many would hardly "
-        f"make it {GOOD:.0%}." + (f" The labels that suffer: {of_these}." if weak else "")
+        f"Frozen features are not enough for this, fine-tune (METHOD=finetune). {grew} Twice as many would "
+        f"hardly make it {GOOD:.0%}." + (f" The labels that suffer: {of_these}." if weak else "")
     )
