@@ -11,7 +11,6 @@ from torch import Tensor
 @cache
 def register() -> None:
     """Tell torch's compiler the shape of packed weights, which torch 2.14 does not know of."""
-
     torch.library.register_fake("onednn::qconv_prepack", _packed)
 
 
