@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import math
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import nn
+from lightning_fabric import Fabric
+from torch import Tensor, nn
 
 from motion.model import build_motion
 from motion.samples import Sample, Studio, batch, pathways, rendered
+from training.loop import Batch
+from training.loop import train as run
+from training.optimise import cosine, groups
+from training.whole import save
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +33,9 @@ HARDEST = 0.8
 """Highest difficulty in training. Harder scenes hide their motion from a person too, and
 learning them costs accuracy on all others."""
 SMOOTHING = 0.05
+DECAY = 0.03
+WARM_UP = 100
+"""Steps of the warm-up before each fall of the learning rate."""
 VALIDATE_EVERY = 200
 """Steps between two validations."""
 
@@ -66,7 +73,6 @@ The largest come last: a turn is seen better in more pixels."""
 class Progress:
     """The state of training besides the weights."""
 
-    step: int = 0
     difficulty: float = 0.0
     accuracy: float = 0.125
     """Running mean of the accuracy on training batches, 0 to 1."""
@@ -74,50 +80,142 @@ class Progress:
     fresh_clips: int = 0
 
 
-@dataclass(slots=True)
-class Run:
-    """The network, its average and its optimiser."""
+class Lessons:
+    """`motion`'s course for `training.loop`.
 
-    model: nn.Module
-    average: nn.Module
-    optimiser: torch.optim.Optimizer
-    progress: Progress = field(default_factory=Progress)
+    Args:
+        seed: of the first weights, and of all scenes.
+        stages: the parts of the run.
+        footage: folder of real videos, for some of the backgrounds; None: generated ones only.
+        draft: file for the average's weights at each validation.
+    """
 
-    @classmethod
-    def fresh(cls, seed: int) -> Run:
-        """A run from the beginning."""
+    clip_norm = 2.0
+    finished = False
+
+    def __init__(self, seed: int, stages: Sequence[Stage], footage: Path | None, draft: Path) -> None:
         torch.manual_seed(seed)
-        model, average = _sized(64), _sized(64)
-        average.load_state_dict(model.state_dict())
-        decayed = [p for p in model.parameters() if p.ndim > 1]
-        plain = [p for p in model.parameters() if p.ndim <= 1]
-        groups = [{"params": decayed, "weight_decay": 0.03}, {"params": plain, "weight_decay": 0.0}]
-        return cls(model, average, torch.optim.AdamW(groups))
+        self.model, self.average = _sized(stages[0].side), _sized(stages[0].side)
+        self.average.load_state_dict(self.model.state_dict())
+        self.optimiser: torch.optim.Optimizer = torch.optim.AdamW(groups(self.model.parameters(), DECAY))
+        self.progress = Progress()
+        self.steps = sum(stage.steps for stage in stages)
+        self._seed, self._stages, self._footage, self._draft = seed, stages, footage, draft
+        self._part: _Part | None = None
+        self._began = 0.0
 
-    def save(self, path: Path) -> None:
-        """Write everything that `load` needs."""
-        state = {
-            "model": self.model.state_dict(),
-            "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "progress": {name: getattr(self.progress, name) for name in Progress.__slots__},
-        }
-        _replace(path, state)
+    def prepare(self, step: int) -> None:
+        """See `training.loop.Course`."""
+        number, _ = _place(step, self._stages)
+        if self._part is None or self._part.number != number:
+            self.close()
+            stage, seed = self._stages[number], self._seed * 100 + number
+            self._resize(stage.side)
+            self._part = _Part(number, stage, seed, step, self.progress.difficulty, self._footage)
+        self._began = time.monotonic()
+        self.model.train()
 
-    def load(self, path: Path) -> None:
-        """Continue from what `save` wrote."""
-        state = torch.load(path, weights_only=True)
-        self.model.load_state_dict(state["model"])
+    def batches(self, step: int) -> Sequence[Batch]:  # noqa: ARG002
+        """See `training.loop.Course`."""
+        assert self._part is not None  # `prepare` made it
+        frames, labels = batch(self._part.rng, self._part.samples())
+        return [Batch(pathways(frames), torch.from_numpy(labels))]
+
+    def rate(self, step: int) -> float:
+        """See `training.loop.Course`."""
+        return _rate(step, self._stages)
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """See `training.loop.Course`."""
+        return nn.functional.cross_entropy(logits, labels, label_smoothing=SMOOTHING)
+
+    def stepped(self, step: int, loss: float, right: float) -> None:
+        """See `training.loop.Course`."""
+        assert self._part is not None
+        self._average(step)
+        progress = self.progress
+        progress.fresh_clips += self._part.stage.fresh
+        progress.accuracy += 0.03 * (right - progress.accuracy)
+        if progress.accuracy > 0.75:
+            progress.difficulty += 0.004
+        # The last half has full variety, whatever the accuracy.
+        progress.difficulty = min(HARDEST, max(progress.difficulty, 2 * step / self.steps - 0.2))
+        self._part.studio.set_difficulty(progress.difficulty)
+        progress.seconds += time.monotonic() - self._began
+        if step % 20 == 0:
+            log.info(
+                "step %d side %d loss %.3f accuracy %.3f difficulty %.2f %.0f s",
+                step,
+                self._part.stage.side,
+                loss,
+                progress.accuracy,
+                progress.difficulty,
+                progress.seconds,
+            )
+
+    def is_end(self, step: int) -> bool:
+        """See `training.loop.Course`."""
+        return step % VALIDATE_EVERY == 0 or step == _place(step - 1, self._stages)[1]
+
+    def ended(self, step: int) -> None:
+        """See `training.loop.Course`."""
+        if step and self._part is not None:
+            log.info("step %d validation %.3f", step, right(self.average, self._part.validation))
+            export(self.average, self._draft)
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `training.loop.Course`."""
+        return {"average": self.average.state_dict(), "progress": asdict(self.progress)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `training.loop.Course`."""
         self.average.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
         self.progress = Progress(**state["progress"])
 
-    def resize(self, side: int) -> None:
+    def close(self) -> None:
+        """Stop drawing."""
+        if self._part is not None:
+            self._part.studio.close()
+            self._part = None
+
+    @torch.no_grad()
+    def _average(self, step: int) -> None:
+        keep = min(0.99, step / (step + 9))
+        values = zip(self.average.state_dict().values(), self.model.state_dict().values(), strict=True)
+        for mean, value in values:
+            if mean.is_floating_point():
+                mean.lerp_(value, 1 - keep)
+            else:
+                mean.copy_(value)
+
+    def _resize(self, side: int) -> None:
         """Give both networks the head for frames of `side` pixels."""
         for model in (self.model, self.average):
             for mine, new in zip(model.modules(), build_motion(side).modules(), strict=True):
                 if isinstance(mine, nn.AvgPool3d) and isinstance(new, nn.AvgPool3d):
                     mine.kernel_size = new.kernel_size
+
+
+class _Part:
+    """What a stage, from one of its steps on, learns from and is measured with."""
+
+    def __init__(
+        self, number: int, stage: Stage, seed: int, step: int, difficulty: float, footage: Path | None
+    ) -> None:
+        self.number, self.stage = number, stage
+        self.rng = np.random.default_rng([seed, step])
+        fixed = np.random.default_rng(7_000_000)
+        self.validation = [rendered(fixed, stage.side, HARDEST) for _ in range(128)]
+        self.studio = Studio(seed * 10_000 + step, stage.side, stage.filmed_share, difficulty, footage)
+        self._memory: deque[Sample] = deque(self.studio.take(4 * PAIRS), maxlen=REMEMBERED)
+
+    def samples(self) -> list[Sample]:
+        """The next `PAIRS`: new ones, and some that were used before."""
+        fresh = self.studio.take(self.stage.fresh)
+        chosen = self.rng.integers(len(self._memory), size=PAIRS - self.stage.fresh)
+        again = [self._memory[i] for i in chosen]
+        self._memory.extend(fresh)
+        return fresh + again
 
 
 def train(
@@ -131,109 +229,37 @@ def train(
         footage: folder of real videos, for some of the backgrounds; None: generated ones only.
     """
     work.mkdir(parents=True, exist_ok=True)
-    checkpoint = work / "checkpoint.pth"
-    run = Run.fresh(seed)
-    if checkpoint.exists():
-        run.load(checkpoint)
-        log.info("going on from step %d", run.progress.step)
-    begun = 0
-    for number, stage in enumerate(stages):
-        begun += stage.steps
-        if run.progress.step < begun:
-            _stage(run, stage, begun, stages, seed * 100 + number, checkpoint, out, footage)
-    export(run.average, out)
+    fabric = Fabric(accelerator="cpu", devices=1)
+    with contextlib.closing(Lessons(seed, stages, footage, work / out.name)) as lessons:
+        fabric.launch()
+        run(fabric, lessons, work / "checkpoint.pth", seed)
+    export(lessons.average, out)
+    progress = lessons.progress
     log.info(
         "done: %d steps, %d clips drawn, %.0f minutes",
-        run.progress.step,
-        run.progress.fresh_clips,
-        run.progress.seconds / 60,
+        lessons.steps,
+        progress.fresh_clips,
+        progress.seconds / 60,
     )
 
 
 def export(model: nn.Module, out: Path) -> None:
     """Write the weights as a plain state_dict. float16 halves the file and changes no label."""
-    state = {name: v.half() if v.is_floating_point() else v for name, v in model.state_dict().items()}
-    _replace(out, state)
+    save(out, {name: v.half() if v.is_floating_point() else v for name, v in model.state_dict().items()})
 
 
-def _stage(
-    run: Run,
-    stage: Stage,
-    until: int,
-    stages: Sequence[Stage],
-    seed: int,
-    checkpoint: Path,
-    out: Path,
-    footage: Path | None,
-) -> None:
-    progress, total = run.progress, sum(stage.steps for stage in stages)
-    run.resize(stage.side)
-    rng = np.random.default_rng([seed, progress.step])
-    fixed = np.random.default_rng(7_000_000)
-    validation = [rendered(fixed, stage.side, HARDEST) for _ in range(128)]
-    drawn = seed * 10_000 + progress.step
-    studio = Studio(drawn, stage.side, stage.filmed_share, progress.difficulty, footage)
-    memory: deque[Sample] = deque(studio.take(4 * PAIRS), maxlen=REMEMBERED)
-    try:
-        while progress.step < until:
-            began = time.monotonic()
-            fresh = studio.take(stage.fresh)
-            again = [memory[i] for i in rng.integers(len(memory), size=PAIRS - stage.fresh)]
-            memory.extend(fresh)
-            frames, labels = batch(rng, fresh + again)
-            loss, accuracy = _step(run, frames, labels, _rate(progress.step, stages))
-            progress.step += 1
-            progress.fresh_clips += stage.fresh
-            progress.accuracy += 0.03 * (accuracy - progress.accuracy)
-            if progress.accuracy > 0.75:
-                progress.difficulty += 0.004
-            # The last half has full variety, whatever the accuracy.
-            progress.difficulty = min(HARDEST, max(progress.difficulty, 2 * progress.step / total - 0.2))
-            studio.set_difficulty(progress.difficulty)
-            progress.seconds += time.monotonic() - began
-            if progress.step % 20 == 0:
-                log.info(
-                    "step %d side %d loss %.3f accuracy %.3f difficulty %.2f %.0f s",
-                    progress.step,
-                    stage.side,
-                    loss,
-                    progress.accuracy,
-                    progress.difficulty,
-                    progress.seconds,
-                )
-            if progress.step % VALIDATE_EVERY == 0 or progress.step == until:
-                log.info("step %d validation %.3f", progress.step, right(run.average, validation))
-                run.save(checkpoint)
-                export(run.average, checkpoint.with_name(out.name))
-    finally:
-        studio.close()
-
-
-def _step(run: Run, frames: NDArray[np.uint8], labels: NDArray[np.int64], rate: float) -> tuple[float, float]:
-    """Train on one batch; returns its loss and accuracy."""
-    step = run.progress.step
-    for group in run.optimiser.param_groups:
-        group["lr"] = rate
-    run.model.train()
-    target = torch.from_numpy(labels)
-    logits = run.model(pathways(frames))
-    loss = nn.functional.cross_entropy(logits, target, label_smoothing=SMOOTHING)
-    run.optimiser.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(run.model.parameters(), 2.0)
-    run.optimiser.step()
-    keep = min(0.99, (step + 1) / (step + 10))
-    with torch.no_grad():
-        for mean, value in zip(run.average.state_dict().values(), run.model.state_dict().values(), strict=True):
-            if mean.is_floating_point():
-                mean.lerp_(value, 1 - keep)
-            else:
-                mean.copy_(value)
-    return float(loss.detach()), float((logits.argmax(1) == target).float().mean())
+def _place(step: int, stages: Sequence[Stage]) -> tuple[int, int]:
+    """Number of the stage that a step is in, and the step after its last."""
+    end = 0
+    for number, stage in enumerate(stages):
+        end += stage.steps
+        if step < end:
+            return number, end
+    raise ValueError(f"step {step} is beyond the last stage")
 
 
 def _rate(step: int, stages: Sequence[Stage]) -> float:
-    """The learning rate of a step: each warm-up is followed by half a cosine."""
+    """The learning rate of a step: each warm-up is followed by half a cosine, which may last several stages."""
     falls: list[tuple[float, int]] = []
     for stage in stages:
         if stage.peak is None:
@@ -243,10 +269,8 @@ def _rate(step: int, stages: Sequence[Stage]) -> float:
             falls.append((stage.peak, stage.steps))
     begun = 0
     for peak, steps in falls:
-        done = (step - begun) / steps
-        if done < 1:
-            warm = min(1.0, (step - begun + 1) / 100)
-            return max(peak * warm * 0.5 * (1 + math.cos(math.pi * done)), peak / 200)
+        if step < begun + steps:
+            return peak * cosine(step - begun, steps, WARM_UP)
         begun += steps
     raise ValueError(f"step {step} is beyond the last stage")
 
@@ -265,10 +289,3 @@ def right(model: nn.Module, samples: list[Sample]) -> float:
 
 def _sized(side: int) -> nn.Module:
     return build_motion(side).to(memory_format=torch.channels_last_3d)
-
-
-def _replace(path: Path, state: dict[str, Any]) -> None:
-    """Save completely or not at all."""
-    partial = path.with_name(path.name + ".part")
-    torch.save(state, partial)
-    partial.replace(path)
