@@ -244,13 +244,13 @@ def test_label_studio_variable_rate(tmp_path: Path) -> None:
         ({"fps": 20}, {}, None),
         ({"frame_rate": "0.05"}, {}, None),
         ({}, {"framesCount": 80, "duration": 4.0}, None),
-    ]
-    + [({"fps": 50}, {}, 20.0)],
+        ({"fps": 50}, {}, 20.0),
+    ],
 )
 def test_label_studio_stated_rate(
     tmp_path: Path, data: dict[str, Any], more: dict[str, Any], frame_rate: float | None
 ) -> None:
-    """A stated rate is the clock of Label Studio's player, whatever the file's rate; the user's word is first."""
+    """A stated rate is that of Label Studio's player, whatever the file's is; the user's word is first."""
     put(tmp_path / "v.mp4")
     path = export(tmp_path, task("v.mp4", region("wave", 21, 60, **more), **data))
     found = read(path, frame_rate=frame_rate)

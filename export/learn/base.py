@@ -13,7 +13,7 @@ from actionrec.manifest import CONFIG_FILE, LABELS_FILE, Manifest
 from actionrec.model.host import fingerprint
 from rich.console import Console
 
-from .. import archive, build, checksum, zoo
+from .. import archive, artifacts, build, checksum, zoo
 from ..errors import ArchiveError, ExportError
 from .cache import cache_folder, key_of
 
@@ -47,7 +47,7 @@ def find(order: build.Order, console: Console) -> Path:
     if given.suffix == ARCHIVE_SUFFIX:
         if not given.is_file():
             raise ArchiveError(f"MODEL={order.model} does not exist", "ls model_store")
-        if (order.runtime, order.precision, order.device) != (build.AUTO,) * 3:
+        if (order.runtime, order.precision, order.device) != (artifacts.AUTO,) * 3:
             raise ExportError(
                 f"MODEL={order.model} is built already",
                 "RUNTIME, PRECISION and DEVICE are for models that are named, not for archives.",
@@ -96,7 +96,7 @@ def _extract(file: zipfile.ZipFile, name: str, directory: Path) -> None:
 def _kept(order: build.Order, console: Console) -> Path:
     """The archive of a named model from the cache; built where it is not there."""
     device = order.device
-    if device == build.AUTO:
+    if device == artifacts.AUTO:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     values = {
         "model": order.model,

@@ -29,8 +29,9 @@ from threadpoolctl import threadpool_limits
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-FOLDS = 5
-"""Of the cross-validation; no more than a label has videos (`data.LEAST_VIDEOS`)."""
+MOST_FOLDS = 10
+"""Of the cross-validation: what is measured has learned from nine tenths of the videos. Where a label has fewer
+videos there are as many folds."""
 INNER_FOLDS = 3
 STRENGTHS = tuple(float(10.0**power) for power in np.arange(-4.0, 0.5, 0.5))
 """scikit-learn's C, from the strongest regularisation to the weakest."""
@@ -108,14 +109,15 @@ def fit(samples: Samples, step: Callable[[], None] = lambda: None) -> Fit:
     """Fit a layer, and measure it by nested cross-validation.
 
     Args:
-        samples: at least `FOLDS` videos for each label.
+        samples: several videos for each label.
         step: called `steps` times on the way.
     """
     # One thread: the same sums in the same order every time, and at these sizes no slower.
     with threadpool_limits(1):
         out_of_fold = np.empty((len(samples.classes), samples.count))
         halved = np.empty_like(out_of_fold)
-        for train, test in folds(samples, FOLDS):
+        count = fold_count(samples)
+        for train, test in folds(samples, count):
             seen, unseen = samples.rows(train), samples.features[test]
             strength = _best_strength(seen, INNER_FOLDS)
             out_of_fold[test] = _fitted(seen, [strength])[0].logits(unseen)
@@ -123,7 +125,7 @@ def fit(samples: Samples, step: Callable[[], None] = lambda: None) -> Fit:
             halved[test] = _fitted(seen.rows(half), [strength])[0].logits(unseen)
             step()
         temperature = _temperature(out_of_fold, samples)
-        strength = _best_strength(samples, FOLDS)
+        strength = _best_strength(samples, count)
         layer = _fitted(samples, [strength])[0]
         step()
     return Fit(
@@ -131,8 +133,33 @@ def fit(samples: Samples, step: Callable[[], None] = lambda: None) -> Fit:
     )
 
 
-STEPS = FOLDS + 1
-"""How often `fit` calls `step`."""
+def layer_of(samples: Samples) -> Layer:
+    """A layer with the strength that folds inside the samples choose, temperature not included."""
+    with threadpool_limits(1):
+        return _fitted(samples, [_best_strength(samples, INNER_FOLDS)])[0]
+
+
+def calibrated(logits: Floats, samples: Samples) -> tuple[float, float]:
+    """The temperature that suits logits best, and the mean log loss of an example with it.
+
+    Args:
+        logits: float64 [windows, classes].
+        samples: the windows.
+    """
+    temperature = _temperature(logits, samples)
+    return temperature, _loss(logits / temperature, samples) / float(samples.weights.sum())
+
+
+def steps(samples: Samples) -> int:
+    """How often `fit` calls `step`."""
+    return fold_count(samples) + 1
+
+
+def fold_count(samples: Samples) -> int:
+    """How many folds `fit` measures in."""
+    labels = range(samples.count)
+    videos = min(len(np.unique(samples.videos[samples.classes == label])) for label in labels)
+    return min(MOST_FOLDS, videos)
 
 
 def folds(samples: Samples, count: int) -> Iterator[tuple[Ints, Ints]]:

@@ -14,15 +14,15 @@ from scipy.special import softmax
 from .cache import Arrays, cache_folder
 from .data import Example
 from .embed import Embedded, Embedder
-from .fit import FOLDS, STEPS, Layer, Samples, fit
+from .fit import Layer, Samples, fit, fold_count, steps
 from .measure import measure
 from .method import Outcome, Task
 from .put_head import put_head
 
 _CHECKED = 4
 """Examples whose scores the finished archive must give."""
-HOW = (
-    f"cross-validation in {FOLDS} folds, with no video on both sides of one; the strength of regularisation is "
+_HOW = (
+    "cross-validation in {folds} folds, with no video on both sides of one; the strength of regularisation is "
     "chosen inside each fold. An answer is that of a plain request: the first window of the video or span"
 )
 
@@ -53,7 +53,7 @@ def learn(task: Task) -> Outcome:
         tell.say("left_out", f"left out: {one.path}: {one.reason}", path=str(one.path), reason=one.reason)
     listing.check()
     samples = samples_of(listing.examples, found, listing.labels)
-    with tell.counted("fitted", "learning", STEPS) as step:
+    with tell.counted("fitted", "learning", steps(samples)) as step:
         fitted = fit(samples, step)
     measured = measure(samples, fitted.out_of_fold, fitted.halved, listing.labels)
     old = runtime.head
@@ -69,7 +69,7 @@ def learn(task: Task) -> Outcome:
         artifacts=tuple(replace(artifact, parity={}) for artifact in task.manifest.artifacts),
         weights=task.manifest.weights,
         measured=measured,
-        how=HOW,
+        how=_HOW.format(folds=fold_count(samples)),
         settings={"strength": fitted.strength, "temperature": round(fitted.temperature, 4)},
         expected=tuple((one, _scores(fitted.layer, found[one])) for one in _spread(listing.examples)),
     )
