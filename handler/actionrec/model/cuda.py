@@ -155,7 +155,7 @@ class Graphs:
 
     def _capture(self, batch: int, device: torch.device) -> None:
         frames = self._frames[:batch]
-        _fill(frames)
+        _fill(frames, darkest=0)
         self._stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(self._stream):
             for _ in range(_WARM_UP_RUNS):  # so that cuDNN's choice of kernels is not captured
@@ -169,7 +169,7 @@ class Graphs:
         self._pool = self._pool or graph.pool()
         # Other clips than the captured ones, and no outputs left: a graph that does nothing, or does the same
         # again, fails here.
-        _fill(frames)
+        _fill(frames, darkest=_WHITE // 2)
         expected = [each.clone() for each in _flat(self._whole(frames))]
         for each in _flat(outputs):
             each.fill_(torch.nan)
@@ -181,10 +181,15 @@ class Graphs:
         self._graphs[batch] = (graph, outputs)
 
 
-def _fill(frames: Tensor) -> None:
-    """Set frames, int16 [B, T, H, W, 3], to noise, each clip of its own brightness."""
-    darkest = torch.randint(_WHITE // 2, (len(frames), 1, 1, 1, 1), dtype=torch.int16, device=frames.device)
-    frames.random_(0, _WHITE // 2).add_(darkest)
+def _fill(frames: Tensor, darkest: int) -> None:
+    """Set frames, int16 [B, T, H, W, 3], to noise, each clip of its own brightness.
+
+    Args:
+        frames: are overwritten.
+        darkest: least value of the first clip; half of white is free above it.
+    """
+    steps = torch.linspace(0, _WHITE // 4, len(frames), device=frames.device).to(torch.int16)
+    frames.random_(0, _WHITE // 4).add_(steps.view(-1, 1, 1, 1, 1)).add_(darkest)
 
 
 def _flat(outputs: Outputs) -> list[Tensor]:
