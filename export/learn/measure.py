@@ -9,11 +9,15 @@ from typing import Any
 
 import numpy as np
 from scipy.special import softmax
-from scipy.stats import norm
+from scipy.stats import binomtest, norm
 
 from .fit import Floats, Ints, Samples
 
 CONFIDENCE = 0.95
+COUNTED = 3
+"""Videos for each one that an interval counts. The answers of a cross-validation depend on each other, since
+its layers have most of their videos in common: their mean varies about twice as much as that of as many
+independent ones. And the new videos that somebody tries, if they are as many, vary once more as much."""
 SURE_SHARE = 0.95
 """Share of the right answers whose score is above the threshold of `unsure_below`."""
 
@@ -22,8 +26,12 @@ GOOD = 0.9
 would reach it, if they gained as much as the last doubling did."""
 WEAK = 0.8
 """A label of which a smaller share is recognised needs more clips."""
-_NOT_CHANCE = 0.99
-"""Confidence that is needed to say that an accuracy is no chance."""
+CERTAIN = 0.7
+"""Where the interval begins lower, the videos are too few to call an accuracy good."""
+_NOT_CHANCE = 0.002
+"""Least probable luck that still counts as chance."""
+_CLEAR = 0.3
+"""So far above chance an accuracy is probably none, and the videos are too few to be sure."""
 
 
 class Verdict(StrEnum):
@@ -37,28 +45,25 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Share:
-    """A share of things that were right, with Wilson's interval."""
+    """A share of things that were right, and where it will be on as many new ones."""
 
     right: float
     """How many; a mean over the spans of a video may be a fraction."""
     of: int
-    """Out of how many that do not depend on each other: videos."""
+    """Out of how many videos."""
 
     @property
     def value(self) -> float:
         """0 to 1."""
         return self.right / self.of
 
-    def interval(self, confidence: float = CONFIDENCE) -> tuple[float, float]:
-        """Wilson's: it holds for few videos, and where all or none are right.
+    def interval(self) -> tuple[float, float]:
+        """Where the accuracy on as many new videos will be: Wilson's interval, `COUNTED` videos as one.
 
-        The bootstrap would give an interval of no length there.
+        Wilson's holds for few videos, and where all or none are right. The bootstrap would give an interval of
+        no length there.
         """
-        z = float(norm.ppf(0.5 + confidence / 2))
-        n, p = self.of, self.value
-        middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-        half = z / (1 + z * z / n) * float(np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)))
-        return max(0.0, middle - half), min(1.0, middle + half)
+        return wilson(self.value, self.of / COUNTED)
 
     def to_dict(self) -> dict[str, Any]:
         """Value, interval and number of videos."""
@@ -70,6 +75,14 @@ class Share:
         }
 
 
+def wilson(share: float, count: float, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """The interval of a share (0 to 1) of `count` independent things."""
+    z = float(norm.ppf(0.5 + confidence / 2))
+    middle = share + z * z / (2 * count)
+    half = z * float(np.sqrt(share * (1 - share) / count + z * z / (4 * count * count)))
+    return max(0.0, (middle - half) / (1 + z * z / count)), min(1.0, (middle + half) / (1 + z * z / count))
+
+
 @dataclass(frozen=True)
 class Measured:
     """What the folds say."""
@@ -78,8 +91,8 @@ class Measured:
     """Of a plain request: the example's first window."""
     views: Share
     """Of the mean of all its windows."""
-    halved: Share
-    """Of a plain request, learned from half of the videos."""
+    halved: Share | None
+    """Of a plain request, learned from half of the videos; None where that was not tried."""
     chance: float
     """Accuracy of whoever always says the most frequent label."""
     labels: tuple[Share, ...]
@@ -111,13 +124,14 @@ class Measured:
         }
 
 
-def measure(samples: Samples, out_of_fold: Floats, halved: Floats, names: Sequence[str]) -> Measured:
+def measure(samples: Samples, out_of_fold: Floats, halved: Floats | None, names: Sequence[str]) -> Measured:
     """Measure a fit.
 
     Args:
         samples: the windows that were fitted.
         out_of_fold: float64 [windows, classes]: `fit.Fit.out_of_fold`.
-        halved: the same, of `fit.Fit.halved`.
+        halved: the same, of `fit.Fit.halved`; None: of a network that is fine-tuned, which is not trained again
+            for it.
         names: of the labels.
     """
     scores = softmax(out_of_fold, axis=1)
@@ -133,7 +147,7 @@ def measure(samples: Samples, out_of_fold: Floats, halved: Floats, names: Sequen
         _share(right[classes == label], videos[classes == label]) for label in range(samples.count)
     )
     whole = _share(right, videos)
-    half = _share(halved[first].argmax(1) == classes, videos)
+    half = None if halved is None else _share(halved[first].argmax(1) == classes, videos)
     chance = float(np.bincount(classes).max() / len(classes))
     unsure_below = float(np.quantile(best[right], 1 - SURE_SHARE)) if right.any() else 1.0
     unsure = best < unsure_below
@@ -163,27 +177,38 @@ def _share(right: Floats | Ints, videos: Ints) -> Share:
     return Share(float(np.mean(right)) * count, count)
 
 
-def _verdict(whole: Share, half: Share, chance: float, weak: Sequence[str]) -> tuple[Verdict, str]:
-    accuracy, gain = whole.value, whole.value - half.value
+def _verdict(whole: Share, half: Share | None, chance: float, weak: Sequence[str]) -> tuple[Verdict, str]:
+    accuracy = whole.value
     low, high = whole.interval()
     right = f"{accuracy:.0%} are right"
-    if whole.interval(_NOT_CHANCE)[0] <= chance:
+    luck = binomtest(round(whole.right), whole.of, chance, alternative="greater")
+    if luck.pvalue > _NOT_CHANCE and accuracy - chance > _CLEAR:
+        return Verdict.MORE_CLIPS, (
+            f"More clips of all labels: {right}, but of {whole.of} videos that may be chance ({chance:.0%})."
+        )
+    if luck.pvalue > _NOT_CHANCE:
         return Verdict.CHANCE, (
             f"This is chance: {right}, and whoever always says the most frequent label is right on "
-            f"{chance:.0%}. Check the labels. If they are right, frozen features say nothing of them: "
-            "fine-tune (METHOD=finetune)."
+            f"{chance:.0%}. Check the labels. If they are right, "
+            + (
+                "the clips are too few, or do not show what the labels say."
+                if half is None
+                else "frozen features say nothing of them: fine-tune (METHOD=finetune)."
+            )
         )
     if accuracy >= GOOD and not weak:
-        if low >= WEAK:
+        if low >= CERTAIN:
             return Verdict.GOOD, f"Good: {right}, and no label is far below."
         return Verdict.MORE_CLIPS, (
             f"More clips of all labels: {right}, but {whole.of} videos are too few to say more than that it is "
             f"{low:.0%} to {high:.0%}."
         )
     of_these = ", ".join(weak)
+    more = f"More clips of these labels: {of_these}." if weak else "More clips of all labels."
+    if half is None:
+        return Verdict.MORE_CLIPS, f"{more} {right[0].upper()}{right[1:]}."
     grew = f"{right[0].upper()}{right[1:]}; learned from half of the videos it was {half.value:.0%}."
-    if accuracy + max(gain, 0.0) >= GOOD:
-        more = f"More clips of these labels: {of_these}." if weak else "More clips of all labels."
+    if accuracy + max(accuracy - half.value, 0.0) >= GOOD:
         return Verdict.MORE_CLIPS, f"{more} {grew}"
     return Verdict.FINE_TUNE, (
         f"Frozen features are not enough for this, fine-tune (METHOD=finetune). {grew} Twice as many would "

@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from .data import LEAST_VIDEOS, Example, Listing
-from .measure import SURE_SHARE, Measured, Share
+from .measure import COUNTED, SURE_SHARE, Measured, Share
 from .picture import bars, confusion
 
 _SHOWN = 30
@@ -50,10 +50,11 @@ def page(
     sections = [
         f"<h1>{escape(name)}</h1>",
         f'<div class="verdict {measured.verdict.replace(" ", "-")}">{escape(measured.words)}</div>',
-        f'<p><span class="figure">{measured.plain.value:.1%}</span> of the videos are recognised '
-        f"(95 % interval: {low:.1%} to {high:.1%}).</p>",
-        f"<p>This is what to expect on new videos like these, by {escape(learned['accuracy']['how'])}. The "
-        f"interval is Wilson's for {measured.plain.of} videos. The archive has learned from all of them.</p>",
+        f'<p><span class="figure">{measured.plain.value:.1%}</span> of the videos are recognised. '
+        f"Of as many new ones like these it will be {low:.1%} to {high:.1%}.</p>",
+        f"<p>Measured by {escape(learned['accuracy']['how'])}. The 95 % interval is Wilson's, {COUNTED} of the "
+        f"{measured.plain.of} videos as one: the answers of a cross-validation depend on each other, and new "
+        "videos have luck of their own. The archive has learned from all of the videos.</p>",
         _figures(measured),
         '<div class="pictures">',
         f"<div><h2>What is taken for what</h2>{confusion(listing.labels, measured.confusion)}</div>",
@@ -83,8 +84,9 @@ def _figures(measured: Measured) -> str:
     rows = [
         ("a plain request: one window", measured.plain),
         ("the mean of several windows (<code>views=3</code>)", measured.views),
-        ("a plain request, learned from half of the videos", measured.halved),
     ]
+    if measured.halved is not None:
+        rows.append(("a plain request, learned from half of the videos", measured.halved))
     return _table(
         ("accuracy of", "", "95 % interval"),
         [[text, f"{share.value:.1%}", _interval(share)] for text, share in rows]
