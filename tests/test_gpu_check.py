@@ -233,7 +233,7 @@ def test_each_test_is_a_row(stage: stages.Stage, module: Path) -> None:
     here = replace(stage, plan=replace(REHEARSAL, test_modules=(str(module),), test_words=""))
     names = tests.collect(here)
     assert len(names) == 5
-    (work,) = tests.jobs(here, names, 1)
+    (work,) = tests.jobs(here, names)
     work()
     rows = {name.split("::")[1]: row for name, row in here.record.rows().items()}
     states = {name: row["state"] for name, row in rows.items()}
@@ -247,8 +247,22 @@ def test_each_test_is_a_row(stage: stages.Stage, module: Path) -> None:
     assert "assert 1 == 2" in rows["test_wrong"]["reason"]
     assert "exit code 9" in rows["test_crashes"]["reason"]
     assert "no such package" in rows["test_lacks"]["reason"]
-    assert tests.jobs(here, names, 1) != []
+    assert tests.jobs(here, names) != []
     assert [name for name in names if not here.record.settled(tests.row(name))] == [names[1], names[2]]
+
+
+@pytest.mark.parametrize(
+    ("name", "runtime"),
+    [
+        ("tests/test_gpu.py::test_any[aoti]", "aoti"),
+        ("tests/test_gpu.py::test_any[fp16-compile]", "compile"),
+        ("tests/test_gpu.py::test_any[compile-more-fp16]", "compile-more"),
+        ("tests/test_gpu.py::test_compile", "others"),
+    ],
+)
+def test_tests_of_a_runtime_share_a_process(name: str, runtime: str) -> None:
+    """The runtime is found among a test's parameters, also where its name begins as another's."""
+    assert tests.runtime_of(name, ["aoti", "compile", "compile-more"]) == runtime
 
 
 def test_only_modules_with_tests_for_a_gpu() -> None:

@@ -35,10 +35,10 @@ def run(stage: Stage) -> list[Row]:
         stage.record.put(_COLLECTED, FAILED, reason=str(error))
         names = []
     stage.record.plan(map(tests.row, names))
-    several = tests.jobs(stage, names, stage.side_by_side)
-    models = [form for form in forms if form.model != MOTION]
-    # The full-size network first, then tests, then the rest: what the time cuts off is worth the least.
-    stage.run([*work[: len(models)], *several, *work[len(models) :]])
+    # The full-size network in the best precision, then tests, then the rest: the least is what the time cuts
+    # off.
+    best = sum(form.precision == stage.plan.precisions[0] and form.model != MOTION for form in forms)
+    stage.run([*work[:best], *tests.jobs(stage, names), *work[best:]])
     return goals.of_correct(stage.record.rows())
 
 

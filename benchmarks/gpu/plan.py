@@ -75,7 +75,7 @@ REHEARSAL = Plan(
     # The same promises, with CUDA played by the CPU.
     test_modules=("tests/test_cuda.py",),
     test_marker="not gpu",
-    test_words="graph or memory",
+    test_words="memory",
 )
 
 

@@ -49,7 +49,8 @@ class Stage:
     def side_by_side(self) -> int:
         """Processes that may build and check at once: as many as cores and the GPU's memory allow."""
         memory = min((gpu["memory_gb"] for gpu in self.host["gpus"]), default=None)
-        fit = cores() // 2 if memory is None else min(cores() // 2, int(memory / _GB_OF_A_PROCESS))
+        most = cores() * 3 // 4  # compilers wait for each other now and then
+        fit = most if memory is None else min(most, int(memory / _GB_OF_A_PROCESS))
         return max(1, fit)
 
     @property

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,20 +57,28 @@ def collect(stage: Stage) -> list[str]:
     return names
 
 
-def jobs(stage: Stage, names: Sequence[str], parts: int) -> list[Callable[[], None]]:
-    """Jobs that run the tests, in so many parts."""
-    left = [name for name in names if not stage.record.settled(row(name))]
-    return [
-        lambda number=number, part=part: _run(stage, part, number)  # type: ignore[misc]
-        for number, part in enumerate(left[start::parts] for start in range(parts))
-        if part
-    ]
+def jobs(stage: Stage, names: Sequence[str]) -> list[Callable[[], None]]:
+    """Jobs that run the tests: one for those of each runtime, which share what they export, and one for the
+    others.
+    """
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        if not stage.record.settled(row(name)):
+            groups.setdefault(runtime_of(name, stage.plan.runtimes), []).append(name)
+    return [partial(_run, stage, group, f"tests-{runtime}") for runtime, group in groups.items()]
 
 
-def _run(stage: Stage, names: list[str], number: int) -> None:
+def runtime_of(name: str, runtimes: Sequence[str]) -> str:
+    """The runtime among a test's parameters; ``others`` where there is none."""
+    parameters = name.partition("[")[2]
+    named = [runtime for runtime in runtimes if re.search(rf"(^|-){runtime}(-|]|$)", parameters)]
+    return max(named, key=len, default="others")
+
+
+def _run(stage: Stage, names: list[str], file: str) -> None:
     waiting = list(names)
-    reports = stage.places.work / f"tests-{number}.jsonl"
-    log = stage.places.work / f"tests-{number}.log"
+    reports = stage.places.work / f"{file}.jsonl"
+    log = stage.places.work / f"{file}.log"
     while waiting and stage.deadline.left:
         reports.unlink(missing_ok=True)
         with log.open("ab") as out:
