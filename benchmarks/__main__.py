@@ -13,6 +13,7 @@ STEPS = (
     "decode",
     "timeline",
     "edges",
+    "explain",
     "model",
     "models",
     "job",

@@ -28,6 +28,7 @@ ASKING = {
     "timeline_to_subtitles.py": ("left.mp4", "--url", NOWHERE),
     "live_camera.py": ("left.mp4", "--url", NOWHERE),
     "async_client.py": ("left.mp4", "--url", NOWHERE),
+    "more_like_this.py": ("left.mp4", ".", "--url", NOWHERE),
     "compare_two_models.py": (
         "left.mp4",
         *("--a", f"{NOWHERE}/predictions/a", "--b", f"{NOWHERE}/predictions/b"),
@@ -167,6 +168,18 @@ def test_compare_two_models(motion_server: RunningServer, folder: Path) -> None:
     assert re.search(r"^a: motion 1.0 \(\w+ fp32\), \d+ ms a clip$", done.stdout, re.M)
     assert re.search(r"^b: m 1.0 \(torchscript fp32\), \d+ ms a clip$", done.stdout, re.M)
     assert "They agree on 2 of 2 clips." in same.stdout
+
+
+def test_more_like_this(motion_server: RunningServer, folder: Path) -> None:
+    """A clip is most like itself, then like its own motion; the broken one is skipped with a word."""
+    (folder / "other-left.mp4").write_bytes(random_clip(13, "moving left", difficulty=0.2).data)
+    options = ("left.mp4", ".", "--count", "2", "--url", motion_server.inference_url)
+    done = example("more_like_this.py", *options, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "skipped broken.mp4: NOT_A_VIDEO\n"
+    first, second = done.stdout.splitlines()
+    assert first == " 1.000  left.mp4  (moving left)"
+    assert re.fullmatch(r" 0\.\d{3}  other-left.mp4  \(moving left\)", second)
 
 
 def test_in_process(motion_archive: Path, folder: Path) -> None:

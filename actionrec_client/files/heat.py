@@ -97,9 +97,8 @@ class HeatMap:
             corner, other = (grid.columns.start, grid.rows.start), (grid.columns.stop - 1, grid.rows.stop - 1)
             if seen[corner[::-1]]:
                 cv2.rectangle(picture, corner, other, _FRAME, 1)
-        draw_labels(
-            picture, self._named, self._caption if seen.any() else f"{self._caption} (not looked at)".strip()
-        )
+        note = "" if seen.any() else "not looked at"
+        draw_labels(picture, self._named, " ".join(filter(None, (self._caption, note))))
         draw_scale(picture, AGAINST, FOR)
 
     def _grid(self, number: int, view: ExplainedView, shape: tuple[int, int]) -> _Grid:
