@@ -94,11 +94,11 @@ def build(order: Order, console: Console) -> Built:
         quantising = None
         if order.precision == artifacts.INT8:
             quantising = Quantising(_calibration(order, manifest, console), closeness, console.print)
-        exported, lacking = _exported(
+        made, lacking = exported(
             net, manifest, targets, directory, console, quantising, strict=order.runtime != artifacts.AUTO
         )
         notice += lacking
-        manifest = replace(manifest, artifacts=exported)
+        manifest = replace(manifest, artifacts=made)
         path = archive.write(manifest, directory, order.store, sandbox=order.sandbox)
     return Built(
         path=path,
@@ -110,7 +110,7 @@ def build(order: Order, console: Console) -> Built:
     )
 
 
-def _exported(
+def exported(
     net: nn.Module,
     manifest: Manifest,
     targets: Sequence[artifacts.Target],

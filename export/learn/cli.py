@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ..errors import ExportError
+from .finetune import options
 from .learn import METHODS, Order, learn
 from .progress import ForPeople, ForPrograms, Teller
 
@@ -67,6 +68,7 @@ def _parse(arguments: Sequence[str] | None) -> tuple[Order, bool]:
     add("--version", default="", help=f"version of the archive; default: {own.version}")
     add("--store", default="", help=f"folder for the archive; default: {own.store}")
     add("--json", action="store_true", help="tell what happens as a JSON object a line")
+    options.add_to(parser)
     given = parser.parse_args(arguments)
     rate = None
     if given.frame_rate:
@@ -88,5 +90,6 @@ def _parse(arguments: Sequence[str] | None) -> tuple[Order, bool]:
         device=given.device or own.device,
         version=given.version or own.version,
         store=Path(given.store or own.store),
+        options=options.read(given, parser.error),
     )
     return order, given.json

@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 from actionrec.manifest import CONFIG_FILE, Manifest
 
-from .. import archive, build, checksum, zoo
+from .. import archive, artifacts, build, checksum, zoo
 from ..errors import ArchiveError, ExportError
 from . import base, data, head
 from .check import checked
 from .data import Listing
+from .finetune.options import Options
 from .method import Method, Outcome, Task
 from .progress import Teller
 from .report import page
 
-METHODS: dict[str, Method] = {"head": head.learn}
+FINETUNE = "finetune"
+
+
+def _finetune(task: Task) -> Outcome:
+    from .finetune.method import learn as finetune  # Lightning takes seconds to import
+
+    return finetune(task)
+
+
+METHODS: dict[str, Method] = {"head": head.learn, FINETUNE: _finetune}
 """By the name that METHOD gives."""
+_ANYWHERE: dict[str, Any] = {"runtime": artifacts.PORTABLE, "precision": "fp32", "device": "cpu"}
+"""How a base is built whose weights are trained."""
 REPORT_SUFFIX = ".report.html"
 
 
@@ -39,11 +51,24 @@ class Order:
     """Folder that the paths of a list start from; None: that of the list."""
     frame_rate: float | None = None
     """By which a Label Studio project counts."""
-    runtime: str = build.AUTO
-    precision: str = build.AUTO
-    device: str = build.AUTO
+    runtime: str = artifacts.AUTO
+    precision: str = artifacts.AUTO
+    device: str = artifacts.AUTO
     version: str = "1.0"
     store: Path = Path("model_store")
+    options: Options = field(default_factory=Options)
+    """Of fine-tuning."""
+
+    def wanted(self) -> build.Order:
+        """What is asked of an archive's artifacts."""
+        return build.Order(model=self.model, runtime=self.runtime, precision=self.precision, device=self.device)
+
+    def base_wanted(self) -> build.Order:
+        """The archive to learn on. To be fine-tuned it needs weights as they were trained."""
+        if self.method == FINETUNE:
+            named = build.Order(model=self.model)
+            return named if Path(self.model).suffix == base.ARCHIVE_SUFFIX else replace(named, **_ANYWHERE)
+        return self.wanted()
 
 
 @dataclass(frozen=True)
@@ -80,17 +105,15 @@ def learn(order: Order, tell: Teller) -> Learned:
     built_with = archive.built_with()
     archive.check_store(order.store)
     listing = _listed(order, tell)
-    found = base.find(
-        build.Order(model=order.model, runtime=order.runtime, precision=order.precision, device=order.device),
-        tell.console,
-    )
+    found = base.find(order.base_wanted(), tell.console)
     with archive.workspace(order.store) as directory:
         unpacked = directory / "base"
         manifest = base.unpack(found, unpacked)
         tell.say("base", f"learning on {manifest.name} ({found})", name=manifest.name, archive=str(found))
         device = base.host_device(manifest)
         try:
-            outcome = method(Task(listing, manifest, unpacked, device, tell))
+            task = Task(listing, manifest, unpacked, device, tell, order.name, order.wanted(), order.options)
+            outcome = method(task)
         except RuntimeError as error:
             raise ArchiveError(str(error), "Learn on a host that the archive runs on.") from error
         new = replace(
@@ -104,6 +127,7 @@ def learn(order: Order, tell: Teller) -> Learned:
             learned=_described(order, manifest, outcome, built_with["created"]),
             unsure_below=round(outcome.measured.unsure_below, 4),
         )
+        device = base.host_device(new)
         new = replace(new, artifacts=checked(unpacked, new, device, outcome.expected))
         path, report = _packed(order, new, outcome, directory, device)
     learned = Learned(path, report, new, outcome, time.monotonic() - started)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from actionrec.manifest import Artifact, Manifest
 from actionrec.reply import Scores
 
+from .. import build
 from .data import Example, Listing
+from .finetune.options import Options
 from .measure import Measured
 from .progress import Teller
 
@@ -28,6 +30,12 @@ class Task:
     device: str
     """Where the base runs here: ``cpu`` or ``cuda``."""
     tell: Teller
+    name: str = ""
+    """Of the new archive."""
+    order: build.Order = field(default_factory=build.Order)
+    """Its runtime, precision and device, for methods that export the network anew."""
+    options: Options = field(default_factory=Options)
+    """Of fine-tuning."""
 
 
 @dataclass(frozen=True)
