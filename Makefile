@@ -15,6 +15,7 @@ DEVICE ?=
 FALLBACK ?=
 CROP ?=
 SANDBOX ?=
+DECODE ?=
 LIMITS ?=
 DATA ?=
 METHOD ?=
@@ -50,7 +51,7 @@ MAKEFLAGS += --no-print-directory
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 18
 	@echo
-	@echo 'archive: MODEL=auto NAME= WEIGHTS= WEIGHTS_SHA256= LABELS= RUNTIME=auto FALLBACK=1 PRECISION= CALIBRATION= INT8_TOLERANCE= DEVICE= CROP= SANDBOX=1|0|require LIMITS='
+	@echo 'archive: MODEL=auto NAME= WEIGHTS= WEIGHTS_SHA256= LABELS= RUNTIME=auto FALLBACK=1 PRECISION= CALIBRATION= INT8_TOLERANCE= DEVICE= CROP= SANDBOX=1|0|require DECODE=cpu|gpu LIMITS='
 	@echo 'learn:   DATA= NAME= MODEL=slowfast_r50 METHOD=head VIDEOS= FRAME_RATE= RUNTIME=auto PRECISION= DEVICE='
 	@echo 'serve:   MODEL=all PORT=8080 WORKERS= BATCH= DECODE_THREADS= DEVICE_IDS= FOREGROUND=1'
 	@echo 'scale:   WORKERS=2 MODEL=all      soak: MINUTES=60'
@@ -83,7 +84,7 @@ archive: $(STAMP)  ## build model_store/<name>.mar from a model and its weights
 		--weights-sha256 '$(WEIGHTS_SHA256)' --labels '$(LABELS)' $(if $(RUNTIME),--runtime '$(RUNTIME)') \
 		$(if $(PRECISION),--precision '$(PRECISION)') --calibration '$(CALIBRATION)' \
 		--int8-tolerance '$(INT8_TOLERANCE)' $(if $(DEVICE),--device '$(DEVICE)') --fallback '$(FALLBACK)' --crop '$(CROP)' \
-		--sandbox '$(SANDBOX)' --limits '$(LIMITS)' \
+		--sandbox '$(SANDBOX)' --decode '$(DECODE)' --limits '$(LIMITS)' \
 		--store model_store
 
 learn: $(STAMP)  ## learn your own labels from DATA, videos in a folder for each label, into model_store/<name>.mar and a report

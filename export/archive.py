@@ -130,7 +130,9 @@ def check_parts() -> Path:
     return handler
 
 
-def write(manifest: Manifest, directory: Path, store: Path, *, sandbox: bool | str = True) -> Path:
+def write(
+    manifest: Manifest, directory: Path, store: Path, *, sandbox: bool | str = True, decode: str = "cpu"
+) -> Path:
     """Pack an archive and put it into the store in one step, with its checksum beside it.
 
     Args:
@@ -139,6 +141,7 @@ def write(manifest: Manifest, directory: Path, store: Path, *, sandbox: bool | s
         store: folder for the archive.
         sandbox: the value of ``handler.sandbox``: whether clips are decoded in child processes; ``require``:
             only with all required defences.
+        decode: the value of ``handler.decode``: ``cpu``, or ``gpu`` for what a GPU can decode.
 
     Returns:
         The path of the archive; ``<name>.mar.sha256`` is next to it.
@@ -157,7 +160,7 @@ def write(manifest: Manifest, directory: Path, store: Path, *, sandbox: bool | s
     for file in (HEAD_FILE, *(artifact.file for artifact in manifest.artifacts)):
         (directory / file).rename(extra / file)
     # The archiver puts the labels in the archive's root. It gets the configuration's name too, for TorchServe.
-    config = manifest.write(extra, {**serving(manifest), "handler": {"sandbox": sandbox}})
+    config = manifest.write(extra, {**serving(manifest), "handler": {"sandbox": sandbox, "decode": decode}})
     _run_archiver(manifest, handler, extra, config, directory)
 
     built = directory / f"{manifest.name}.mar"

@@ -17,7 +17,7 @@ from torch import nn
 from . import archive, artifacts, calibrate, parity, race, weights, zoo
 from .calibration import Calibration, from_folder, generated
 from .errors import ExportError, WeightsError, WeightsUnavailableError
-from .order import AUTO, labels_of, limits_of, tolerance_of
+from .order import AUTO, check_decode, labels_of, limits_of, tolerance_of
 from .order import Order as Order
 from .quantise.choose import Quantising
 from .samples import calibration_clips, sample_clips
@@ -54,6 +54,7 @@ def build(order: Order, console: Console) -> Built:
     started = time.monotonic()
     # All that can be wrong with the order is said before anything slow is begun.
     targets = artifacts.choose_targets(order.runtime, order.precision, order.device, fallback=order.fallback)
+    check_decode(order, targets[0].device)
     archive.check_name("VERSION", order.version)
     if order.name:
         archive.check_name("NAME", order.name)
@@ -99,7 +100,7 @@ def build(order: Order, console: Console) -> Built:
         )
         notice += lacking
         manifest = replace(manifest, artifacts=made)
-        path = archive.write(manifest, directory, order.store, sandbox=order.sandbox)
+        path = archive.write(manifest, directory, order.store, sandbox=order.sandbox, decode=order.decode)
     return Built(
         path=path,
         size_bytes=path.stat().st_size,

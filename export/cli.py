@@ -60,7 +60,9 @@ def _parse(arguments: Sequence[str] | None) -> Order:
     add("--weights", default="", help="a file, an http(s) URL, or 'random'; default: the model's own")
     add("--weights-sha256", default="", help="checksum that the weights file must have")
     add("--labels", default="", help="text file, one label a line in class order; default: the model's own")
-    add("--runtime", default=own.runtime, help="torchscript, aoti, compile, tensorrt, or auto: the fastest here")
+    add(
+        "--runtime", default=own.runtime, help="torchscript, aoti, compile, tensorrt, or auto: the fastest here"
+    )
     add("--fallback", default="1", choices=("", "0", "1"), help="0: no portable artifact beside a compiled one")
     add("--precision", default=own.precision, help="auto, fp32, tf32, fp16, bf16 or int8; auto: fp16 on CUDA")
     add("--calibration", default="", help="of int8: a folder with your videos; default: generated clips")
@@ -72,6 +74,7 @@ def _parse(arguments: Sequence[str] | None) -> Order:
         choices=("", "0", "1", "require"),
         help="0: decode in the worker itself",
     )
+    add("--decode", default="cpu", choices=("", "cpu", "gpu"), help="gpu: large videos by the GPU, unconfined")
     add("--limits", default="", help="limits other than the defaults: 'pixels=33177600 decode_seconds=20'")
     add("--crop", default="", help="edge of the input, in pixels; default: the model's own")
     add("--version", default=own.version, help="version of the archive")
@@ -91,6 +94,7 @@ def _parse(arguments: Sequence[str] | None) -> Order:
         runtime=given.runtime or own.runtime,
         fallback=given.fallback != "0",
         sandbox="require" if given.sandbox == "require" else given.sandbox != "0",
+        decode=given.decode or own.decode,
         limits=given.limits,
         precision=given.precision or own.precision,
         device=given.device or own.device,

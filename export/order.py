@@ -37,6 +37,8 @@ class Order:
     sandbox: bool | str = True
     """Decode clips in child processes; what is served to strangers must. ``require``: with all defences that
     matter."""
+    decode: str = "cpu"
+    """``gpu``: decode large videos on the GPU, in the worker, outside the sandbox."""
     limits: str = ""
     """Those that are not the default: ``pixels=33177600 decode_seconds=20``."""
     precision: str = AUTO
@@ -69,6 +71,30 @@ def limits_of(text: str) -> Limits:
         raise ExportError(
             f"LIMITS={text!r} cannot be used: {error}", "As in: LIMITS='pixels=33177600 decode_seconds=20'"
         ) from error
+
+
+def check_decode(order: Order, device: str) -> None:
+    """Check that DECODE goes with the other variables.
+
+    Args:
+        order: what is wanted.
+        device: what the archive is for, ``cpu`` or ``cuda``.
+
+    Raises:
+        ExportError: it does not.
+    """
+    if order.decode != "gpu":
+        return
+    if order.sandbox == "require":
+        raise ExportError(
+            "DECODE=gpu decodes outside the sandbox, and SANDBOX=require insists on it",
+            "Leave DECODE out for videos of strangers, or SANDBOX=require for your own.",
+        )
+    if device != "cuda":
+        raise ExportError(
+            "DECODE=gpu is for a model that runs on a GPU, and this archive is for a CPU",
+            "Build with DEVICE=cuda on the machine with the GPU.",
+        )
 
 
 def tolerance_of(text: str) -> Closeness:

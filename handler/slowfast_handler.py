@@ -29,11 +29,13 @@ class SlowFastHandler:
         os.environ["TS_DECODE_INPUT_REQUEST"] = "false"  # bodies are taken apart in `actionrec.body`
         properties, config = context.system_properties, context.model_yaml_config or {}
         timeout = config.get("responseTimeout")
+        settings = config.get("handler") or {}
         self.service = Service.load(
             Path(properties["model_dir"]),
             device_of_worker(properties.get("gpu_id")),
             rows=properties["batch_size"],
-            sandbox=(config.get("handler") or {}).get("sandbox", True),
+            sandbox=settings.get("sandbox", True),
+            decode=settings.get("decode", "cpu"),
             answer_seconds=timeout and timeout * _SHARE_OF_TIMEOUT,
         )
         self.service.others_wait = Queue(self.service.classifier.manifest.name).waits

@@ -25,8 +25,8 @@ class Artifact:
     """One exported form of the model: a file that runs without the code that built it."""
 
     runtime: str
-    """``torchscript``, which runs anywhere; ``aoti`` and ``tensorrt``, compiled for one kind of host; ``compile``,
-    compiled when it is loaded."""
+    """``torchscript``, which runs anywhere; ``aoti`` and ``tensorrt``, compiled for one kind of host;
+    ``compile``, compiled when it is loaded."""
     precision: str
     """``fp32``, ``tf32``, ``fp16``, ``bf16`` or ``int8``."""
     device: str
@@ -40,7 +40,7 @@ class Artifact:
     parity: Mapping[str, Any] = field(default_factory=dict)
     """How far its scores are from the eager model's; see `export.parity`."""
     batch_ms: float | None = None
-    """Milliseconds of a batch on the GPU that it was built on, where the build had to choose (`export.race`)."""
+    """Milliseconds of a batch on the GPU where it was built, if there was a choice (`export.race`)."""
     quantisation: Mapping[str, Any] = field(default_factory=dict)
     """Of int8: what it was calibrated on, and what stayed in floating point; see `export.quantise.choose`."""
 

@@ -30,12 +30,16 @@ from .call import Call
 from .errors import ClipError
 from .gate import Gate
 from .jobs import Aside, Job
+from .limits import Limits
 from .manifest import Manifest
 from .model.runtime import Runtime
+from .nvdec import GpuDecoder
 from .prefetch import Prefetch
 from .reply import Prediction
 from .request import ClipRequest
+from .sampling import Selection
 from .sandbox import Caller, Sandbox
+from .spec import ClipSpec
 from .video.decode import Decoded, Decoder, windows
 
 logger = logging.getLogger(__name__)
@@ -54,6 +58,7 @@ class Classifier:
             ``require``: fail where a defence of `sandbox.confine.REQUIRED` is missing.
         decoder: decodes where there is no sandbox. Default: `video.decode.windows`.
         answer_seconds: seconds that a call of `classify` may take; requests not done by then get an error.
+        gpu_decoder: decodes what it takes, in this process. None: nothing does.
 
     Raises:
         RuntimeError: no decoding child can be started.
@@ -69,6 +74,7 @@ class Classifier:
         sandbox: bool | str = False,
         decoder: Decoder | None = None,
         answer_seconds: float | None = None,
+        gpu_decoder: GpuDecoder | None = None,
     ) -> None:
         self.decode_threads = threads = decode_threads or os.cpu_count() or 1
         """Views decoded at once."""
@@ -94,6 +100,7 @@ class Classifier:
             else None
         )
         self._decoder: Decoder = decoder or windows
+        self._gpu_decoder = gpu_decoder
         self._gate = Gate(threads)
         # A slow request keeps its thread, and so does one that was put aside.
         self._pool = ThreadPoolExecutor(2 * self.open_clips + threads, thread_name_prefix="decode")
@@ -108,6 +115,7 @@ class Classifier:
         open_clips: int | None = None,
         sandbox: bool | str = False,
         answer_seconds: float | None = None,
+        decode: str = "cpu",
     ) -> Classifier:
         """Load an unpacked archive and warm it up.
 
@@ -115,13 +123,18 @@ class Classifier:
             directory: the unpacked archive.
             device: where the model runs.
             decode_threads, open_clips, sandbox, answer_seconds: see `Classifier`.
+            decode: ``cpu``, or ``gpu``: what a GPU takes is decoded there, outside the sandbox.
 
         Raises:
             FileNotFoundError, ValueError, RuntimeError: the archive is incomplete, or does not fit this device.
         """
+        if decode not in ("cpu", "gpu"):
+            raise ValueError(f"decode must be cpu or gpu, got {decode!r}")
         manifest = Manifest.load(directory)
         runtime = Runtime(directory, manifest, device)
         runtime.warm_up()
+        wanted = decode == "gpu"
+        gpu_decoder = GpuDecoder.load(manifest.spec, runtime.device, runtime.memory) if wanted else None
         return cls(
             manifest,
             runtime,
@@ -129,6 +142,7 @@ class Classifier:
             open_clips=open_clips,
             sandbox=sandbox,
             answer_seconds=answer_seconds,
+            gpu_decoder=gpu_decoder,
         )
 
     def close(self) -> None:
@@ -153,7 +167,7 @@ class Classifier:
         return prediction.to_dict(dict(enumerate(manifest.labels)), top_k, model)
 
     def describe(self) -> dict[str, Any]:
-        """The archive's description, the artifact that is served here, and the state of the sandbox."""
+        """The archive's description, the artifact that is served here, and where and how videos are decoded."""
         artifact = self.runtime.artifact
         serving = {
             "runtime": artifact.runtime,
@@ -164,6 +178,7 @@ class Classifier:
             **self.manifest.describe(),
             "serving": {**serving, "passed_over": self.runtime.rejected},
             "sandbox": self.sandbox.describe() if self.sandbox else "off",
+            "decode": self._gpu_decoder.describe() if self._gpu_decoder else "cpu",
         }
 
     @property
@@ -198,13 +213,19 @@ class Classifier:
         """
 
         def decode(prefetch: Prefetch) -> Iterator[Decoded]:
-            spec, limits = self.manifest.spec, self.manifest.limits
+            given = request.video, self.manifest.spec, request.selection, self.manifest.limits
+            otherwise = on_cpu(prefetch, *given)
+            return self._gpu_decoder.windows(*given, otherwise) if self._gpu_decoder else otherwise
+
+        def on_cpu(
+            prefetch: Prefetch, video: bytes, spec: ClipSpec, selection: Selection, limits: Limits
+        ) -> Iterator[Decoded]:
             if self.sandbox is None:
-                return self._decoder(request.video, spec, request.selection, limits)
+                return self._decoder(video, spec, selection, limits)
             caller = Caller(
                 request.client, lambda: prefetch.wanted, partial(setattr, prefetch, "slow", True), last
             )
-            return self.sandbox.windows(request.video, spec, request.selection, limits, caller)
+            return self.sandbox.windows(video, spec, selection, limits, caller)
 
         def submit(prefetch: Prefetch, step: Callable[[], None]) -> None:
             self._pool.submit(self._step, prefetch, step, request.client)

@@ -94,6 +94,7 @@ class Service:
         rows: int | None = None,
         sandbox: bool | str = True,
         answer_seconds: float | None = None,
+        decode: str = "cpu",
     ) -> Service:
         """Load an unpacked archive and warm it up, in a process that does nothing else.
 
@@ -108,6 +109,7 @@ class Service:
             sandbox: decode in child processes; ``require``: fail where a required defence is missing.
             answer_seconds: seconds that a call of `answer` may take; rows that are not done by then get an
                 error.
+            decode: ``gpu``: decode large videos on the GPU, in this process.
 
         Raises:
             FileNotFoundError, ValueError, RuntimeError: the archive is incomplete, or does not fit this host.
@@ -121,10 +123,12 @@ class Service:
             open_clips=rows,
             sandbox=sandbox,
             answer_seconds=answer_seconds,
+            decode=decode,
         )
         described = classifier.describe()
         logger.info("Loaded %s %s: %s", described["name"], described["version"], described["serving"])
         logger.info("Decoding sandbox: %s", described["sandbox"])
+        logger.info("Decoding: %s", described["decode"])
         # All objects made so far live as long as the process. Unless they are frozen, Python's collector scans
         # those of torch and the model now and then, while a request waits (benchmarks/process.py).
         gc.collect()

@@ -13,6 +13,7 @@ from itertools import islice
 from typing import BinaryIO
 
 import av
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Disposition
@@ -44,12 +45,15 @@ CODECS = frozenset(
 fuzzing wmv3, vc1 and msmpeg4v1 from."""
 
 
-def open_container(file: BinaryIO, formats: str = CONTAINERS) -> InputContainer:
+def open_container(
+    file: BinaryIO, formats: str = CONTAINERS, hardware: HWAccel | None = None
+) -> InputContainer:
     """Open a file so that no content can make FFmpeg reach another file or address. Decodes nothing.
 
     Args:
         file: a video.
         formats: the allowed ones, out of `CONTAINERS`.
+        hardware: what decodes instead of the CPU.
 
     Raises:
         av.FFmpegError, ValueError, OSError, MemoryError: it is no allowed container, or damaged.
@@ -63,7 +67,7 @@ def open_container(file: BinaryIO, formats: str = CONTAINERS) -> InputContainer:
         # Even so the probe opens decoders: only the allowed ones.
         "codec_whitelist": ",".join(sorted(CODECS)),
     }
-    return av.open(file, mode="r", metadata_errors="replace", options=options)
+    return av.open(file, mode="r", metadata_errors="replace", options=options, hwaccel=hardware)
 
 
 def first_video(container: InputContainer) -> VideoStream | None:
@@ -83,13 +87,20 @@ class Source:
     Args:
         data: a whole video file.
         limits: the most streams, pixels, packets and seconds that are accepted.
+        hardware: called at each opening for what decodes instead of the CPU. None: nothing does.
 
     Raises:
         ClipError: from the constructor: the bytes are no video, or one that is not allowed.
     """
 
-    def __init__(self, data: bytes, limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self,
+        data: bytes,
+        limits: Limits = DEFAULT_LIMITS,
+        hardware: Callable[[], HWAccel | None] | None = None,
+    ) -> None:
         self._data = data
+        self._hardware = hardware
         self.limits = limits
         self._formats = CONTAINERS
         if not is_transport_stream(data):
@@ -104,8 +115,9 @@ class Source:
         """The stream's first timestamp, in ticks."""
 
     def _open(self) -> None:
+        hardware = self._hardware() if self._hardware else None
         try:
-            self.container = open_container(io.BytesIO(self._data), self._formats)
+            self.container = open_container(io.BytesIO(self._data), self._formats, hardware)
         except (av.FFmpegError, ValueError, OSError, MemoryError) as error:
             raise unreadable(self._data, error) from error
         try:

@@ -10,26 +10,40 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, wait
+from typing import Protocol
 
 from av.video.frame import VideoFrame
 
-from .resize import Pixels, Resizer
+from .resize import Pixels
 
 _WAITING = 4
 """The most decoded frames that wait for their conversion; one of 1080p takes 3 MB."""
+
+
+class Converter(Protocol):
+    """Brings decoded frames to the model's size: `resize.Resizer` does it on the CPU."""
+
+    shown: tuple[int, int]
+    """(width, height) of the last frame as shown, in pixels."""
+
+    def write(self, frame: VideoFrame, places: Sequence[Pixels]) -> None:
+        """Convert a frame into arrays, int16 [crops, crop, crop, 3] each. They may be written later."""
+
+    def finish(self) -> None:
+        """Return when all that was given is written."""
 
 
 class Conversion:
     """Converts frames one after the other.
 
     Args:
-        resize: converts one frame.
+        converter: converts one frame.
         thread: an executor that runs one task at a time, in order.
     """
 
-    def __init__(self, resize: Resizer, thread: Executor) -> None:
-        self._resize = resize
+    def __init__(self, converter: Converter, thread: Executor) -> None:
+        self._converter = converter
         self._thread = thread
         self._pending: deque[Future[None]] = deque()
 
@@ -45,7 +59,7 @@ class Conversion:
         """
         while len(self._pending) >= _WAITING:
             self._pending.popleft().result()
-        self._pending.append(self._thread.submit(self._convert, frame, places))
+        self._pending.append(self._thread.submit(self._converter.write, frame, places))
 
     def finish(self) -> None:
         """Wait until all frames are converted.
@@ -53,10 +67,10 @@ class Conversion:
         Raises:
             Exception: raised by a conversion.
         """
-        while self._pending:
-            self._pending.popleft().result()
-
-    def _convert(self, frame: VideoFrame, places: Sequence[Pixels]) -> None:
-        pixels = self._resize(frame)
-        for place in places:
-            place[...] = pixels
+        try:
+            while self._pending:
+                self._pending.popleft().result()
+        finally:
+            wait(self._pending)
+            self._pending.clear()
+            self._converter.finish()

@@ -27,6 +27,7 @@ from ..limits import DEFAULT_LIMITS, Limits
 from ..problems import problem, unreadable
 from ..sampling import Selection
 from ..spec import ClipSpec
+from .acceleration import Acceleration
 from .container import Source
 from .decoded import Decoded
 from .packets import FarTrack, NearTrack, Track
@@ -46,6 +47,7 @@ def windows(
     thread: Executor | None = None,
     opened: Callable[[], object] = bool,
     room: Room = new_room,
+    acceleration: Acceleration | None = None,
 ) -> Iterator[Decoded]:
     """Decode the windows of a video that a request asks for, in one pass.
 
@@ -57,6 +59,7 @@ def windows(
         thread: converts the frames; must have one thread. Default: a new one.
         opened: called when the file is open and its streams are known.
         room: gives the arrays for a window's frames; called when the window before was taken.
+        acceleration: what decodes instead of the CPU. None: nothing does.
 
     Yields:
         One `Decoded` per crop of each window, in order; one that is `missing` for a window whose part of the
@@ -64,10 +67,13 @@ def windows(
 
     Raises:
         ClipError: the bytes are no video, no window has a frame, or the request asks for too much.
+        NotTakenError: with `acceleration` only: the video is one for the CPU.
     """
     try:
         with ExitStack() as stack:
-            source = stack.enter_context(Source(data, limits))
+            hardware = acceleration.hardware if acceleration else None
+            source = stack.enter_context(Source(data, limits, hardware))
+            converter = acceleration.converter(source, spec, selection.crops) if acceleration else None
             opened()
             thread = thread or stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="convert"))
             track: Track | None = None
@@ -84,7 +90,15 @@ def windows(
                 track = NearTrack(source, *sampling.window_ticks(start, end, source.time_base, source.origin))
             timeline = selection.stride_seconds is not None
             reader = WindowReader(
-                source, track, spec, chosen, thread, selection.crops, find_shots=timeline, room=room
+                source,
+                track,
+                spec,
+                chosen,
+                thread,
+                selection.crops,
+                find_shots=timeline,
+                room=room,
+                converter=converter,
             )
             answered = False
             for decoded in reader.decode():

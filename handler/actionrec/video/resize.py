@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -96,6 +96,15 @@ class Resizer:
         corners = crop_corners(turned.shape[0], turned.shape[1], crop, self._crops)
         cropped = [turned[top : top + crop, left : left + crop] for top, left in corners]
         return cropped[0][None] if len(cropped) == 1 else np.stack(cropped)
+
+    def write(self, frame: VideoFrame, places: Sequence[Pixels]) -> None:
+        """Convert one frame into arrays, int16 [crops, crop, crop, 3] each."""
+        pixels = self(frame)
+        for place in places:
+            place[...] = pixels
+
+    def finish(self) -> None:
+        """Nothing is written later."""
 
     def _plan(self, frame: VideoFrame) -> None:
         """Set up for frames like this one."""

@@ -22,7 +22,7 @@ from ..errors import ClipError
 from ..problems import problem
 from ..spec import ClipSpec
 from .container import MAX_REORDER, Source
-from .conversion import Conversion
+from .conversion import Conversion, Converter
 from .decoded import Decoded, gap, warnings_of
 from .frames import Reader, Shown
 from .order import Ticks
@@ -78,6 +78,7 @@ class WindowReader:
         crops: crops of each window.
         find_shots: whether to look for shot boundaries in each window.
         room: gives the arrays for the windows' frames.
+        converter: converts the frames. None: the CPU does.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class WindowReader:
         *,
         find_shots: bool = False,
         room: Room = new_room,
+        converter: Converter | None = None,
     ) -> None:
         self.source = source
         self.track = track
@@ -98,8 +100,8 @@ class WindowReader:
         self.crops = crops
         self.find_shots = find_shots
         self._room = room
-        self.resize = Resizer(spec, crops)
-        self._conversion = Conversion(self.resize, thread)
+        self.converter = converter or Resizer(spec, crops)
+        self._conversion = Conversion(self.converter, thread)
         self._reader = Reader(source, track)
         self.problem: ClipError | None = None
         """The error of the first window that could not be decoded."""
@@ -250,8 +252,8 @@ class WindowReader:
                 end_seconds=end_seconds,
                 source_frames=len(window.stamps),
                 source_fps=1 / spacing if several else 0.0,
-                width=self.resize.shown[0],
-                height=self.resize.shown[1],
+                width=self.converter.shown[0],
+                height=self.converter.shown[1],
                 warnings=warnings,
                 shot_boundaries=found,
                 window=window.number,
