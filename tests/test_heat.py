@@ -44,8 +44,11 @@ def drawn(tmp_path: Path, data: bytes, *views: dict[str, object]) -> tuple[list[
     return pictures((tmp_path / "out.mp4").read_bytes())
 
 
-def test_a_variable_rate(tmp_path: Path) -> None:
-    """Frames at any times keep them, and those are hot whose nearest step is the hot one, and no others."""
+@pytest.mark.parametrize("first", [0.0, 3.0])
+def test_a_variable_rate(tmp_path: Path, first: float) -> None:
+    """Frames at any times keep them, and those are hot whose nearest step is the hot one, and no others; times
+    of steps count from the first frame, whenever that is.
+    """
     rng = np.random.default_rng(1)
     times = np.cumsum(rng.choice([0.02, 0.033, 0.15], 40)) - 0.02
     times -= times[0]
@@ -53,10 +56,10 @@ def test_a_variable_rate(tmp_path: Path) -> None:
     shares = hot((5, 4, 4), (2, 1, 2))
     got, frames = drawn(
         tmp_path,
-        encode(grey(160, 128, 40), times=times.tolist()),
+        encode(grey(160, 128, 40), times=(first + times).tolist()),
         view([(steps.tolist(), shares)], box=(16, 0, 128, 128), end_seconds=1.9),
     )
-    assert got == pytest.approx(times.tolist(), abs=1e-3)
+    assert got == pytest.approx((first + times).tolist(), abs=1e-3)
     hot_frames = redness(frames)[:, 32:64, 80:112].mean((1, 2)) > 40
     nearest = np.abs(times[:, None] - steps).argmin(1)
     assert hot_frames.tolist() == ((nearest == 2) & (times < 1.9)).tolist()
