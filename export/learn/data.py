@@ -19,7 +19,7 @@ from actionrec_client.files.find import find
 
 from ..errors import DataError
 from . import label_studio
-from .spans import LeftOut, Span
+from .labelled import Labelled, LeftOut
 
 LEAST_VIDEOS = 5
 """Videos that a label needs: an honest accuracy takes folds without a video in common."""
@@ -122,17 +122,17 @@ def read(source: Path, videos: Path | None = None, frame_rate: float | None = No
     notes: list[str] = []
     left_out: list[LeftOut] = []
     if source.is_dir():
-        spans = _folders(source)
+        parts = _folders(source)
     elif not source.is_file():
         raise DataError(f"DATA={source} does not exist", "Name a folder, a CSV file or Label Studio's JSON.")
     elif source.suffix.lower() == ".json":
         export = label_studio.read(source, videos or source.parent, frame_rate)
-        spans = export.spans
+        parts = export.parts
         left_out += export.left_out
         notes += export.notes
     else:
-        spans = _table(source, videos or source.parent)
-    found, unread = _hashed(spans)
+        parts = _table(source, videos or source.parent)
+    found, unread = _hashed(parts)
     examples, copies = _distinct(found)
     if copies:
         notes.append(f"{copies} copies of videos that have the same label already are left out")
@@ -140,14 +140,14 @@ def read(source: Path, videos: Path | None = None, frame_rate: float | None = No
     return Listing(examples, (*left_out, *unread), tuple(notes))
 
 
-def _folders(source: Path) -> list[Span]:
+def _folders(source: Path) -> list[Labelled]:
     folders = sorted(path for path in source.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not folders:
         raise DataError(f"DATA={source} has no folders", "It has a folder of videos for each label.")
-    return [Span(path, folder.name) for folder in folders for path in find([str(folder)])]
+    return [Labelled(path, folder.name) for folder in folders for path in find([str(folder)])]
 
 
-def _table(source: Path, videos: Path) -> list[Span]:
+def _table(source: Path, videos: Path) -> list[Labelled]:
     try:
         with source.open(encoding="utf-8-sig", newline="") as file:
             table = csv.DictReader(file)
@@ -163,7 +163,7 @@ def _table(source: Path, videos: Path) -> list[Span]:
         raise DataError(f"{source} cannot be read: {error}", "It is CSV in UTF-8.") from error
 
 
-def _row(row: Mapping[str, str | None], videos: Path, where: str) -> Span:
+def _row(row: Mapping[str, str | None], videos: Path, where: str) -> Labelled:
     path, label, start, end = ((row.get(name) or "").strip() for name in _COLUMNS)
     if not path or not label:
         raise DataError(f"{where} has no {'label' if path else 'path'}", "Each line has a path and a label.")
@@ -171,7 +171,7 @@ def _row(row: Mapping[str, str | None], videos: Path, where: str) -> Span:
     end_seconds = _seconds(end, where)
     if end_seconds is not None and end_seconds <= start_seconds:
         raise DataError(f"{where} ends at {end} s, which is not after {start or 0} s", "end_seconds is later.")
-    return Span(videos / path, label, start_seconds, end_seconds)
+    return Labelled(videos / path, label, start_seconds, end_seconds)
 
 
 def _seconds(text: str, where: str) -> float | None:
@@ -186,16 +186,16 @@ def _seconds(text: str, where: str) -> float | None:
     return seconds
 
 
-def _hashed(spans: Iterable[Span]) -> tuple[list[Example], list[LeftOut]]:
+def _hashed(parts: Iterable[Labelled]) -> tuple[list[Example], list[LeftOut]]:
     """The spans of videos that are there, in a stable order; each file is read once."""
     digests: dict[Path, str | LeftOut] = {}
     examples: list[Example] = []
-    for span in spans:
-        if "\n" in span.label or "\r" in span.label:
-            raise DataError(f"the label {span.label!r} has more than one line", "Labels are names.")
-        digest = digests.get(span.path) or digests.setdefault(span.path, _digest(span.path))
+    for part in parts:
+        if "\n" in part.label or "\r" in part.label:
+            raise DataError(f"the label {part.label!r} has more than one line", "Labels are names.")
+        digest = digests.get(part.path) or digests.setdefault(part.path, _digest(part.path))
         if isinstance(digest, str):
-            examples.append(Example(span.path, span.label, span.start_seconds, span.end_seconds, digest))
+            examples.append(Example(part.path, part.label, part.start_seconds, part.end_seconds, digest))
     return examples, [digest for digest in digests.values() if isinstance(digest, LeftOut)]
 
 

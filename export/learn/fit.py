@@ -4,8 +4,8 @@
     inner folds   of train: choose the strength   |
     at the end    all examples: choose the strength, fit
 
-A video is on one side of a fold only, with all its spans and copies. The strength for a fold is chosen without
-its test videos, so what the out-of-fold logits say of accuracy, temperature and threshold is honest.
+A video is on one side of a fold only, with all its examples and copies. The strength for a fold is chosen
+without its test videos, so what the out-of-fold logits say of accuracy, temperature and threshold is honest.
 
 L2-regularised regression does not change where features are rotated. So each training set is first written in
 the basis of its own windows: as many numbers a window as there are windows, and not thousands.

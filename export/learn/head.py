@@ -23,7 +23,7 @@ _CHECKED = 4
 """Examples whose scores the finished archive must give."""
 _HOW = (
     "cross-validation in {folds} folds, with no video on both sides of one; the strength of regularisation is "
-    "chosen inside each fold. An answer is that of a plain request: the first window of the video or span"
+    "chosen inside each fold. An answer is that of a plain request: the first window of an example"
 )
 
 

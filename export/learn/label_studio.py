@@ -30,7 +30,7 @@ from actionrec.video.container import Source, stamp_of
 from actionrec_client.files.find import SUFFIXES
 
 from ..errors import DataError
-from .spans import LeftOut, Span
+from .labelled import Labelled, LeftOut
 
 _RATE_NAMES = frozenset({"fps", "framerate"})
 _HINT = "It is Label Studio's JSON or JSON-MIN export of a project with TimelineLabels."
@@ -42,7 +42,7 @@ _UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 class Export:
     """What an export has."""
 
-    spans: list[Span]
+    parts: list[Labelled]
     left_out: list[LeftOut]
     notes: list[str]
 
@@ -77,7 +77,7 @@ def read(source: Path, videos: Path, frame_rate: float | None) -> Export:
     if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
         raise DataError(f"{source} is no list of tasks", _HINT)
     found = _Files(videos)
-    spans: list[Span] = []
+    parts: list[Labelled] = []
     left_out: dict[str, LeftOut] = {}
     without_labels, by_file = 0, 0
     for task in tasks:
@@ -96,7 +96,7 @@ def read(source: Path, videos: Path, frame_rate: float | None) -> Export:
         clock = _Clock(path, frame_rate or _stated_rate(data))
         for region in regions:
             try:
-                spans.append(clock.span(region))
+                parts.append(clock.part(region))
             except (ClipError, OSError, _BeyondEnd) as error:
                 left_out[name] = LeftOut(path, getattr(error, "message", None) or str(error))
         by_file += clock.used
@@ -109,7 +109,7 @@ def read(source: Path, videos: Path, frame_rate: float | None) -> Export:
             "for those of the file. If the labelling configuration has another rate (Label Studio's own is "
             "24), give it: FRAME_RATE=24"
         )
-    return Export(spans, list(left_out.values()), notes)
+    return Export(parts, list(left_out.values()), notes)
 
 
 def _regions(task: Mapping[str, Any]) -> Iterator[_Region]:
@@ -230,7 +230,7 @@ class _Clock:
         """Whether the file's own frames were counted."""
         return bool(self._times)
 
-    def span(self, region: _Region) -> Span:
+    def part(self, region: _Region) -> Labelled:
         """A region in seconds.
 
         Raises:
@@ -240,7 +240,7 @@ class _Clock:
         rate = self._rate or region.rate
         if rate:
             end = None if region.last == math.inf else region.last / rate
-            return Span(self._path, region.label, (region.first - 1) / rate, end)
+            return Labelled(self._path, region.label, (region.first - 1) / rate, end)
         if not self._times:
             self._times = frame_seconds(self._path)
         count = len(self._times)
@@ -249,7 +249,7 @@ class _Clock:
                 f"{region.label!r} begins at frame {region.first} of {count}: has FRAME_RATE another value?"
             )
         end = self._times[int(region.last)] if region.last < count else None
-        return Span(self._path, region.label, self._times[region.first - 1], end)
+        return Labelled(self._path, region.label, self._times[region.first - 1], end)
 
 
 def frame_seconds(path: Path) -> list[float]:

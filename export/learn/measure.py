@@ -48,7 +48,7 @@ class Share:
     """A share of things that were right, and where it will be on as many new ones."""
 
     right: float
-    """How many; a mean over the spans of a video may be a fraction."""
+    """How many; a mean over the examples of a video may be a fraction."""
     of: int
     """Out of how many videos."""
 

@@ -96,12 +96,12 @@ def _figures(measured: Measured) -> str:
 
 def _labels(listing: Listing, shares: Sequence[Share]) -> str:
     videos = listing.videos()
-    spans = {label: sum(example.label == label for example in listing.examples) for label in listing.labels}
+    examples = {label: sum(example.label == label for example in listing.examples) for label in listing.labels}
     rows = [
-        [escape(label), str(videos[label]), str(spans[label]), f"{share.value:.0%}", _interval(share)]
+        [escape(label), str(videos[label]), str(examples[label]), f"{share.value:.0%}", _interval(share)]
         for label, share in zip(listing.labels, shares, strict=True)
     ]
-    return _table(("label", "videos", "spans", "recognised", "95 % interval"), rows)
+    return _table(("label", "videos", "examples", "recognised", "95 % interval"), rows)
 
 
 def _wrong(examples: Sequence[Example], measured: Measured, names: Sequence[str]) -> str:

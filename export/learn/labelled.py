@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class Labelled:
     """A labelled part of a video."""
 
     path: Path
