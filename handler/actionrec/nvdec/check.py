@@ -16,7 +16,7 @@ import numpy.typing as npt
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from ..errors import first_line
+from ..errors import ClipError, first_line
 from ..limits import DEFAULT_LIMITS
 from ..sampling import Selection
 from ..spec import STEPS_PER_LEVEL, ClipSpec
@@ -73,7 +73,9 @@ def why_refused(kind: Kind, spec: ClipSpec, acceleration: Acceleration) -> str |
         )
     try:
         (there,) = windows(data, spec, Selection(), DEFAULT_LIMITS, acceleration=acceleration)
-    # Whatever FFmpeg, CUDA or its driver say.
+    except (av.FFmpegError, ClipError) as error:
+        return f"{first_line(error)} Has the driver its video part, libnvcuvid?"
+    # Whatever else CUDA or its driver say.
     except Exception as error:
         return first_line(error)
     (here,) = windows(data, spec, Selection(), DEFAULT_LIMITS)
