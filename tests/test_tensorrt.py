@@ -22,7 +22,7 @@ from actionrec.model.runtime import Runtime
 from actionrec.model.transform import LAYOUT
 from actionrec.spec import ClipSpec
 
-from export import artifacts, race
+from export import artifacts
 from export import tensorrt as builder
 from export.errors import ExportError
 from tests.helpers_cuda import FakeCuda, fake_cuda
@@ -232,72 +232,15 @@ def test_other_plans_are_passed_over(
         assert said in loaded.rejected[0]
 
 
-class Racer:
-    """A runtime whose batches take known times, by a clock that it moves."""
-
-    def __init__(self, name: str, clock: list[float], seconds: list[float], turns: list[str]) -> None:
-        self.name, self.clock, self.turns = name, clock, turns
-        self.seconds = seconds
-        self.warm = False
-        self.count = 0
-
-    def transform(self, batch: Sequence[np.ndarray]) -> int:
-        return len(batch)
-
-    def warm_up(self) -> None:
-        self.warm = True
-
-    def scores(self, prepared: int) -> None:
-        assert (prepared, self.warm) == (race.BATCH, True)
-        self.clock[0] += self.seconds[self.count % len(self.seconds)]
-        self.count += 1
-        self.turns.append(self.name)
-
-
-def racers(**seconds: list[float]) -> tuple[dict[str, Runtime], list[float], list[str]]:
-    clock, turns = [0.0], list[str]()
-    made = {name: Racer(name, clock, each, turns) for name, each in seconds.items()}
-    return cast(dict[str, Runtime], made), clock, turns
-
-
-CLIPS = torch.zeros(3, 2, 4, 4, 3, dtype=torch.int16)
-
-
-def test_runtimes_take_turns() -> None:
-    """Each is timed on the same warm batch, one after the other, and a few slow turns decide nothing."""
-    made, clock, turns = racers(aoti=[0.009], tensorrt=[0.007, 0.007, 0.5])
-    assert race.batch_seconds([*made.values()], CLIPS, lambda: clock[0]) == pytest.approx([0.009, 0.007])
-    assert turns == ["aoti", "tensorrt"] * race.ROUNDS
-
-
-@pytest.mark.parametrize(
-    ("seconds", "order"),
-    [
-        ({"aoti": 9.0, "tensorrt": 7.0}, ["tensorrt", "aoti"]),
-        ({"aoti": 7.0, "tensorrt": 9.0}, ["aoti", "tensorrt"]),
-        ({"aoti": 7.0, "tensorrt": 7.0}, ["aoti", "tensorrt"]),
-    ],
-)
-def test_ranking(seconds: dict[str, float], order: list[str]) -> None:
-    """The faster one is the first; TensorRT only where it is truly faster."""
-    assert race.ranking(seconds) == order
-
-
-def test_the_faster_one_is_served() -> None:
-    """The archive has the measured ones first, with their times, and the others behind them as they were."""
-    made, clock, _ = racers(aoti=[0.009], tensorrt=[0.007])
-    every = [Artifact(name, "fp16", "cuda", name) for name in ("aoti", "tensorrt", "torchscript")]
-    said: list[str] = []
-    first, second, third = race.fastest_first(every, made, CLIPS, said.append, lambda: clock[0])
-    assert (first.runtime, first.batch_ms) == ("tensorrt", 7.0)
-    assert (second.runtime, second.batch_ms) == ("aoti", 9.0)
-    assert third == every[2]
-    assert said == ["tensorrt takes 7.00 ms, aoti takes 9.00 ms for a batch of 8: tensorrt is served"]
-
-
-def test_one_alone_is_not_measured() -> None:
-    """Where there is nothing to choose, nothing is measured and the order stays."""
-    made, _, turns = racers(aoti=[0.009])
-    every = [Artifact(name, "fp16", "cuda", name) for name in ("aoti", "torchscript")]
-    assert race.fastest_first(every, made, CLIPS, pytest.fail) == tuple(every)
-    assert turns == []
+def test_layouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorRT is given pathways and weights without a layout; other code for a GPU gets that of frames."""
+    monkeypatch.setattr(artifacts, "pack", lambda frames, *_: clips(len(frames)))
+    convolution = torch.nn.Conv3d(3, 4, 3)
+    monkeypatch.setattr(artifacts, "rewrite", lambda *_: None)
+    for runtime in ("tensorrt", "aoti"):
+        target = artifacts.Target(runtime, "fp32", "cuda")
+        plain = runtime == "tensorrt"
+        assert all(each.is_contiguous() is plain for each in artifacts._example(SPEC, target, 2))
+        net = artifacts.prepared(convolution, SPEC, target)
+        assert isinstance(net, torch.nn.Conv3d)
+        assert net.weight.is_contiguous() is plain
