@@ -69,6 +69,8 @@ def encode(
         rate = Fraction(fps).limit_denominator(1001)
         stream = cast(VideoStream, output.add_stream(codec, rate=rate, options=options or {}))
         stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], pix_fmt
+        # The same bytes on any number of cores; and libvpx's threads would take ten times the CPU time.
+        stream.codec_context.thread_count = 1
         if times is not None:
             stream.codec_context.time_base = Fraction(1, ticks)
         for index, pixels in enumerate(frames):

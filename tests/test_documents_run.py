@@ -33,6 +33,8 @@ SHIPPED = (
     "actionrec_client",
     "deploy",
 )
+ASKED = {"embedding": "embedding", "explain": "explanation"}
+"""Options and the field of the reply that each asks for."""
 CLIP = random_clip(11, "moving left")
 DEADLINE_SECONDS = 600
 
@@ -124,7 +126,8 @@ def test_the_product(checkout: Path) -> None:
             assert answer[0]["customizedMetadata"]["name"] == "motion"
             continue
         timeline = {"timeline", "segments", "cuts"} if "stride_seconds" in line else set()
-        assert set(answer) == {"predictions", "clip", "model", "timings_ms", "warnings"} | timeline, line
+        asked = {field for option, field in ASKED.items() if f"{option}=" in line}
+        assert set(answer) == {"predictions", "clip", "model", "timings_ms", "warnings"} | timeline | asked, line
     shell("make scale WORKERS=2", checkout)
     assert shell("make status", checkout).count("READY") == 2
     shell("make stop", checkout)
@@ -135,7 +138,8 @@ def test_the_commands(motion_server: RunningServer, readers_folder: Path) -> Non
     lines = [
         line for document in DOCUMENTS for line in re.findall(r"^\$ actionrec (.*)$", read(document), re.M)
     ]
-    assert {shlex.split(line)[0] for line in lines} == {"predict", "timeline", "batch", "evaluate"}
+    known = {"predict", "timeline", "batch", "evaluate", "explain", "embed", "similar"}
+    assert {shlex.split(line)[0] for line in lines} == known
     for line in lines:
         done = actionrec(*shlex.split(line), server=motion_server, cwd=readers_folder)
         assert done.returncode == 0, (line, done.stderr)
