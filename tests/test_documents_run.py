@@ -127,7 +127,9 @@ def test_the_product(checkout: Path) -> None:
             continue
         timeline = {"timeline", "segments", "cuts"} if "stride_seconds" in line else set()
         asked = {field for option, field in ASKED.items() if f"{option}=" in line}
-        assert set(answer) == {"predictions", "clip", "model", "timings_ms", "warnings"} | timeline | asked, line
+        assert set(answer) == {"predictions", "clip", "model", "timings_ms", "warnings"} | timeline | asked, (
+            line
+        )
     shell("make scale WORKERS=2", checkout)
     assert shell("make status", checkout).count("READY") == 2
     shell("make stop", checkout)
