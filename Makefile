@@ -19,6 +19,16 @@ DECODE ?=
 LIMITS ?=
 DATA ?=
 METHOD ?=
+STAGES ?=
+EPOCHS ?=
+FOLDS ?=
+RATE ?=
+ACCUMULATE ?=
+MIRROR ?=
+BATCH_NORM ?=
+TRAIN_PRECISION ?=
+DEVICES ?=
+CACHE_GB ?=
 VIDEOS ?=
 FRAME_RATE ?=
 N ?=
@@ -53,6 +63,7 @@ help:  ## list the targets
 	@echo
 	@echo 'archive: MODEL=auto NAME= WEIGHTS= WEIGHTS_SHA256= LABELS= RUNTIME=auto FALLBACK=1 PRECISION= CALIBRATION= INT8_TOLERANCE= DEVICE= CROP= SANDBOX=1|0|require DECODE=cpu|gpu LIMITS='
 	@echo 'learn:   DATA= NAME= MODEL=slowfast_r50 METHOD=head VIDEOS= FRAME_RATE= RUNTIME=auto PRECISION= DEVICE='
+	@echo '         METHOD=finetune: STAGES= EPOCHS= FOLDS= RATE= BATCH= ACCUMULATE= MIRROR= BATCH_NORM= SEED= TRAIN_PRECISION= DEVICES= CACHE_GB='
 	@echo 'serve:   MODEL=all PORT=8080 WORKERS= BATCH= DECODE_THREADS= DEVICE_IDS= FOREGROUND=1'
 	@echo 'scale:   WORKERS=2 MODEL=all      soak: MINUTES=60'
 
@@ -90,7 +101,10 @@ archive: $(STAMP)  ## build model_store/<name>.mar from a model and its weights
 learn: $(STAMP)  ## learn your own labels from DATA, videos in a folder for each label, into model_store/<name>.mar and a report
 	@[ -n '$(DATA)' ] && [ -n '$(NAME)' ] || { echo 'error: from what, and under which name? make learn DATA=my_videos NAME=mine' >&2; exit 1; }
 	@$(PYTHON) -m export learn --data '$(DATA)' --name '$(NAME)' --model '$(MODEL)' --method '$(METHOD)' --videos '$(VIDEOS)' \
-		--frame-rate '$(FRAME_RATE)' --runtime '$(RUNTIME)' --precision '$(PRECISION)' --device '$(DEVICE)' --store model_store
+		--frame-rate '$(FRAME_RATE)' --runtime '$(RUNTIME)' --precision '$(PRECISION)' --device '$(DEVICE)' --store model_store \
+		--stages '$(STAGES)' --epochs '$(EPOCHS)' --folds '$(FOLDS)' --rate '$(RATE)' --batch '$(BATCH)' \
+		--accumulate '$(ACCUMULATE)' --mirror '$(MIRROR)' --batch-norm '$(BATCH_NORM)' --seed '$(SEED)' \
+		--train-precision '$(TRAIN_PRECISION)' --devices '$(DEVICES)' --cache-gb '$(CACHE_GB)'
 
 serve: $(STAMP)  ## serve the archives in model_store; returns when they are ready (FOREGROUND=1 stays)
 	@$(PYTHON) -m deploy start $(addprefix --model ,$(or $(NAME),$(filter-out auto,$(MODEL)))) \
