@@ -9,6 +9,7 @@ from typing import Any
 from actionrec.limits import DEFAULT_LIMITS
 from actionrec.spec import ClipSpec
 from rich.console import Console
+from torch import nn
 
 from export import weights, zoo
 from export.learn import data
@@ -17,7 +18,7 @@ from export.learn.embed import WINDOWS
 from export.learn.finetune.augment import larger
 from export.learn.finetune.clips import Clips, Room
 from export.learn.finetune.method import TIMES
-from export.learn.finetune.network import Network
+from export.learn.finetune.network import Network, State
 from export.learn.finetune.options import Options
 from export.learn.finetune.trainings import Trainings
 from export.learn.progress import Step
@@ -38,6 +39,18 @@ def write_clips(folder: Path) -> None:
                 900 + VIDEOS * number + seed, motion, "libx264", size=(64, 48), fps=15, seconds=2.5
             )
             (folder / label / f"{seed}.mp4").write_bytes(clip.data)
+
+
+@dataclass(frozen=True)
+class WithoutDropout(Network):
+    """A network whose steps do not depend on which clips are taken together."""
+
+    def build(self, state: State | None = None) -> nn.Module:
+        net = super().build(state)
+        for module in net.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+        return net
 
 
 class Stop(Exception):

@@ -37,7 +37,17 @@ from export.learn.measure import Verdict, measure
 from export.split import split
 from training.loop import train
 
-from .helpers_finetune import LABELS, SPEC, VIDEOS, Stop, Told, clips_of, trainings_of, write_clips
+from .helpers_finetune import (
+    LABELS,
+    SPEC,
+    VIDEOS,
+    Stop,
+    Told,
+    WithoutDropout,
+    clips_of,
+    trainings_of,
+    write_clips,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -274,14 +284,11 @@ def test_accumulated_steps_are_the_same_steps(clips: Path, tmp_path: Path) -> No
     states = []
     for parts in (1, 4):
         job = job_of(trainings_of(clips, tmp_path / str(parts), accumulate=parts))
-        # Dropout draws for the clips that are taken together.
-        with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(torch.nn.Dropout, "forward", lambda _, given: given)
-            states.append(trained(job, 1).model.state_dict())
-    start = job.start
+        job = replace(job, network=WithoutDropout("motion", SPEC, len(LABELS)))
+        states.append(trained(job, 1).model.state_dict())
     for name, value in states[0].items():
         torch.testing.assert_close(states[1][name], value, rtol=1e-3, atol=2e-5)
-    assert any(not torch.equal(value, start[name]) for name, value in states[0].items())
+    assert any(not torch.equal(value, job.start[name]) for name, value in states[0].items())
 
 
 @pytest.mark.parametrize(("stages", "changed"), [(0, {0, 1, 2, 3, 4, 6}), (2, {3, 4, 6}), (1, {4, 6})])
@@ -324,7 +331,7 @@ def test_stopped_anywhere_a_run_ends_the_same(clips: Path, tmp_path: Path) -> No
             heard.append(len(told.of("epoch")))
     assert len(heard) == 3
     np.testing.assert_array_equal(found.logits, expected.logits)
-    assert found.epochs == expected.epochs
+    assert (found.of_folds, found.of_all) == (expected.of_folds, expected.of_all)
     assert all(torch.equal(value, weights[name]) for name, value in state.items())
     assert len(told.of("epoch")) < total
     log = (tmp_path / "stopped" / "fold-1" / "log.csv").read_text()
@@ -335,26 +342,27 @@ def test_stopped_anywhere_a_run_ends_the_same(clips: Path, tmp_path: Path) -> No
 
 @pytest.mark.long
 def test_two_processes_are_as_good_as_one(clips: Path, tmp_path: Path) -> None:
-    """Two processes that share each step's clips hear the same of the held-out videos as one, and take steps
-    like its steps.
+    """Two processes that share each step's clips hear the same of the held-out videos as one, and take the same
+    steps but for rounding.
     """
     logits = []
     for devices in (1, 2):
-        trainings = trainings_of(clips, tmp_path / str(devices), devices=devices, epochs=1)
+        job = job_of(trainings_of(clips, tmp_path / str(devices), devices=devices, epochs=1, rate=1e-2))
+        job = replace(job, network=WithoutDropout("motion", SPEC, len(LABELS)))
         told: list[str] = []
         with pytest.MonkeyPatch.context() as patched:
             patched.setenv("OMP_NUM_THREADS", "1")
-            result = result_of(job_of(trainings), lambda event, _, told=told: told.append(event))  # type: ignore[misc]
+            result = result_of(job, lambda event, _, told=told: told.append(event))  # type: ignore[misc]
         assert told == ["epoch", "steps", "steps", "epoch"]
         logits.append(result["logits"])
     (before, after), (also_before, also_after) = logits
     torch.testing.assert_close(also_before, before, rtol=1e-4, atol=1e-4)
-    assert not torch.allclose(after, before, rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(also_after, after, rtol=0.1, atol=0.1)  # dropout draws for each process
+    torch.testing.assert_close(also_after, after, rtol=1e-2, atol=1e-3)
+    assert float((after - before).abs().max()) > 0.05
 
 
 def test_no_better_for_a_while_ends_a_training() -> None:
-    """A training ends when its held-out videos were not answered better for a number of epochs."""
+    """A training ends when its held-out videos were answered clearly worse for a number of epochs."""
     course = object.__new__(Tuning)
     course.rows = [{"held_out_loss": loss} for loss in (1.0, 0.5)]
     assert not course.finished
@@ -362,6 +370,8 @@ def test_no_better_for_a_while_ends_a_training() -> None:
     assert not course.finished
     course.rows += [{"held_out_loss": 0.6}]
     assert course.finished
+    course.rows += [{"held_out_loss": 0.52}]  # hardly worse
+    assert not course.finished
     course.rows = [{"epoch": number} for number in range(3 * PATIENCE)]  # nothing held out
     assert not course.finished
 
@@ -383,8 +393,7 @@ def test_no_video_is_on_both_sides(clips: Path, tmp_path: Path, monkeypatch: pyt
     def remember(job: Job, _: object) -> dict[str, object]:
         jobs.append(job)
         assert job.held_out_samples is not None
-        logits = torch.zeros(1, len(job.held_out_samples.classes), 2)
-        return {"rows": [{"held_out_loss": 1.0}], "logits": logits}
+        return {"logits": torch.zeros(1, len(job.held_out_samples.classes), 2)}
 
     monkeypatch.setattr("export.learn.finetune.trainings.result_of", remember)
     trainings.by_folds(trainings.samples())
@@ -401,11 +410,23 @@ def test_no_video_is_on_both_sides(clips: Path, tmp_path: Path, monkeypatch: pyt
 
 def test_a_fold_does_not_choose_for_itself() -> None:
     """How long a fold's network trains is chosen by the other folds; for all videos, by all."""
-    rising, falling = [0.1, 0.5, 0.9, 1.3], [1.3, 0.9, 0.5, 0.1]
-    chosen = choose([rising, falling])
-    assert chosen.of_folds == (3, 0)
-    assert choose([falling, falling, rising[:1]]).of_all == 3
-    assert choose([rising, rising]).of_all == 0
+    classes = np.arange(24) % 3
+    samples = Samples(np.zeros((24, 0)), classes, np.arange(24), np.arange(24), 3)
+    rows = [np.arange(0, 8), np.arange(8, 16), np.arange(16, 24)]
+    noise = np.random.default_rng(0).normal(size=(24, 3))
+
+    def curve(mine: np.ndarray, skill: tuple[float, ...]) -> np.ndarray:
+        return np.stack([how * np.eye(3)[classes[mine]] + noise[mine] for how in skill])
+
+    worse, better = (3.0, 2.0, 1.0, 0.0), (0.0, 1.0, 2.0, 9.0)
+    chosen = choose([curve(rows[0], better), curve(rows[1], worse), curve(rows[2], worse)], rows, samples)
+    assert chosen.of_folds[0] == 0  # though its own videos are for 3
+    np.testing.assert_array_equal(chosen.logits[rows[0]], curve(rows[0], better)[0])
+    better_all = [curve(mine, better) for mine in rows]
+    chosen = choose([better_all[0], better_all[1], better_all[2][:2]], rows, samples)
+    assert chosen.of_all == 3
+    np.testing.assert_array_equal(chosen.logits[rows[2]], better_all[2][1])  # it stopped there
+    np.testing.assert_array_equal(chosen.before[rows[1]], better_all[1][0])
 
 
 def test_verdict_does_not_send_round_in_circles() -> None:

@@ -33,7 +33,9 @@ TRUNK_SHARE = 0.3
 SMOOTHING = 0.1
 WARM_UP_EPOCHS = 2
 PATIENCE = 8
-"""Epochs without a better one, after which a training ends."""
+"""Epochs in a row that are clearly worse than the best one, after which a training ends."""
+CLEARLY = 0.05
+"""So much more log loss is clearly worse: a fold's held-out videos are few, and some epochs are lucky."""
 _AHEAD = 2
 """Steps whose clips are made while others are learned."""
 
@@ -109,9 +111,9 @@ class Tuning:
 
     @property
     def finished(self) -> bool:
-        """Whether the held-out videos have not been answered better for a while."""
+        """Whether the held-out videos have been answered clearly worse for a while."""
         losses = [row["held_out_loss"] for row in self.rows if "held_out_loss" in row]
-        return bool(losses) and len(losses) - 1 - int(np.argmin(losses)) >= PATIENCE
+        return len(losses) > PATIENCE and min(losses[-PATIENCE:]) > min(losses) + CLEARLY
 
     def prepare(self, step: int) -> None:  # noqa: ARG002
         """See `training.loop.Course`."""

@@ -24,10 +24,11 @@ from ..measure import measure
 from ..method import Outcome, Task
 from . import network as networks
 from .augment import larger
+from .choose import Chosen
 from .clips import Clips, Room
 from .exporting import Exporting, exported
 from .network import Network, State
-from .trainings import HeldOut, Trainings
+from .trainings import Trainings
 
 TIMES = 4
 """Windows of an example, spread over it; training takes one of them each time."""
@@ -78,7 +79,7 @@ def learn(task: Task) -> Outcome:
     samples = trainings.samples()
     held_out = trainings.by_folds(samples)
     temperature, _ = calibrated(held_out.logits, samples)
-    state = _cooled(trainings.on_all(samples, held_out.epochs), network, temperature)
+    state = _cooled(trainings.on_all(samples, held_out.of_all), network, temperature)
     net = network.build(state)
     artifacts_made = _exported(task, network, state, targets, listing, served)
     expected = tuple((one, _scores(net, network, served, one)) for one in _spread(listing.examples, _CHECKED))
@@ -92,7 +93,7 @@ def learn(task: Task) -> Outcome:
         measured=replace(
             measured, words=f"{measured.words} Of a new head alone (METHOD=head) {before:.0%} are right."
         ),
-        how=_HOW.format(folds=held_out.folds)
+        how=_HOW.format(folds=len(held_out.of_folds))
         + (_SEEN_BEFORE if manifest.learned.get("method") == "finetune" else ""),
         settings=_settings(task, held_out, net, device, temperature, before),
         expected=expected,
@@ -100,12 +101,12 @@ def learn(task: Task) -> Outcome:
 
 
 def _settings(
-    task: Task, held_out: HeldOut, net: nn.Module, device: str, temperature: float, before: float
+    task: Task, held_out: Chosen, net: nn.Module, device: str, temperature: float, before: float
 ) -> Mapping[str, Any]:
     options, stages = task.options, len(networks.stages(net))
     return {
         "stages": f"{min(options.stages, stages) or stages} of {stages}",
-        "epochs": f"{held_out.epochs} of {options.epochs}",
+        "epochs": f"{held_out.of_all} of {options.epochs}",
         "rate": options.rate,
         "batch": options.batch,
         "mirror": "on" if options.mirror else "off",

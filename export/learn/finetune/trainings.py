@@ -15,28 +15,15 @@ from training.whole import save
 
 from ..data import Listing
 from ..embed import Embedded
-from ..fit import Floats, Ints, Samples, fold_count, folds, layer_of
+from ..fit import Ints, Samples, fold_count, folds, layer_of
 from ..head import samples_of
 from ..progress import Teller
-from .choose import choose
+from .choose import Chosen, choose
 from .clips import Clips
 from .course import Job, Listener
 from .network import Network, State, embedder, outputs, put_layer
 from .options import Options
 from .run import result_of
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """What networks say of videos that they have not seen."""
-
-    logits: Floats
-    """float64 [windows, classes], after the epoch that was chosen."""
-    before: Floats
-    """The same before training: of a new head alone."""
-    folds: int
-    epochs: int
-    """How long the network that learns from all videos should train."""
 
 
 @dataclass(frozen=True)
@@ -81,21 +68,18 @@ class Trainings:
         }
         return samples_of(examples, found, self.listing.labels)
 
-    def by_folds(self, samples: Samples) -> HeldOut:
-        """Train for each fold, without its videos."""
+    def by_folds(self, samples: Samples) -> Chosen:
+        """Train for each fold, without its videos; returns what is said of them, and how long is best."""
         count = min(self.options.folds, fold_count(samples))
         sides = list(folds(samples, count))
         results = [
             self._result(self._job(f"fold {number} of {count}", f"fold-{number}", samples, train, test))
             for number, (train, test) in enumerate(sides, 1)
         ]
-        chosen = choose([[row["held_out_loss"] for row in result["rows"]] for result in results])
-        logits, before = np.empty((2, len(samples.classes), samples.count))
-        for (_, test), result, epoch in zip(sides, results, chosen.of_folds, strict=True):
-            found = result["logits"].double().numpy()
-            logits[test], before[test] = found[min(epoch, len(found) - 1)], found[0]
+        logits = [result["logits"].double().numpy() for result in results]
+        chosen = choose(logits, [test for _, test in sides], samples)
         self.tell.say("chosen", f"{chosen.of_all} epochs suit the folds best", epochs=chosen.of_all)
-        return HeldOut(logits, before, count, chosen.of_all)
+        return chosen
 
     def on_all(self, samples: Samples, epochs: int) -> State:
         """Train on all videos; returns the weights."""
