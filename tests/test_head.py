@@ -141,7 +141,9 @@ def test_network_without_a_linear_head(layer: nn.Module, said: str) -> None:
     if isinstance(layer, nn.Sequential):
         blocks[-1].proj = layer
     elif isinstance(layer, nn.MaxPool3d):
-        blocks[-2].pool[0] = layer
+        pools = blocks[-2].pool
+        assert isinstance(pools, nn.ModuleList)
+        pools[0] = layer
     else:
         blocks[-1].activation = layer
     with pytest.raises(ExportError) as refused:

@@ -21,6 +21,7 @@ import av.logging
 from actionrec.errors import ClipError
 from actionrec.video import container
 from actionrec.video.decode import windows
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 
 from .case import LIMITS, SPEC, Case
@@ -120,8 +121,10 @@ def _noting() -> Iterator[_Opened]:
     """Notes what FFmpeg takes a file for: the sandbox's parent is not told."""
     real, found = container.open_container, _Opened()
 
-    def opening(file: BinaryIO, *formats: str) -> InputContainer:
-        opened = real(file, *formats)
+    def opening(
+        file: BinaryIO, formats: str = container.CONTAINERS, hardware: HWAccel | None = None
+    ) -> InputContainer:
+        opened = real(file, formats, hardware)
         found.demuxer = opened.format.name.split(",")[0]
         stream = container.first_video(opened)
         if stream is not None and stream.codec_context is not None:
