@@ -111,10 +111,11 @@ def test_without_room_clips_are_decoded_each_time(clips: Path, tmp_path: Path) -
     written = sum(path.stat().st_size for path in (tmp_path / "less").rglob("*.npy"))
     whole = sum(path.stat().st_size for path in (tmp_path / "kept").rglob("*.npy"))
     assert 0 < written <= 1.01 * bound < whole  # a file has a header of 128 bytes
-    for example in listing.examples:
-        assert less.count(example) == seen.count(example)
-        last = seen.count(example) - 1
-        np.testing.assert_array_equal(less.frames(example, last), seen.frames(example, last))
+    with less:
+        for example in listing.examples:
+            assert less.count(example) == seen.count(example)
+            last = seen.count(example) - 1
+            np.testing.assert_array_equal(less.frames(example, last), seen.frames(example, last))
 
 
 def test_clips_of_other_videos_are_removed(clips: Path, tmp_path: Path) -> None:
@@ -136,6 +137,16 @@ def test_an_unreadable_video_is_named(clips: Path, tmp_path: Path) -> None:
     assert list(unreadable) == [broken]
     assert "(" in unreadable[broken]
     assert all(store.count(one) for one in listing.examples if one.path != broken)
+
+
+def test_a_video_that_changes_is_not_learned_from(clips: Path, tmp_path: Path) -> None:
+    """A file that is another one than when the list was read is an error, and never another clip."""
+    shutil.copytree(clips, tmp_path / "clips")
+    listing = data.read(tmp_path / "clips")
+    without_room, _ = clips_of(listing, tmp_path / "kept", 0)
+    shutil.copyfile(listing.examples[1].path, listing.examples[0].path)
+    with without_room, pytest.raises(OSError, match="changed"):
+        without_room.frames(listing.examples[0], 0)
 
 
 def _ramp(spec_side: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -180,6 +181,20 @@ def test_a_base_that_cannot_learn_is_refused_before_anything_slow(place: Workpla
     assert not told.of("decoded")
     assert not (tmp_path / "work").exists()
     assert list((tmp_path / "store").iterdir()) == []
+
+
+def test_two_runs_of_one_name_do_not_mix(place: Workplace, tmp_path: Path) -> None:
+    """While a run is fine-tuning, a second one of the same name is refused, and touches nothing."""
+    work = tmp_path / "work" / "mine"
+    work.mkdir(parents=True)
+    (work / "lock").touch()
+    order = replace(place.order, options=replace(QUICK, work=tmp_path / "work"), store=tmp_path / "store")
+    with (work / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(ExportError, match="another run") as caught:
+            learn(order, Told())
+    assert "NAME" in caught.value.hint
+    assert [path.name for path in work.iterdir()] == ["lock"]
 
 
 def _command(place: Workplace, folder: Path) -> list[str]:

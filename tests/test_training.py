@@ -6,6 +6,7 @@ import csv
 import signal
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from training.loop import DivergedError
 from training.optimise import LEAST, cosine, groups, set_rate
-from training.records import CSV_FILE
+from training.records import CSV_FILE, Records
 from training.whole import save
 
 from .helpers_training import PART, PARTS, Tiny, _Net, run
@@ -79,6 +80,36 @@ def test_log_has_a_row_for_each_part(tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert [float(row["part"]) for row in rows] == list(range(1, PARTS + 1))
     assert all(float(row["loss"]) > 0 for row in rows)
+
+
+def test_tensorboard_shows_what_the_log_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where TensorBoard is installed each figure goes there under its part's number, and what a killed run
+    wrote beyond what it kept is forgotten.
+    """
+    shown: list[tuple[object, ...]] = []
+
+    class Writer:
+        def __init__(self, folder: str, purge_step: int) -> None:
+            shown.append((folder, purge_step))
+
+        def add_scalar(self, name: str, value: float, number: int) -> None:
+            shown.append((name, value, number))
+
+        def flush(self) -> None:
+            pass
+
+        close = flush
+
+    module = types.ModuleType("torch.utils.tensorboard")
+    module.SummaryWriter = Writer  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    monkeypatch.setattr("training.records.importlib.util.find_spec", lambda _: module)
+    records = Records(tmp_path)
+    rows = [{"part": 3.0, "loss": 0.5}, {"part": 4.0, "loss": 0.25}]
+    records.write(rows[:1])
+    records.write(rows)
+    records.close()
+    assert shown == [(str(tmp_path), 3), ("loss", 0.5, 3), ("loss", 0.25, 4)]
 
 
 def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,8 @@
-"""Windows of examples, decoded by what serves, and kept on disk within a bound."""
+"""Windows of examples, decoded by what serves, in its sandbox, and kept on disk within a bound."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,17 +15,21 @@ import numpy as np
 from actionrec.errors import ClipError
 from actionrec.limits import Limits
 from actionrec.sampling import Selection
+from actionrec.sandbox.pool import Sandbox
 from actionrec.spec import ClipSpec
-from actionrec.video.decode import windows
 from numpy.typing import NDArray
 
 from training.whole import whole
 
+from ...errors import ExportError
 from ..cache import key_of
 from ..data import Example
 
 _FORMAT = 1
 """Of the files; another number finds none of the old ones."""
+
+_THREADS = os.cpu_count() or 1
+_STARTING = Lock()
 
 Frames = NDArray[Any]
 """int16 [T, H, W, 3] in steps of 1/128 level, or uint8 in whole levels."""
@@ -59,12 +64,30 @@ class Clips:
         count: windows of an example; a short one has fewer.
         limits: of decoding.
         exact: int16, as the model is served them; otherwise uint8, which takes half of the room.
+
+    It can go to another process. Close it, or use it in a ``with`` statement.
     """
 
     def __init__(self, folder: Path, spec: ClipSpec, count: int, limits: Limits, *, exact: bool) -> None:
         self.spec = spec
         self._folder, self._count, self._limits, self._exact = folder, count, limits, exact
         self._counts: dict[Example, int] = {}
+        self._sandbox: Sandbox | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_sandbox": None}
+
+    def __enter__(self) -> Clips:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the decoding processes; new ones are started where they are needed."""
+        if self._sandbox is not None:
+            self._sandbox.close()
+            self._sandbox = None
 
     def prepare(self, examples: Sequence[Example], room: Room, done: Callable[[], object]) -> dict[Path, str]:
         """Decode all that is not on the disk, and keep as much of it as there is room for. What an earlier run
@@ -84,7 +107,7 @@ class Clips:
             if path not in needed:
                 path.unlink()
         unreadable: dict[Path, str] = {}
-        with ThreadPoolExecutor(os.cpu_count()) as threads:
+        with ThreadPoolExecutor(_THREADS) as threads:
             for example, found in zip(
                 examples, threads.map(lambda one: self._prepared(one, room), examples), strict=True
             ):
@@ -93,6 +116,7 @@ class Clips:
                 else:
                     self._counts[example] = found
                 done()
+        self.close()
         return unreadable
 
     def count(self, example: Example) -> int:
@@ -119,8 +143,12 @@ class Clips:
             return len(np.load(path, mmap_mode="r"))
         try:
             frames = list(self._decoded(example))
-        except (ClipError, OSError) as error:
-            return f"{error.message} ({error.code})" if isinstance(error, ClipError) else str(error)
+        except OSError as error:
+            return error.strerror or str(error)
+        except ClipError as error:
+            if error.status >= 500:
+                raise ExportError(f"{example.path}: {error.message} ({error.code})", error.hint) from error
+            return f"{error.message} ({error.code})"
         if room.take(sum(one.nbytes for one in frames)):
             with whole(path) as file:
                 np.save(file, np.stack(frames))
@@ -128,7 +156,13 @@ class Clips:
 
     def _decoded(self, example: Example) -> Iterator[Frames]:
         selection = Selection(example.start_seconds, example.end_seconds, views=self._count)
-        for decoded in windows(example.path.read_bytes(), self.spec, selection, self._limits):
+        data = example.path.read_bytes()
+        if hashlib.sha256(data).hexdigest() != example.sha256:
+            raise OSError(f"{example.path} changed while it was learned from")
+        with _STARTING:
+            if self._sandbox is None:
+                self._sandbox = Sandbox(self.spec, self._limits, _THREADS)
+        for decoded in self._sandbox.windows(data, self.spec, selection, self._limits):
             if not decoded.missing:
                 frames: Frames = decoded.frames if self._exact else decoded.rounded()
                 yield frames

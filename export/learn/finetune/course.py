@@ -132,7 +132,7 @@ class Tuning:
                 ]
         clips = np.stack([clip.result() for clip in self._coming.pop(step)])
         labels = self._job.classes[list(numbers.values())]
-        parts = self._job.options.accumulate
+        parts = self._job.options.parts(self._job.device)
         return [
             Batch(self._pathways(some), torch.from_numpy(right))
             for some, right in zip(np.split(clips, parts), np.split(labels, parts), strict=True)
@@ -186,8 +186,10 @@ class Tuning:
             self._tell("steps", (len(self.rows) - 1) * self._epoch_steps)
 
     def close(self) -> None:
-        """End its threads."""
+        """End its threads and decoding processes."""
         self._threads.shutdown(cancel_futures=True)
+        self._job.seen.close()
+        self._job.served.close()
         if self._records:
             self._records.close()
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,16 +56,40 @@ def learn(task: Task) -> Outcome:
         ExportError: the archive's network cannot learn, the videos that can be read are too few, or an artifact
             cannot be made.
     """
-    options, order, manifest, tell = task.options, task.order, task.manifest, task.tell
+    order, manifest = task.order, task.manifest
     # All that can be wrong with the order is said before anything slow is begun.
     targets = artifacts.choose_targets(order.runtime, order.precision, order.device, fallback=order.fallback)
-    device = targets[0].device
-    options.check(device)
+    task.options.check(targets[0].device)
     networks.check(manifest)
-    work = options.work / task.name
+    work = task.options.work / task.name
     clips = work / "clips"
-    seen = Clips(clips / "seen", larger(manifest.spec), TIMES, manifest.limits, exact=False)
-    served = Clips(clips / "served", manifest.spec, WINDOWS, manifest.limits, exact=True)
+    with (
+        _alone(work),
+        Clips(clips / "seen", larger(manifest.spec), TIMES, manifest.limits, exact=False) as seen,
+        Clips(clips / "served", manifest.spec, WINDOWS, manifest.limits, exact=True) as served,
+    ):
+        outcome = _learned(task, seen, served, targets)
+        shutil.rmtree(clips)
+    return outcome
+
+
+@contextmanager
+def _alone(work: Path) -> Iterator[None]:
+    """Keep other runs out of a folder."""
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ExportError(
+                f"another run is fine-tuning in {work}", "Wait for its end, or choose another NAME."
+            ) from error
+        yield
+
+
+def _learned(task: Task, seen: Clips, served: Clips, targets: tuple[artifacts.Target, ...]) -> Outcome:
+    options, manifest, tell = task.options, task.manifest, task.tell
+    device = targets[0].device
     listing = _decoded(task, seen, served)
     network, net = networks.load(manifest, task.directory, len(listing.labels))
     deciding: dict[str, Any] = {
@@ -73,7 +100,7 @@ def learn(task: Task) -> Outcome:
         "device": device,
         **options.deciding(),
     }
-    folder = work / key_of(deciding)[:12]
+    folder = options.work / task.name / key_of(deciding)[:12]
     tell.say("log", f"logs are in {folder}", folder=str(folder))
     trainings = Trainings(network, net, listing, seen, served, folder, device, options, tell)
     samples = trainings.samples()
@@ -83,7 +110,6 @@ def learn(task: Task) -> Outcome:
     net = network.build(state)
     artifacts_made = _exported(task, network, state, targets, listing, served)
     expected = tuple((one, _scores(net, network, served, one)) for one in _spread(listing.examples, _CHECKED))
-    shutil.rmtree(clips)
     before = _right(held_out.before, samples)
     measured = measure(samples, held_out.logits / temperature, None, listing.labels)
     return Outcome(

@@ -33,8 +33,9 @@ class Options:
     """Learning rate at its peak."""
     batch: int = 8
     """Clips of a step."""
-    accumulate: int = 1
-    """Parts that a step's clips go through a GPU in, for GPUs with little memory."""
+    accumulate: int = 0
+    """Parts that a step's clips go through the network in, for little memory. 0: one on a GPU, and one for each
+    clip on a CPU, which is as fast; one where BatchNorm's statistics are learned, since they are of a part."""
     mirror: bool = False
     """Mirror half of the clips. Not by default: labels may be left and right."""
     batch_norm: str = FROZEN
@@ -65,7 +66,7 @@ class Options:
             ("epochs", 1, 10_000),
             ("folds", 2, 10),
             ("batch", 1, 4096),
-            ("accumulate", 1, 4096),
+            ("accumulate", 0, 4096),
         ):
             if not least <= getattr(self, name) <= most:
                 raise ExportError(
@@ -89,12 +90,18 @@ class Options:
             raise ExportError(
                 f"DEVICES={self.devices}, but there are {there} GPUs here", "Use as many, or fewer."
             )
-        if self.batch % (self.devices * self.accumulate):
+        if self.batch % (self.devices * max(1, self.accumulate)):
             raise ExportError(
                 f"BATCH={self.batch} clips cannot be shared by {self.devices} devices in {self.accumulate} "
                 "parts",
                 "BATCH is a multiple of DEVICES x ACCUMULATE.",
             )
+
+    def parts(self, device: str) -> int:
+        """Parts that a process's clips of a step go through the network in."""
+        if self.accumulate:
+            return self.accumulate
+        return self.batch // self.devices if device == "cpu" and self.batch_norm == FROZEN else 1
 
     def lightning_precision(self, device: str) -> str:
         """What Lightning calls the precision."""
