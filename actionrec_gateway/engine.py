@@ -1,0 +1,96 @@
+"""What stands behind the gateway: something that answers requests with the replies of `actionrec.service`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole reply of the engine."""
+
+    status: int
+    """HTTP status."""
+    body: bytes
+    """The reply's JSON, or that of an error in the project's own form, whatever the engine said."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Those that matter to the sender, in lower case: ``content-type``, ``retry-after``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A reply of the engine that is passed on as it comes."""
+
+    status: int
+    """HTTP status."""
+    headers: tuple[tuple[bytes, bytes], ...]
+    """Without those of the connection itself (RFC 9110, 7.6.1)."""
+    body: AsyncIterator[bytes]
+
+
+class Engine(Protocol):
+    """An engine behind the gateway: TorchServe's address, or a handle of Ray Serve."""
+
+    async def forward(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: AsyncIterator[bytes],
+    ) -> Stream:
+        """Pass a request on, and its reply back, without keeping either.
+
+        Args:
+            method: of HTTP.
+            path: ``/predictions/motion/1.0``, escaped, without a query.
+            headers: in lower case, those that the engine needs.
+            body: as it comes.
+
+        Raises:
+            ClipError: the engine does not answer.
+        """
+
+    async def predict(
+        self,
+        model: str,
+        video: bytes,
+        options: Mapping[str, Any],
+        *,
+        request_id: str,
+        version: str | None = None,
+        client: str = "",
+    ) -> Answer:
+        """Classify one video. A cut connection or a full queue is an answer too (503); nothing is sent twice.
+
+        Args:
+            model: its name.
+            video: a whole file.
+            options: of a request, by their names.
+            request_id: the reply's.
+            version: of the model; default: the one that the engine calls default.
+            client: who asks, for fair shares.
+        """
+
+    async def models(self) -> list[str]:
+        """Names of what is served, sorted.
+
+        Raises:
+            ClipError: 503, the engine does not answer.
+        """
+
+    async def describe(self, model: str) -> dict[str, Any]:
+        """What the archive says of itself.
+
+        Raises:
+            ClipError: 404, there is no such model; 503, the engine does not answer.
+        """
+
+    async def ready(self, model: str | None = None) -> bool:
+        """Whether a real prediction of this model, or of every model, answers right. Answers of the last few
+        seconds are remembered, so that asking often costs nothing.
+        """
+
+    async def close(self) -> None:
+        """Close all connections."""

@@ -1,0 +1,47 @@
+"""The gateway's settings. Each comes from the command line, else the environment, else what stands here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+GIGABYTE = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of one gateway."""
+
+    engine: str = "http://127.0.0.1:8080"
+    """Address of the engine's predictions."""
+    management: str = "http://127.0.0.1:8081"
+    """Address of its management."""
+    host: str = "127.0.0.1"
+    port: int = 8000
+    """0: a free one."""
+    grpc_port: int | None = None
+    """Port of the Open Inference Protocol over gRPC; None: there is none; 0: a free one."""
+    run_dir: Path = Path("run")
+    """Folder of jobs, uploads and the SQLite database."""
+    tokens: Path | None = None
+    """File of tokens, as nginx reads it; None: nobody is asked for one."""
+    admins: tuple[str, ...] = ()
+    """Names in the tokens file whose token opens what changes the server."""
+    fetch: tuple[str, ...] = ()
+    """What may be fetched: ``https://clips.example.org/``, ``s3://bucket/prefix/``; empty: nothing."""
+    fetch_private: bool = False
+    """Whether private and loopback addresses may be fetched from and called back; for closed networks."""
+    database_url: str | None = None
+    """PostgreSQL's address for several gateways; None: SQLite in `run_dir`."""
+    upload_bytes: int = 4 * GIGABYTE
+    """Largest video of a job, in bytes."""
+    jobs_per_client: int = 100
+    """Jobs of one client that may wait or run."""
+    jobs_at_once: int = 2
+    """Jobs that this gateway works on at the same time."""
+    keep_days: float = 7.0
+    """Days that a finished job is kept."""
+    keep_bytes: int = 20 * GIGABYTE
+    """Bytes that finished jobs may take; the oldest go first."""
+    webhook_secret: str | None = None
+    """Secret of Standard Webhooks (``whsec_...``) that calls are signed with; None: no job may ask for one."""
