@@ -33,20 +33,16 @@ class Stream:
 class Engine(Protocol):
     """An engine behind the gateway: TorchServe's address, or a handle of Ray Serve."""
 
-    async def forward(
-        self,
-        method: str,
-        path: str,
-        headers: Mapping[str, str],
-        body: AsyncIterator[bytes],
-    ) -> Stream:
+    async def forward(self, path: str, body: AsyncIterator[bytes], headers: Mapping[str, str]) -> Stream:
         """Pass a request on, and its reply back, without keeping either.
 
+        A refusal of the engine comes back in the project's own form.
+
         Args:
-            method: of HTTP.
-            path: ``/predictions/motion/1.0``, escaped, without a query.
-            headers: in lower case, those that the engine needs.
+            path: ``/predictions/motion/1.0`` or ``/explanations/motion``, without a query.
             body: as it comes.
+            headers: in lower case, those that the engine needs: ``x-request-id``, ``x-actionrec-client``,
+                ``content-length`` where it is known, ``traceparent``.
 
         Raises:
             ClipError: the engine does not answer.
@@ -90,6 +86,13 @@ class Engine(Protocol):
     async def ready(self, model: str | None = None) -> bool:
         """Whether a real prediction of this model, or of every model, answers right. Answers of the last few
         seconds are remembered, so that asking often costs nothing.
+        """
+
+    async def waiting(self) -> Mapping[str, int]:
+        """Requests that wait for a worker, for each model.
+
+        Raises:
+            ClipError: 503, the engine does not say.
         """
 
     async def close(self) -> None:

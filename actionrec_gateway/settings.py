@@ -16,6 +16,10 @@ class Settings:
     """Address of the engine's predictions."""
     management: str = "http://127.0.0.1:8081"
     """Address of its management."""
+    body_bytes: int | None = None
+    """Largest body that the engine takes, in bytes; None: the engine says so itself."""
+    answer_seconds: float = 180.0
+    """Longest time for an answer of the engine: that of a batch, and a minute to wait for it."""
     host: str = "127.0.0.1"
     port: int = 8000
     """0: a free one."""

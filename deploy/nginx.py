@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import jinja2
+from actionrec.refusals import refuse
 
 from .config import load_config
 from .preflight import DeployError
@@ -29,68 +30,20 @@ _HSTS = 'add_header Strict-Transport-Security "max-age=63072000" always;'  # two
 _HANDLERS = (400, 413, 500, 503)
 """Statuses that the handler uses too: it sends its error in a header as well as in the body."""
 
-# Name -> (status, code, message, hint, directives for further headers). Some names share a status.
+# Name of a location -> (code, directives for further headers). The words stand in `REFUSALS`.
 ERRORS = {
-    "400": (400, "BAD_REQUEST", "The request is not proper HTTP.", "Send HTTP/1.1 with proper headers.", ""),
-    "401": (
-        401,
-        "UNAUTHORIZED",
-        "The request has no token that is known here.",
-        "Send the header Authorization: Bearer <token>.",
-        'add_header WWW-Authenticate "Bearer" always;',
-    ),
-    "404": (404, "NOT_FOUND", "There is nothing at this address.", "Send clips to /predictions/<model>.", ""),
-    "model": (
-        404,
-        "MODEL_NOT_FOUND",
-        "There is no such model or version.",
-        "Ask the operator for its name.",
-        "",
-    ),
-    "405": (
-        405,
-        "METHOD_NOT_ALLOWED",
-        "This method is not allowed here.",
-        "Send clips with POST or PUT, and ask /health with GET.",
-        'add_header Allow "POST, PUT" always;',
-    ),
-    "408": (408, "REQUEST_TIMEOUT", "The request did not arrive in time.", "Send it again.", ""),
-    "413": (
-        413,
-        "BODY_TOO_LARGE",
-        "The body is over the limit of {max_body_bytes} bytes.",
-        "Send less of the video.",
-        "",
-    ),
-    "429": (
-        429,
-        "TOO_MANY_REQUESTS",
-        "These are too many requests at once.",
-        "Wait a second, try again.",
-        _TRY_AGAIN,
-    ),
-    "500": (
-        500,
-        "INTERNAL",
-        "The request could not be answered.",
-        "The service's log says more.",
-        "",
-    ),
-    "501": (
-        501,
-        "UNSUPPORTED_ENCODING",
-        "This Transfer-Encoding is unknown.",
-        "Use Content-Length or chunked.",
-        "",
-    ),
-    "503": (
-        503,
-        "UNAVAILABLE",
-        "The service is busy or being restarted.",
-        "Wait a second, try again.",
-        _TRY_AGAIN,
-    ),
-    "504": (504, "UPSTREAM_TIMEOUT", "The clip was not classified in time.", "Try again, or send less.", ""),
+    "400": ("BAD_REQUEST", ""),
+    "401": ("UNAUTHORIZED", 'add_header WWW-Authenticate "Bearer" always;'),
+    "404": ("NOT_FOUND", ""),
+    "model": ("MODEL_NOT_FOUND", ""),
+    "405": ("METHOD_NOT_ALLOWED", 'add_header Allow "POST, PUT" always;'),
+    "408": ("REQUEST_TIMEOUT", ""),
+    "413": ("BODY_TOO_LARGE", ""),
+    "429": ("TOO_MANY_REQUESTS", _TRY_AGAIN),
+    "500": ("INTERNAL", ""),
+    "501": ("UNSUPPORTED_ENCODING", ""),
+    "503": ("UNAVAILABLE", _TRY_AGAIN),
+    "504": ("UPSTREAM_TIMEOUT", ""),
 }
 
 
@@ -192,16 +145,15 @@ def add_token(path: Path, name: str) -> str:
 
 def _error(name: str, max_body_bytes: int) -> dict[str, object]:
     """The template's values for an entry of `ERRORS`."""
-    status, code, message, hint, headers = ERRORS[name]
-    message = message.format(max_body_bytes=max_body_bytes)
-    error = {"code": code, "status": status, "message": message, "hint": hint}
-    body = json.dumps({"error": error, "request_id": "$request_id"}).replace("'", "\\'")
+    code, headers = ERRORS[name]
+    error = refuse(code, max_body_bytes=max_body_bytes)
+    body = json.dumps({"error": error.to_dict(), "request_id": "$request_id"}).replace("'", "\\'")
     return {
         "name": name,
-        "status": status,
+        "status": error.status,
         "body": body,
         "headers": headers,
-        "of_the_handler": status in _HANDLERS,
+        "of_the_handler": error.status in _HANDLERS,
     }
 
 

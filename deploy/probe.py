@@ -20,7 +20,7 @@ import requests
 
 from .state import State
 
-_CLIP = Path(__file__).parent / "probe.mp4"
+_CLIP = Path(__file__).parent.parent / "actionrec_gateway" / "probe.mp4"
 """64 frames of 96x96 pixels: a bright square crosses a grey field from left to right."""
 _SHOWN = "moving right"
 _BUNDLED_MODEL = "motion"

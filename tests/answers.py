@@ -1,5 +1,7 @@
 """Every answer that a request can get, (status, code): the list that replies and documents are held to."""
 
+from actionrec.refusals import REFUSALS
+
 from deploy.nginx import ERRORS
 
 HANDLER = frozenset(
@@ -24,7 +26,7 @@ HANDLER = frozenset(
 )
 """Of ours, through every engine and door."""
 
-FRONT = frozenset((status, code) for status, code, *_ in ERRORS.values())
+FRONT = frozenset((REFUSALS[code].status, code) for code, _ in ERRORS.values())
 """Of nginx, where it stands in front."""
 
 TORCHSERVE = frozenset(

@@ -90,9 +90,7 @@ def parse_request(
         )
     for name in fields:
         if name not in _OPTIONS:
-            raise _bad(
-                "UNKNOWN_OPTION", f"There is no option {_show(name)}.", f"Options: {', '.join(_OPTIONS)}."
-            )
+            raise unknown_option(name)
     # A model of 3 classes has no 5 labels to give.
     most = min(len(labels), limits.top_k)
     top_k = _number(fields, "top_k", min(DEFAULT_TOP_K, most), 1, most, whole=True)
@@ -108,6 +106,11 @@ def parse_request(
         embedding_in_base64=embedding == "base64",
         explain=explain,
     )
+
+
+def unknown_option(name: object) -> ClipError:
+    """The error for an option that there is not."""
+    return _bad("UNKNOWN_OPTION", f"There is no option {_show(name)}.", f"Options: {', '.join(_OPTIONS)}.")
 
 
 def check_explainable(selection: Selection) -> None:
