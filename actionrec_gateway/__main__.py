@@ -1,51 +1,102 @@
-"""``python -m actionrec_gateway``: the gateway as a process. SIGTERM lets it answer what is in flight first."""
+"""``python -m actionrec_gateway``: the gateway as a process.
+
+It prints one line of JSON with its address when it listens. SIGTERM lets it answer what is in flight first.
+"""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import os
+import gc
+import json
+import signal
 import socket
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from types import FrameType
 
 import uvicorn
+import uvloop
 
 from .app import create_app
+from .observe import logs, traces
+from .options import Run, parse
 from .settings import Settings
 from .torchserve import TorchServe
-
-_DRAIN_SECONDS = 60
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until a signal ends it; returns the exit code."""
-    settings = _settings(arguments)
-    listening = socket.create_server((settings.host, settings.port), reuse_port=False)
-    asyncio.run(_serve(settings, listening))
+    settings, run = parse(arguments)
+    logs.start(run.log_file)
+    if traces.asked_for():
+        traces.start()
+    try:
+        listening = socket.create_server(
+            (settings.host, settings.port), family=socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        )
+    except OSError as error:
+        sys.stderr.write(
+            f"error: {settings.host} port {settings.port}: {error.strerror}; choose another: --port\n"
+        )
+        return 1
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(settings, run, listening))
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    finally:
+        traces.stop()
     return 0
 
 
-async def _serve(settings: Settings, listening: socket.socket) -> None:
-    app = create_app(settings, TorchServe(settings))
+async def _serve(settings: Settings, run: Run, listening: socket.socket) -> None:
+    closing = asyncio.Event()
+    app = create_app(settings, TorchServe(settings), closing)
     config = uvicorn.Config(
-        app, access_log=False, timeout_graceful_shutdown=_DRAIN_SECONDS, server_header=False, ws="none"
+        app,
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,  # whoever asks could call himself anything
+        ws="none",
+        http="httptools",
+        timeout_graceful_shutdown=run.drain_seconds,
     )
-    await uvicorn.Server(config).serve([listening])
+    await _Server(config, closing).serve([listening])
 
 
-def _settings(arguments: Sequence[str] | None) -> Settings:
-    own = Settings()
-    parser = argparse.ArgumentParser(prog="python -m actionrec_gateway", description=__doc__)
-    option = parser.add_argument
-    option("--engine", default=own.engine)
-    option("--management", default=own.management)
-    option("--host", default=own.host)
-    option("--port", type=int, default=own.port)
-    option("--run-dir", type=Path, default=own.run_dir)
-    chosen = parser.parse_args(arguments)
-    return Settings(**vars(chosen), database_url=os.environ.get("DATABASE_URL"))
+class _Server(uvicorn.Server):
+    """Says where it listens, and tells the application of a signal before it waits for answers.
+
+    Args:
+        config: uvicorn's.
+        closing: set at the first signal.
+    """
+
+    def __init__(self, config: uvicorn.Config, closing: asyncio.Event) -> None:
+        super().__init__(config)
+        self._closing, self._loop = closing, asyncio.get_running_loop()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen."""
+        await super().startup(sockets)
+        if self.started and sockets:
+            gc.collect()
+            gc.freeze()  # what was imported is not looked at again while requests wait
+            sys.stdout.write(json.dumps({"url": _url(sockets[0])}) + "\n")
+            sys.stdout.flush()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # a signal handler's
+        """Begin to end. The signal is not raised again at the end, as uvicorn does: the exit code is 0."""
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
+        self._loop.call_soon_threadsafe(self._closing.set)
+
+
+def _url(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Puts the gateway together: one ASGI application of its parts.
 
-Identified (ids, the last resort for errors) -> Through (models) -> FastAPI (all other routes)
+Identified -> Observed -> Answered -> Access -> Through -> FastAPI
+  an id       log, times   errors     tokens    models     all other routes
 """
 
 from __future__ import annotations
@@ -12,23 +13,31 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp
 
-from . import errors, health
+from . import described, errors, health, management
+from .access import Access, Tokens
 from .engine import Engine
 from .identity import Identified
+from .observe import Observed
 from .settings import Settings
 from .through import Through
 
 _PARTS = ("fetch", "jobs", "contracts")
 
 
-def create_app(settings: Settings, engine: Engine) -> ASGIApp:
+def create_app(settings: Settings, engine: Engine, closing: asyncio.Event | None = None) -> ASGIApp:
     """The gateway as an ASGI application.
 
     Args:
         settings: its settings.
         engine: what stands behind it. The application closes it at its end.
+        closing: set when the gateway is told to end, before it waits for answers: whoever streams for long ends
+            then.
+
+    Raises:
+        ValueError, OSError: the tokens file cannot be read.
     """
     parts = [
         importlib.import_module(f"{__package__}.{name}")
@@ -45,12 +54,22 @@ def create_app(settings: Settings, engine: Engine) -> ASGIApp:
                     await stack.enter_async_context(part.life(api))
             yield
 
-    api = FastAPI(title="Action recognition", docs_url=None, redoc_url=None, lifespan=life)
+    api = FastAPIOffline(
+        title="Action recognition",
+        redoc_url=None,
+        static_url="/docs/files",
+        lifespan=life,
+        swagger_ui_parameters={"validatorUrl": None},
+    )
     api.state.settings, api.state.engine = settings, engine
-    api.state.closing = asyncio.Event()  # set when the gateway is told to end, before it waits for answers
+    api.state.closing = closing or asyncio.Event()
+    api.state.refresh = []  # of `metrics.Refresh`: called before the metrics are shown
     errors.install(api)
-    api.include_router(health.router())
+    for routes in (health.router(), management.router()):
+        api.include_router(routes)
     for part in parts:
         if hasattr(part, "router"):
-            api.include_router(part.router())
-    return Identified(Through(api, engine, settings))
+            api.include_router(part.router(settings))
+    described.complete(api, tokens=settings.tokens is not None)
+    tokens = Tokens(settings.tokens) if settings.tokens else None
+    return Identified(Observed(errors.Answered(Access(Through(api, engine, settings), tokens))))

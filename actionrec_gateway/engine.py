@@ -28,6 +28,8 @@ class Stream:
     headers: tuple[tuple[bytes, bytes], ...]
     """Without those of the connection itself (RFC 9110, 7.6.1)."""
     body: AsyncIterator[bytes]
+    timings_ms: dict[str, float] = field(default_factory=dict)
+    """The reply's own, which are known when the body has come to its end."""
 
 
 class Engine(Protocol):
@@ -76,7 +78,7 @@ class Engine(Protocol):
             ClipError: 503, the engine does not answer.
         """
 
-    async def describe(self, model: str) -> dict[str, Any]:
+    async def describe(self, model: str, version: str | None = None) -> dict[str, Any]:
         """What the archive says of itself.
 
         Raises:
@@ -93,6 +95,18 @@ class Engine(Protocol):
 
         Raises:
             ClipError: 503, the engine does not say.
+        """
+
+    async def manage(self, method: str, path: str, query: Mapping[str, str]) -> Answer:
+        """Ask the engine's management, in TorchServe's words.
+
+        Args:
+            method: GET or PUT.
+            path: ``/models/motion``.
+            query: names and values.
+
+        Raises:
+            ClipError: 404, this engine has none; 503, it does not answer.
         """
 
     async def close(self) -> None:

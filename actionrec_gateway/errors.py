@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,10 +12,14 @@ from actionrec.refusals import REFUSALS, refuse
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+logger = logging.getLogger(__name__)
 
 JSON = "application/json"
 _BY_STATUS = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "BODY_TOO_LARGE"}
-_MORE = {401: {"WWW-Authenticate": "Bearer"}}
+_MORE = {401: {"WWW-Authenticate": "Bearer"}, 405: {"Allow": "POST, PUT"}}
+"""Headers of the way through. Those of a route say what that route allows."""
 
 
 def error_body(error: ClipError, request_id: str) -> bytes:
@@ -33,9 +38,8 @@ def error_headers(error: ClipError) -> dict[str, str]:
 
 def error_response(error: ClipError, request: Request) -> Response:
     """An error as the answer to a request."""
-    request.state.code = error.code
-    request_id = getattr(request.state, "request_id", "")
-    return Response(error_body(error, request_id), error.status, error_headers(error), media_type=JSON)
+    body = error_body(error, request.state.request_id)
+    return Response(body, error.status, error_headers(error), media_type=JSON)
 
 
 def install(api: FastAPI) -> None:
@@ -54,11 +58,55 @@ def install(api: FastAPI) -> None:
 
     @api.exception_handler(Exception)
     async def of_nobody(request: Request, error: Exception) -> Response:  # noqa: ARG001
-        return error_response(refuse("INTERNAL"), request)  # `identity` logs it
+        return error_response(refuse("INTERNAL"), request)  # raised on, so that `Answered` logs it
 
     @api.exception_handler(RequestValidationError)
     async def of_values(request: Request, error: RequestValidationError) -> Response:
         return error_response(_from_values(error.errors()), request)
+
+
+class Answered:
+    """Answers for the layers below where they raise: with the error, or that the gateway is at fault.
+
+    Args:
+        app: what answers.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun = False
+
+        async def watched(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        request_id = scope["state"]["request_id"]
+        try:
+            await self._app(scope, receive, watched)
+        except ClipError as error:
+            if begun:
+                raise
+            await _send(error, request_id, send)
+        except Exception:
+            logger.exception("A request failed: %s", request_id)
+            if begun:
+                raise  # the server cuts the connection, so that nobody takes half a reply for a whole one
+            await _send(refuse("INTERNAL"), request_id, send)
+
+
+async def _send(error: ClipError, request_id: str, send: Send) -> None:
+    body = error_body(error, request_id)
+    headers = {"content-type": JSON, "content-length": str(len(body)), **error_headers(error)}
+    raw = [(name.lower().encode("ascii"), value.encode("ascii")) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": error.status, "headers": raw})
+    await send({"type": "http.response.body", "body": body})
 
 
 def _from_status(status: int, detail: str) -> ClipError:

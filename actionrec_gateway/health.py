@@ -1,12 +1,18 @@
-"""Whether the gateway lives, and whether it can do its work."""
+"""What machines look at: whether the gateway lives, whether it can do its work, and what it measures."""
 
 from __future__ import annotations
 
+import asyncio
+
 from actionrec.errors import ClipError
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from .engine import Engine
+from .observe import metrics
+
+_ENGINE_SECONDS = 2.0
+"""For the engine to say how many requests wait; Prometheus itself waits 10 s."""
 
 
 class Live(BaseModel):
@@ -40,7 +46,22 @@ def router() -> APIRouter:
             raise not_ready()
         return Ready(models=names)
 
+    @routes.get("/metrics", response_class=Response)
+    async def measured(request: Request) -> Response:
+        """Metrics in Prometheus' format."""
+        state = request.app.state
+        await asyncio.gather(_waiting(state.engine), *(refresh() for refresh in state.refresh))
+        return metrics.exposed(request)
+
     return routes
+
+
+async def _waiting(engine: Engine) -> None:
+    try:
+        async with asyncio.timeout(_ENGINE_SECONDS):
+            metrics.set_waiting(await engine.waiting())
+    except (ClipError, TimeoutError):
+        metrics.set_waiting({})  # no figure at all is better than an old one
 
 
 def not_ready() -> ClipError:

@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator
 from actionrec.refusals import refuse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from .access import share_of
 from .bodies import options_of, with_options
-from .engine import Engine
+from .engine import Engine, Stream
+from .observe import metrics, record_of
 from .settings import Settings
 
 PATH = re.compile(
@@ -41,33 +43,43 @@ class Through:
         Raises:
             ClipError: the request is refused, before anything was answered.
         """
-        if scope["type"] != "http" or not PATH.fullmatch(scope["path"]):
+        found = PATH.fullmatch(scope["path"]) if scope["type"] == "http" else None
+        if found is None:
             await self._app(scope, receive, send)
             return
+        record = record_of(scope)
+        record.route, record.model = f"/{found['what']}/{{model}}", found["model"]
         if scope["method"] not in _METHODS:
             raise refuse("METHOD_NOT_ALLOWED")
+        with metrics.IN_FLIGHT.track_inprogress():
+            stream = await self._asked(scope, receive)
+            if stream is None:
+                return
+            headers = list(stream.headers)
+            await send({"type": "http.response.start", "status": stream.status, "headers": headers})
+            async for chunk in stream.body:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        record.timings_ms = stream.timings_ms
+        await send({"type": "http.response.body", "body": b""})
+
+    async def _asked(self, scope: Scope, receive: Receive) -> Stream | None:
+        """The engine's reply; None: the sender is gone."""
         options = options_of(scope["query_string"])
         length = _length(scope)
         self._check(length or 0)
         body, added = _body(receive), 0
-        if options:
-            wrapped = await with_options(body, options)
-            body, added = wrapped.chunks, wrapped.added
-        state = scope["state"]
-        headers = {"x-request-id": state["request_id"]}
-        if state["client"]:
-            headers["x-actionrec-client"] = state["client"]
-        if length is not None:
-            headers["content-length"] = str(length + added)
-            self._check(length + added)
         try:
-            stream = await self._engine.forward(scope["path"], self._counted(body), headers)
+            if options:
+                wrapped = await with_options(body, options)
+                body, added = wrapped.chunks, wrapped.added
+            state = scope["state"]
+            headers = {"x-request-id": state["request_id"], "x-actionrec-client": share_of(scope)}
+            if length is not None:
+                headers["content-length"] = str(length + added)
+                self._check(length + added)
+            return await self._engine.forward(scope["path"], self._counted(body), headers)
         except SenderGone:
-            return
-        await send({"type": "http.response.start", "status": stream.status, "headers": list(stream.headers)})
-        async for chunk in stream.body:
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
+            return None
 
     def _check(self, count: int) -> None:
         if (limit := self._settings.body_bytes) is not None and count > limit:

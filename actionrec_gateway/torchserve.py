@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import secrets
-import time
 from collections.abc import AsyncIterator, Mapping
-from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import aiohttp
 from actionrec.errors import ClipError
@@ -18,26 +18,22 @@ from actionrec.refusals import REFUSALS, refuse
 from .bodies import OPAQUE, form
 from .engine import Answer, Stream
 from .errors import JSON, error_body, error_headers
+from .observe import metrics, traces
 from .settings import Settings
+from .watch import Watch
 
 logger = logging.getLogger(__name__)
 
 _CONNECT_SECONDS = 2.0
 _MANAGEMENT_SECONDS = 5.0
-_PROBE_SECONDS = 30.0
-_REMEMBERED_SECONDS = 5.0
-"""How long a right answer counts as a sign that the model predicts..."""
-_FORGIVEN_SECONDS = 1.0
-"""... and a wrong one as a sign that it does not."""
 _ERROR_BYTES = 1 << 20
 """More of a refusal is not read."""
 _OWN = "x-actionrec"
 """Header of each reply of the project's handler, which tells it from TorchServe's own."""
 _PASSED_ON = frozenset({"content-type", "content-length", "retry-after"})
-_PROBE = Path(__file__).parent / "probe.mp4"
-"""64 frames of 96x96 pixels: a bright square crosses a grey field from left to right."""
-_SHOWN = {"motion": "moving right"}
-"""Model -> what it has to call this clip. Of other models any prediction is right."""
+_TIMINGS = re.compile(rb'"timings_ms": ?(\{[a-z_":0-9., ]{0,200}\})')
+_END_BYTES = 8192
+"""In so many last bytes of a reply its times stand: what follows them are its warnings."""
 _CODES = {
     400: "BAD_REQUEST",
     404: "MODEL_NOT_FOUND",
@@ -68,17 +64,20 @@ class TorchServe:
             trust_env=False,
             skip_auto_headers=("user-agent", "accept", "accept-encoding"),
         )
-        self._probes: dict[str, asyncio.Lock] = {}
-        self._right: dict[str, float] = {}
-        self._wrong: dict[str, float] = {}
+        self._watch = Watch(self.predict)
 
     async def forward(self, path: str, body: AsyncIterator[bytes], headers: Mapping[str, str]) -> Stream:
         """See `Engine.forward`."""
-        sent = {**headers, "content-type": OPAQUE}
-        reply = await self._ask(self._settings.engine + path, body, sent)
+        asked = traces.Asked()
+        sent = {**headers, **asked.headers(), "content-type": OPAQUE}
+        try:
+            reply = await self._ask(self._settings.engine + path, _until_sent(body, asked), sent)
+        finally:
+            asked.answered()
         if reply.status < 300:
-            self._right[path.split("/")[2]] = time.monotonic()
-            return Stream(reply.status, _kept(reply), _chunks(reply))
+            self._watch.answered(path.split("/")[2])
+            timings: dict[str, float] = {}
+            return Stream(reply.status, _kept(reply), _chunks(reply, timings, asked), timings)
         refused = await self._refusal(reply, headers.get("x-request-id", ""))
         raw = tuple((name.encode("ascii"), value.encode("ascii")) for name, value in refused.headers.items())
         return Stream(refused.status, raw, _once(refused.body))
@@ -100,8 +99,9 @@ class TorchServe:
         if client:
             headers["x-actionrec-client"] = client
         try:
-            stream = await self.forward(path, _once(body), headers)
-            reply = b"".join([chunk async for chunk in stream.body])
+            with metrics.IN_FLIGHT.track_inprogress():
+                stream = await self.forward(path, _once(body), headers)
+                reply = b"".join([chunk async for chunk in stream.body])
         except ClipError as error:
             return Answer(
                 error.status, error_body(error, request_id), {"content-type": JSON, **error_headers(error)}
@@ -119,9 +119,10 @@ class TorchServe:
                 return sorted(names)
             query = f"&next_page_token={page['nextPageToken']}"
 
-    async def describe(self, model: str) -> dict[str, Any]:
+    async def describe(self, model: str, version: str | None = None) -> dict[str, Any]:
         """See `Engine.describe`."""
-        entry = (await self._management(f"/models/{model}?customized=true"))[0]
+        path = f"/models/{model}/{version}" if version else f"/models/{model}"
+        entry = (await self._management(f"{path}?customized=true"))[0]
         described = entry.get("customizedMetadata", "")
         return dict(json.loads(described)) if isinstance(described, str) else dict(described)
 
@@ -129,7 +130,7 @@ class TorchServe:
         """See `Engine.ready`."""
         try:
             names = [model] if model else await self.models()
-            return bool(names) and all(await asyncio.gather(*(self._predicts(name) for name in names)))
+            return bool(names) and all(await asyncio.gather(*(self._watch.predicts(name) for name in names)))
         except ClipError:
             return False
 
@@ -142,28 +143,19 @@ class TorchServe:
             for name, entries in zip(names, found, strict=True)
         }
 
+    async def manage(self, method: str, path: str, query: Mapping[str, str]) -> Answer:
+        """See `Engine.manage`. A call to scale may take as long as a model loads."""
+        url = f"{self._settings.management}{path}?{urlencode(query)}"
+        try:
+            async with await self._ask(url, method=method) as reply:
+                kept = {"content-type": reply.headers.get("content-type", JSON)}
+                return Answer(reply.status, await reply.read(), kept)
+        except aiohttp.ClientError as error:
+            raise refuse("UNAVAILABLE") from error
+
     async def close(self) -> None:
         """See `Engine.close`."""
         await self._http.close()
-
-    async def _predicts(self, model: str) -> bool:
-        """Whether a model predicted for anyone in the last seconds, or predicts the probe clip."""
-        async with self._probes.setdefault(model, asyncio.Lock()):
-            now = time.monotonic()
-            if now - self._right.get(model, -1e9) < _REMEMBERED_SECONDS:
-                return True
-            if now - self._wrong.get(model, -1e9) < _FORGIVEN_SECONDS:
-                return False
-            try:
-                async with asyncio.timeout(_PROBE_SECONDS):
-                    answer = await self.predict(model, _PROBE.read_bytes(), {}, request_id="probe")
-                right = answer.status == 200 and _is_right(model, answer.body)
-            except TimeoutError:
-                right = False
-            if not right:
-                self._right.pop(model, None)  # `forward` looked at the status alone
-                self._wrong[model] = time.monotonic()
-            return right
 
     async def _ask(
         self,
@@ -171,15 +163,16 @@ class TorchServe:
         body: AsyncIterator[bytes] | None = None,
         headers: Mapping[str, str] | None = None,
         timeout: aiohttp.ClientTimeout | None = None,
+        method: str = "GET",
     ) -> aiohttp.ClientResponse:
-        """Send a request: POST with a body, GET without.
+        """Send a request. One with a body is always a POST.
 
         Raises:
             ClipError: 503 or 504, there is no answer.
         """
         try:
             return await self._http.request(
-                "GET" if body is None else "POST",
+                method if body is None else "POST",
                 url,
                 data=body,
                 headers=headers,
@@ -233,21 +226,33 @@ def _kept(reply: aiohttp.ClientResponse) -> tuple[tuple[bytes, bytes], ...]:
     )
 
 
-async def _chunks(reply: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    async with reply:
-        async for chunk in reply.content.iter_any():
-            yield chunk
+async def _until_sent(body: AsyncIterator[bytes], asked: traces.Asked) -> AsyncIterator[bytes]:
+    async for chunk in body:
+        yield chunk
+    asked.sent()
+
+
+async def _chunks(
+    reply: aiohttp.ClientResponse, timings: dict[str, float], asked: traces.Asked
+) -> AsyncIterator[bytes]:
+    """A reply as it comes. At its end its times are counted; only its last bytes are read for them.
+
+    Raises:
+        ClipError: 503, the engine broke it off.
+    """
+    last = b""
+    try:
+        async with reply:
+            async for chunk in reply.content.iter_any():
+                last = (last + chunk)[-_END_BYTES:]
+                yield chunk
+    except aiohttp.ClientError as error:
+        raise refuse("UNAVAILABLE") from error
+    if found := _TIMINGS.search(last):
+        timings |= json.loads(found[1])
+        metrics.stages(timings)
+        asked.timings(timings)
 
 
 async def _once(body: bytes) -> AsyncIterator[bytes]:
     yield body
-
-
-def _is_right(model: str, body: bytes) -> bool:
-    """Whether a reply names labels, and of the bundled model the right one."""
-    try:
-        best = json.loads(body)["predictions"][0]
-        label, score = str(best["label"]), float(best["score"])
-    except (ValueError, KeyError, TypeError, IndexError):
-        return False
-    return 0.0 <= score <= 1.0 and label == _SHOWN.get(model, label)
