@@ -27,7 +27,7 @@ class Identified:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _id(scope["headers"])
+        request_id = request_id_of(scope["headers"])
         header = (HEADER, request_id.encode("ascii"))
         state = scope.setdefault("state", {})
         state["request_id"], state["client"] = request_id, ""
@@ -41,7 +41,7 @@ class Identified:
         await self._app(scope, receive, named)
 
 
-def _id(headers: list[tuple[bytes, bytes]]) -> str:
+def request_id_of(headers: list[tuple[bytes, bytes]]) -> str:
     """The sender's ``X-Request-ID`` where it is of ordinary letters, else a new one."""
     for name, value in headers:
         if name == HEADER and _KEPT.fullmatch(value):
