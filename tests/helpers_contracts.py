@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import threading
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import requests
 import uvicorn
 from actionrec.errors import ClipError
 from actionrec.refusals import refuse
@@ -23,6 +25,9 @@ from actionrec_gateway.engine import Answer, Stream
 from actionrec_gateway.errors import error_body
 from actionrec_gateway.settings import Settings
 
+VIDEO = bytes(range(256)) * 4
+"""No text, so that what makes text of it would show."""
+TEXT = base64.b64encode(VIDEO).decode()
 LABELS = ("kicking", "waving", "sleeping")
 NO_VIDEO = b"not a video"
 """Bytes that the engine refuses."""
@@ -144,6 +149,15 @@ def serve(engine: TellingEngine, run_dir: Path, **settings: Any) -> Iterator[Ser
     finally:
         server.should_exit = True
         thread.join()
+
+
+def post(
+    url: str, body: object = None, data: bytes | None = None, headers: Mapping[str, str] | None = None
+) -> requests.Response:
+    """POST JSON as ``curl -d`` does, which calls it a form; or bytes."""
+    kind = {"Content-Type": "application/x-www-form-urlencoded"}
+    sent = json.dumps(body).encode() if data is None else data
+    return requests.post(url, data=sent, headers={**kind, **(headers or {})}, timeout=30)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Promise: SageMaker, Vertex AI, KServe v1 and Hugging Face ask in their words and are answered in these."""
+"""Promise: SageMaker, Vertex AI and KServe v1 ask in their words and are answered in these."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 import requests
 
-from tests.helpers_contracts import LABELS, NO_VIDEO, Served, TellingEngine, files, serve
+from actionrec_gateway.contracts import container
+from tests.helpers_contracts import LABELS, NO_VIDEO, TEXT, VIDEO, Served, TellingEngine, files, post, serve
 
-VIDEO = bytes(range(256)) * 4
-TEXT = base64.b64encode(VIDEO).decode()
 BAD = base64.b64encode(NO_VIDEO).decode()
 
 
@@ -30,13 +29,6 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.fixture(autouse=True)
 def _nothing_asked_yet(gateway: Served) -> None:
     gateway.engine.asked.clear()
-
-
-def post(url: str, body: object = None, data: bytes | None = None, **headers: str) -> requests.Response:
-    """POST JSON as ``curl -d`` does, which calls it a form; or bytes."""
-    kind = {"Content-Type": "application/x-www-form-urlencoded"}
-    sent = json.dumps(body).encode() if data is None else data
-    return requests.post(url, data=sent, headers={**kind, **headers}, timeout=30)
 
 
 def predict(gateway: Served, body: object) -> requests.Response:
@@ -196,16 +188,16 @@ def test_instances_on_any_route(gateway: Served, path: str) -> None:
 def test_sagemaker_passes_options_in_its_header(gateway: Served) -> None:
     """CustomAttributes hold options beside a body that is the file; those in a body go before them."""
     header = {"X-Amzn-SageMaker-Custom-Attributes": "top_k=2&views=3"}
-    post(f"{gateway.url}/invocations", data=VIDEO, **header)
-    post(f"{gateway.url}/invocations", {"video": TEXT, "top_k": 1}, **header)
-    post(f"{gateway.url}/invocations", {"instances": [TEXT]}, **header)
+    post(f"{gateway.url}/invocations", data=VIDEO, headers=header)
+    post(f"{gateway.url}/invocations", {"video": TEXT, "top_k": 1}, headers=header)
+    post(f"{gateway.url}/invocations", {"instances": [TEXT]}, headers=header)
     assert [each.options for each in gateway.engine.asked] == [
         {"top_k": "2", "views": "3"},
         {"top_k": 1, "views": "3"},
         {"top_k": "2", "views": "3"},
     ]
     wrong = {"X-Amzn-SageMaker-Custom-Attributes": "c3f5-unrelated/value"}
-    assert post(f"{gateway.url}/invocations", data=VIDEO, **wrong).status_code == 400
+    assert post(f"{gateway.url}/invocations", data=VIDEO, headers=wrong).status_code == 400
 
 
 @pytest.mark.parametrize(
@@ -244,7 +236,9 @@ def test_bodies_are_bounded(gateway: Served, monkeypatch: pytest.MonkeyPatch) ->
         reply = requests.post(f"{gateway.url}/invocations", data=body, timeout=30)
         assert (reply.status_code, reply.json()["error"]["code"]) == (413, "BODY_TOO_LARGE")
     assert requests.post(f"{gateway.url}/invocations", data=b"x" * 1000, timeout=30).status_code == 200
-    assert post(f"{gateway.url}/invocations", data=b"x", **{"Content-Encoding": "gzip"}).status_code == 415
+    assert (
+        post(f"{gateway.url}/invocations", data=b"x", headers={"Content-Encoding": "gzip"}).status_code == 415
+    )
 
 
 def test_addresses_are_fetched_where_that_is_allowed(tmp_path: Path) -> None:
@@ -286,3 +280,18 @@ def test_every_contract_is_in_the_document(gateway: Served) -> None:
         assert asked["responses"]["200"]["content"]["application/json"]["schema"], path
     for path in ("/ping", "/alive", "/v1/models", "/v1/models/{model}", "/v2", "/v2/health/ready"):
         assert paths[path]["get"]["responses"]["200"]["content"]["application/json"]["schema"], path
+
+
+def test_serve_starts_both_where_the_platform_says(tmp_path: Path) -> None:
+    """`serve` finds the archives where a platform puts them, and listens on all addresses at its port."""
+    assert container.model_store({"SM_MODEL_DIR": str(tmp_path)}) is None
+    (tmp_path / "motion.mar").touch()
+    assert container.model_store({"SM_MODEL_DIR": str(tmp_path)}) == tmp_path
+    ports = [{}, {"SAGEMAKER_BIND_TO_PORT": "9"}, {"AIP_HTTP_PORT": "7", "SAGEMAKER_BIND_TO_PORT": "9"}]
+    assert [container.port(each) for each in ports] == ["8080", "9", "7"]
+    command = container.command(tmp_path, ["--workers", "2"], {})
+    assert command[1:5] == ["-m", "deploy", "start", "--foreground"]
+    assert command[-2:] == ["--workers", "2"]
+    assert container.variables({})["GATEWAY_HOST"] == "0.0.0.0"
+    with pytest.raises(SystemExit, match=r"no archive .* set SM_MODEL_DIR"):
+        container.serve([], {"SM_MODEL_DIR": str(tmp_path / "empty")})

@@ -76,7 +76,7 @@ async def _answer(request: Request, model: str) -> JSONResponse:
     instance = Instance(body)
     if begins_as_object(body):
         asked = checked(Inputs, parse_json(body, _HINT), _HINT)
-        options = await _options(call, asked.parameters or Parameters())
+        options = await _options(call, asked.parameters) if asked.parameters else {}
         instance = Instance(
             asked.inputs if "://" in asked.inputs[:16] else from_base64(asked.inputs, "inputs"), options
         )

@@ -45,8 +45,9 @@ async def server() -> ModuleType:
 
 
 async def _module(name: str) -> ModuleType:
-    found = _loaded.get(name)
-    return found or await asyncio.to_thread(_load, name)
+    if name in _loaded:
+        return _loaded[name]
+    return await asyncio.to_thread(_load, name)
 
 
 def _load(name: str) -> ModuleType:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
+import structlog
 from actionrec.errors import ClipError
 from actionrec.refusals import refuse
 from fastapi import FastAPI
@@ -21,6 +23,7 @@ from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import (
 from ...access import Tokens
 from ...engine import Engine
 from ...identity import request_id_of
+from ...observe import metrics
 from ...settings import Settings
 from ..calls import Call
 from ..reading import MOST_BYTES
@@ -28,10 +31,12 @@ from ..texts import text_of
 from . import codec, served
 
 logger = logging.getLogger(__name__)
+noted = structlog.stdlib.get_logger("actionrec_gateway.requests")
 
 GRACE_SECONDS = 60.0
 """For calls in flight when the gateway ends."""
 _ID = "x-request-id"
+_SERVICE = "/inference.GRPCInferenceService"
 _CODES = {
     401: grpc.StatusCode.UNAUTHENTICATED,
     403: grpc.StatusCode.PERMISSION_DENIED,
@@ -76,7 +81,7 @@ class Servicer(GRPCInferenceServiceServicer):  # type: ignore[misc]  # generated
         async def work(_: Caller) -> Message:
             return pb.ServerMetadataResponse(**served.server().model_dump())
 
-        return await self._answer(context, work)
+        return await self._answer("ServerMetadata", context, work)
 
     async def ModelReady(self, request: Message, context: Context) -> Message:
         """Whether a model answers a real prediction."""
@@ -85,7 +90,7 @@ class Servicer(GRPCInferenceServiceServicer):  # type: ignore[misc]  # generated
             call = self._call(request.name, request.version, caller)
             return pb.ModelReadyResponse(ready=await served.ready(call))
 
-        return await self._answer(context, work)
+        return await self._answer("ModelReady", context, work)
 
     async def ModelMetadata(self, request: Message, context: Context) -> Message:
         """A model's tensors."""
@@ -94,7 +99,7 @@ class Servicer(GRPCInferenceServiceServicer):  # type: ignore[misc]  # generated
             call = self._call(request.name, request.version, caller)
             return pb.ModelMetadataResponse(**(await served.model(call)).model_dump())
 
-        return await self._answer(context, work)
+        return await self._answer("ModelMetadata", context, work)
 
     async def ModelInfer(self, request: Message, context: Context) -> Message:
         """Classify several videos."""
@@ -103,24 +108,31 @@ class Servicer(GRPCInferenceServiceServicer):  # type: ignore[misc]  # generated
             call = self._call(request.model_name, request.model_version, caller)
             return codec.to_grpc(await codec.answer(call, codec.from_grpc(request)))
 
-        return await self._answer(context, work)
+        return await self._answer("ModelInfer", context, work)
 
     def _call(self, model: str, version: str, caller: Caller) -> Call:
         request_id, client = caller
         return Call(self._engine, self._settings, model, request_id, client, version or None)
 
-    async def _answer(self, context: Context, work: Callable[[Caller], Awaitable[Message]]) -> Message:
-        """Do the work for whoever asks, or end the call with the error's status."""
+    async def _answer(
+        self, name: str, context: Context, work: Callable[[Caller], Awaitable[Message]]
+    ) -> Message:
+        """Do the work for whoever asks, or end the call with the error's status; note it either way."""
+        begun = time.perf_counter()
         sent = dict(context.invocation_metadata() or ())
         request_id = request_id_of([(_ID.encode(), _bytes(sent.get(_ID, "")))])
         context.set_trailing_metadata(((_ID, request_id),))
+        error = None
         try:
             return await work((request_id, self._client(sent)))
-        except ClipError as error:
-            await context.abort(_status(error), text_of(error))
+        except ClipError as refused:
+            error = refused
         except Exception:
             logger.exception("A call failed: %s", request_id)
-            await context.abort(grpc.StatusCode.INTERNAL, text_of(refuse("INTERNAL")))
+            error = refuse("INTERNAL")
+        finally:
+            _note(name, request_id, time.perf_counter() - begun, error)
+        return await context.abort(_status(error), text_of(error))
 
     def _client(self, sent: Mapping[str, str | bytes]) -> str:
         """The client's name.
@@ -159,6 +171,7 @@ async def serving(api: FastAPI, port: int) -> AsyncIterator[int]:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     bound = server.add_insecure_port(f"{host}:{port}")
     await server.start()
+    logger.info("The Open Inference Protocol over gRPC is on port %d", bound)
 
     async def end() -> None:
         await api.state.closing.wait()
@@ -170,6 +183,22 @@ async def serving(api: FastAPI, port: int) -> AsyncIterator[int]:
     finally:
         ending.cancel()
         await server.stop(GRACE_SECONDS)
+
+
+def _note(name: str, request_id: str, seconds: float, error: ClipError | None) -> None:
+    """A call's line in the log, and its metrics, beside those of HTTP."""
+    route, status = f"{_SERVICE}/{name}", error.status if error else 200
+    metrics.REQUEST.labels(route, str(status)).observe(seconds)
+    code = {"code": error.code} if error else {}
+    noted.info(
+        "request",
+        request_id=request_id,
+        method="gRPC",
+        path=route,
+        status=status,
+        seconds=round(seconds, 4),
+        **code,
+    )
 
 
 def _status(error: ClipError) -> grpc.StatusCode:
