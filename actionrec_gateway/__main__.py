@@ -18,6 +18,7 @@ import uvicorn
 import uvloop
 
 from .app import create_app
+from .contracts import container
 from .observe import logs, traces
 from .options import Run, parse
 from .settings import Settings
@@ -26,7 +27,10 @@ from .torchserve import TorchServe
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until a signal ends it; returns the exit code."""
-    settings, run = parse(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] == ["serve"]:
+        container.serve(given[1:])
+    settings, run = parse(given)
     logs.start(run.log_file)
     if traces.asked_for():
         traces.start()
@@ -86,6 +90,7 @@ class _Server(uvicorn.Server):
             gc.freeze()  # what was imported is not looked at again while requests wait
             sys.stdout.write(json.dumps({"url": _url(sockets[0])}) + "\n")
             sys.stdout.flush()
+            sys.stdout = sys.stderr  # whoever reads that line may not read on
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # a signal handler's
         """Begin to end. The signal is not raised again at the end, as uvicorn does: the exit code is 0."""

@@ -59,6 +59,11 @@ def create_app(settings: Settings, engine: Engine, closing: asyncio.Event | None
         redoc_url=None,
         static_url="/docs/files",
         lifespan=life,
+        telemetry={
+            "tracing": False,
+            "metrics": False,
+            "logs": False,
+        },  # `observe` sees all routes, not FastAPI's alone
         swagger_ui_parameters={"validatorUrl": None},
     )
     api.state.settings, api.state.engine = settings, engine

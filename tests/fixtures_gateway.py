@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pytest
 
-from deploy.config import load_config
 from deploy.nginx import add_token
-from tests.conftest import PROJECT, RunningServer
-from tests.helpers_gateway import RunningGateway, running
-
-MAX_BODY_BYTES = load_config(PROJECT / "config.properties").max_request_bytes
+from tests.conftest import RunningServer
+from tests.helpers_gateway import MAX_BODY_BYTES, Guarded, RunningGateway, running
 
 
 @pytest.fixture(scope="session")
@@ -25,17 +21,6 @@ def gateway(tmp_path_factory: pytest.TempPathFactory, motion_server: RunningServ
         *("--body-bytes", str(MAX_BODY_BYTES)),
     ) as found:
         yield found
-
-
-@dataclass(frozen=True)
-class Guarded:
-    """One that asks for tokens, and some of these."""
-
-    gateway: RunningGateway
-    ada: dict[str, str]
-    """Headers of an administrator..."""
-    bob: dict[str, str]
-    """... and of somebody else."""
 
 
 @pytest.fixture(scope="session")

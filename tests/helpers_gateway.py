@@ -14,8 +14,10 @@ from typing import Any
 
 import requests
 
+from deploy.config import load_config
 from tests.conftest import DEADLINE_SECONDS, PROJECT
 
+MAX_BODY_BYTES = load_config(PROJECT / "config.properties").max_request_bytes
 _ENVIRONMENT = ("GATEWAY_", "OTEL_", "AIP_", "DATABASE_URL", "FETCH")
 """What a test must not get from whoever runs it."""
 
@@ -42,6 +44,17 @@ class RunningGateway:
 
     def get(self, path: str, **more: Any) -> requests.Response:  # noqa: ANN401
         return requests.get(self.url + path, timeout=DEADLINE_SECONDS, **more)
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """One that asks for tokens, and some of these."""
+
+    gateway: RunningGateway
+    ada: dict[str, str]
+    """Headers of an administrator..."""
+    bob: dict[str, str]
+    """... and of somebody else."""
 
 
 @contextmanager

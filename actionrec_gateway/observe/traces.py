@@ -1,4 +1,4 @@
-"""Traces of OpenTelemetry, where they are asked for; elsewhere nothing of it is loaded.
+"""Traces of OpenTelemetry, where they are asked for; elsewhere its SDK is not loaded.
 
 POST /predictions/{model}        the request, below the sender's span where its headers name one
   engine                         from the first byte to the engine until its reply comes
