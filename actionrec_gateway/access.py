@@ -71,10 +71,11 @@ class Access:
     Args:
         app: what answers.
         tokens: who may ask; None: everybody, without a name.
+        health_route: a further path that asks for no token.
     """
 
-    def __init__(self, app: ASGIApp, tokens: Tokens | None) -> None:
-        self._app, self._tokens = app, tokens
+    def __init__(self, app: ASGIApp, tokens: Tokens | None, health_route: str | None = None) -> None:
+        self._app, self._tokens, self._health_route = app, tokens, health_route
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request.
@@ -84,7 +85,7 @@ class Access:
         """
         if scope["type"] == "http" and self._tokens is not None:
             client = self._tokens.client(_authorization(scope))
-            if client is None and not _open(scope["path"]):
+            if client is None and not (_open(scope["path"]) or scope["path"] == self._health_route):
                 raise refuse("UNAUTHORIZED")
             scope["state"]["client"] = client or ""
         await self._app(scope, receive, send)

@@ -77,4 +77,6 @@ def create_app(settings: Settings, engine: Engine, closing: asyncio.Event | None
             api.include_router(part.router(settings))
     described.complete(api, tokens=settings.tokens is not None)
     tokens = Tokens(settings.tokens) if settings.tokens else None
-    return Identified(Observed(errors.Answered(Access(Through(api, engine, settings), tokens))))
+    return Identified(
+        Observed(errors.Answered(Access(Through(api, engine, settings), tokens, settings.health_route)))
+    )
