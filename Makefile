@@ -38,6 +38,8 @@ BATCH ?=
 DECODE_THREADS ?=
 DEVICE_IDS ?=
 PORT ?=
+GATEWAY ?= 1
+GATEWAY_PORT ?=
 FOREGROUND ?=
 MINUTES ?= 60
 T ?=
@@ -64,7 +66,7 @@ help:  ## list the targets
 	@echo 'archive: MODEL=auto NAME= WEIGHTS= WEIGHTS_SHA256= LABELS= RUNTIME=auto FALLBACK=1 PRECISION= CALIBRATION= INT8_TOLERANCE= DEVICE= CROP= SANDBOX=1|0|require DECODE=cpu|gpu LIMITS='
 	@echo 'learn:   DATA= NAME= MODEL=slowfast_r50 METHOD=head VIDEOS= FRAME_RATE= RUNTIME=auto PRECISION= DEVICE='
 	@echo '         METHOD=finetune: STAGES= EPOCHS= FOLDS= RATE= BATCH= ACCUMULATE= MIRROR= BATCH_NORM= SEED= TRAIN_PRECISION= DEVICES= CACHE_GB='
-	@echo 'serve:   MODEL=all PORT=8080 WORKERS= BATCH= DECODE_THREADS= DEVICE_IDS= FOREGROUND=1'
+	@echo 'serve:   MODEL=all PORT=8080 GATEWAY=1 GATEWAY_PORT=8000 GATEWAY_TOKENS= GATEWAY_ADMINS= FETCH= WORKERS= BATCH= DECODE_THREADS= DEVICE_IDS= FOREGROUND=1'
 	@echo 'scale:   WORKERS=2 MODEL=all      soak: MINUTES=60'
 
 setup: $(STAMP)  ## make .venv with all dependencies; install Java and g++ where possible
@@ -108,7 +110,8 @@ learn: $(STAMP)  ## learn your own labels from DATA, videos in a folder for each
 
 serve: $(STAMP)  ## serve the archives in model_store; returns when they are ready (FOREGROUND=1 stays)
 	@$(PYTHON) -m deploy start $(addprefix --model ,$(or $(NAME),$(filter-out auto,$(MODEL)))) \
-		$(if $(PORT),--port '$(PORT)') $(if $(WORKERS),--workers '$(WORKERS)') \
+		$(if $(PORT),--port '$(PORT)') $(if $(filter-out 0,$(GATEWAY)),--gateway) \
+		$(if $(GATEWAY_PORT),--gateway-port '$(GATEWAY_PORT)') $(if $(WORKERS),--workers '$(WORKERS)') \
 		$(if $(BATCH),--batch '$(BATCH)') $(if $(DECODE_THREADS),--decode-threads '$(DECODE_THREADS)') \
 		$(if $(DEVICE_IDS),--device-ids '$(DEVICE_IDS)') \
 		$(if $(filter-out 0,$(FOREGROUND)),--foreground)

@@ -30,6 +30,8 @@ class Stream:
     body: AsyncIterator[bytes]
     timings_ms: dict[str, float] = field(default_factory=dict)
     """The reply's own, which are known when the body has come to its end."""
+    engine_id: str = ""
+    """The engine's own id of the request, which its logs have; empty where it has none."""
 
 
 class Engine(Protocol):

@@ -26,7 +26,7 @@ class Settings:
     grpc_port: int | None = None
     """Port of the Open Inference Protocol over gRPC; None: there is none; 0: a free one."""
     model: str | None = None
-    """Model of contracts that name none (SageMaker, Vertex AI's own routes, Hugging Face); None: the only one."""
+    """Model of contracts that name none (SageMaker, Vertex AI's routes, Hugging Face); None: the only one."""
     health_route: str | None = None
     """Route that Vertex AI asks whether the models predict (``AIP_HEALTH_ROUTE``); None: there is none."""
     predict_route: str | None = None

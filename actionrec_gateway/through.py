@@ -55,6 +55,7 @@ class Through:
             stream = await self._asked(scope, receive)
             if stream is None:
                 return
+            record.engine_id = stream.engine_id
             headers = list(stream.headers)
             await send({"type": "http.response.start", "status": stream.status, "headers": headers})
             async for chunk in stream.body:

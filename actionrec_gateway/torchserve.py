@@ -77,10 +77,11 @@ class TorchServe:
         if reply.status < 300:
             self._watch.answered(path.split("/")[2])
             timings: dict[str, float] = {}
-            return Stream(reply.status, _kept(reply), _chunks(reply, timings, asked), timings)
+            return Stream(reply.status, _kept(reply), _chunks(reply, timings, asked), timings, _id(reply))
         refused = await self._refusal(reply, headers.get("x-request-id", ""))
-        raw = tuple((name.encode("ascii"), value.encode("ascii")) for name, value in refused.headers.items())
-        return Stream(refused.status, raw, _once(refused.body))
+        sent_on = {**refused.headers, "content-length": str(len(refused.body))}
+        raw = tuple((name.lower().encode("ascii"), value.encode("ascii")) for name, value in sent_on.items())
+        return Stream(refused.status, raw, _once(refused.body), engine_id=_id(reply))
 
     async def predict(
         self,
@@ -106,7 +107,7 @@ class TorchServe:
             return Answer(
                 error.status, error_body(error, request_id), {"content-type": JSON, **error_headers(error)}
             )
-        return Answer(stream.status, reply, {n.decode(): v.decode() for n, v in stream.headers})
+        return Answer(stream.status, reply, _without_length(stream.headers))
 
     async def models(self) -> list[str]:
         """See `Engine.models`."""
@@ -209,8 +210,7 @@ class TorchServe:
         try:
             found = json.loads(body)
             found["request_id"] = request_id or found["request_id"]
-            kept = {n.decode(): v.decode() for n, v in _kept(reply) if n != b"content-length"}
-            return Answer(reply.status, json.dumps(found).encode("ascii"), kept)
+            return Answer(reply.status, json.dumps(found).encode("ascii"), _without_length(_kept(reply)))
         except (ValueError, TypeError, KeyError):
             pass  # TorchServe's own form, or none
         code = _CODES.get(reply.status, "UNAVAILABLE")
@@ -219,11 +219,19 @@ class TorchServe:
         return Answer(REFUSALS[code].status, error_body(error, request_id), headers)
 
 
+def _id(reply: aiohttp.ClientResponse) -> str:
+    return str(reply.headers.get("x-request-id", ""))
+
+
 def _kept(reply: aiohttp.ClientResponse) -> tuple[tuple[bytes, bytes], ...]:
     """The headers of a reply that are the sender's concern."""
     return tuple(
         (name.lower(), value) for name, value in reply.raw_headers if name.lower().decode() in _PASSED_ON
     )
+
+
+def _without_length(headers: tuple[tuple[bytes, bytes], ...]) -> dict[str, str]:
+    return {name.decode(): value.decode() for name, value in headers if name != b"content-length"}
 
 
 async def _until_sent(body: AsyncIterator[bytes], asked: traces.Asked) -> AsyncIterator[bytes]:

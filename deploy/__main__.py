@@ -15,12 +15,15 @@ import requests
 from rich.console import Console
 from rich.markup import escape
 
-from . import choices, front, server, status, supervisor
+from . import choices, front, gateway, server, status, supervisor
+from .config import load_config
+from .launch import CONFIG_FILE
 from .management import get_models
 from .preflight import DeployError
 from .processes import ServerProcess, adopt_orphans, reap_orphans
 from .state import load_supervisor, save_supervisor
 
+_ANSWER_SECONDS = 5.0
 _NOT_READY, _NOT_RUNNING = 1, 3  # exit codes of `status`; 3 as the LSB has it for services
 
 _out = Console(highlight=False, soft_wrap=True)
@@ -63,14 +66,33 @@ def _start(options: argparse.Namespace) -> int:
     )
     began = time.monotonic()
     if options.foreground:
-        return _stay(settings, began, options.drain, supervise=options.supervise)
+        return _stay(settings, began, options)
     with _out.status("Starting TorchServe ..."):
-        state = server.start(settings)
+        state = _started(settings, options)
     if options.supervise:
         supervisor.launch(settings)
     if not options.quiet:
-        _announce(state, began)
+        _announce(state, settings, began)
     return 0
+
+
+def _started(settings: server.Settings, options: argparse.Namespace) -> server.State:
+    """The server, and its gateway where one is wanted."""
+    state = server.start(settings)
+    if options.gateway:
+        try:
+            gateway.start(
+                load_config(settings.run_dir / CONFIG_FILE),
+                settings.run_dir,
+                settings.log_dir,
+                port=options.gateway_port,
+                python=settings.python,
+                console=settings.console,
+            )
+        except BaseException:  # Ctrl-C too: half of what was asked for is worse than nothing
+            server.stop(settings.run_dir, 0.0)
+            raise
+    return state
 
 
 def _supervise(options: argparse.Namespace) -> int:
@@ -86,10 +108,12 @@ def _supervise(options: argparse.Namespace) -> int:
     return 0
 
 
-def _announce(state: server.State, began: float) -> None:
+def _announce(state: server.State, settings: server.Settings, began: float) -> None:
     _out.print(
         f"[green]Ready[/green] after {time.monotonic() - began:.0f} s: {escape(', '.join(state.models))}"
     )
+    if beside := gateway.load(settings.run_dir):
+        _out.print(f"  gateway     {beside.url}  (its routes: {beside.url}/docs)")
     _out.print(f"  inference   {state.inference_url}")
     _out.print(f"  management  {state.management_url}")
     _out.print(f"  metrics     {state.metrics_url}")
@@ -100,7 +124,7 @@ def _announce(state: server.State, began: float) -> None:
     _out.print(f"Try it:  curl -T clip.mp4 {state.predict_url()}")
 
 
-def _stay(settings: server.Settings, began: float, drain_seconds: float, *, supervise: bool) -> int:
+def _stay(settings: server.Settings, began: float, options: argparse.Namespace) -> int:
     """Stay until a signal stops this process, and so the server, or the server ends by itself.
 
     Meanwhile the server's own log goes to standard output. A signal before the server is ready ends the start.
@@ -108,9 +132,9 @@ def _stay(settings: server.Settings, began: float, drain_seconds: float, *, supe
     state = None
     adopt_orphans()
     try:
-        state = server.start(settings)
-        _announce(state, began)
-        if supervise:
+        state = _started(settings, options)
+        _announce(state, settings, began)
+        if options.supervise:
             identity = ServerProcess.of(os.getpid())
             save_supervisor(settings.run_dir, identity)
             supervisor.log_to(settings.log_dir, console=True)
@@ -122,7 +146,7 @@ def _stay(settings: server.Settings, began: float, drain_seconds: float, *, supe
     except KeyboardInterrupt:
         if state is None:
             raise
-        _report(server.stop(settings.run_dir, drain_seconds))
+        _report(server.stop(settings.run_dir, options.drain))
         return 0
     server.stop(settings.run_dir)
     raise DeployError("TorchServe ended by itself", f"see {state.log_dir}")
@@ -179,7 +203,12 @@ def _status(options: argparse.Namespace) -> int:
         _out.print(f"supervisor pid {keeper.pid}, log {escape(state.log_dir)}/{supervisor.LOG_FILE}")
     else:
         _out.print("no supervisor: nothing restarts what dies")
-    ready = len(models) == len(state.models) and all(model.ready() for model in models)
+    beside = gateway.load(options.run_dir)
+    lives = beside is None or gateway.answers(beside, _ANSWER_SECONDS)
+    if beside:
+        how = "" if lives else ", [red]does not answer[/red]"
+        _out.print(f"gateway {beside.url}, pid {beside.process.pid}{how}")
+    ready = lives and len(models) == len(state.models) and all(model.ready() for model in models)
     return 0 if ready else _NOT_READY
 
 
@@ -220,6 +249,8 @@ def _parser() -> argparse.ArgumentParser:
     start.add_argument("--log-dir", type=Path, default=defaults.log_dir)
     start.add_argument("--port", type=int, help="inference port; the next four follow; 0: free ones")
     choices.add(start)
+    start.add_argument("--gateway", action="store_true", help="start the gateway beside the server")
+    start.add_argument("--gateway-port", type=int, help="its port; 0: a free one; default: the gateway's own")
     start.add_argument("--quiet", action="store_true", help="print nothing when the server is ready")
     start.add_argument("--foreground", action="store_true", help="stay; SIGTERM or Ctrl-C stops the server")
     start.add_argument(

@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 from actionrec import worker
 
+from . import gateway
 from .config import ServerConfig
 from .host import NUMBERED, VISIBLE
 from .preflight import DeployError
@@ -116,8 +117,9 @@ class Launch:
     def _environment(self, temp_dir: Path) -> dict[str, str]:
         """The environment of the JVM, which its workers inherit."""
         # A PYTHONPATH would come before the archive, and the repository's code would be served instead. TS_...
-        # variables would override our configuration.
-        environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH" and not k.startswith("TS_")}
+        # variables would override our configuration. The gateway's have secrets.
+        others = ("TS_", *gateway.SETTINGS)
+        environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH" and not k.startswith(others)}
         environment |= {"TEMP": str(temp_dir), "TMPDIR": str(temp_dir)}
         environment |= {"LOG_LOCATION": str(self.log_dir), "METRICS_LOCATION": str(self.log_dir)}
         environment |= {"CONSOLE_LEVEL": "info" if self.console else "off"}

@@ -16,8 +16,8 @@ from .preflight import DeployError
 
 TEMPLATE = Path(__file__).parent / "production" / "nginx.conf"
 
-# Seconds in TorchServe's queue, beyond its own time for a batch.
-_QUEUE_SECONDS = 60
+QUEUE_SECONDS = 60
+"""Seconds in TorchServe's queue, beyond its own time for a batch, that a door waits."""
 _TRY_AGAIN = 'add_header Retry-After "1" always;'
 
 # Only ciphers with forward secrecy: a key stolen tomorrow cannot decrypt traffic recorded today.
@@ -109,7 +109,7 @@ def render(front: Front) -> str:
         ciphers=_CIPHERS,
         upstream=f"{server.host}:{server.ports[0]}",
         max_body_bytes=server.max_request_bytes,
-        read_seconds=server.response_seconds + _QUEUE_SECONDS,
+        read_seconds=server.response_seconds + QUEUE_SECONDS,
         errors=[_error(name, server.max_request_bytes) for name in ERRORS],
     )
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import psutil
 import requests
 
-from . import archives
+from . import archives, gateway
 from .cause import LogWatch
 from .checksums import check_archives
 from .config import ServerConfig, load_config
@@ -199,7 +199,8 @@ def scale(state: State, workers: int, model: str | None = None, timeout_seconds:
 def stop(run_dir: Path, drain_seconds: float = DRAIN_SECONDS) -> Stopped | None:
     """Stop the server of this run directory; returns when all its processes are gone.
 
-    New connections are refused at once; requests that are in flight are answered first.
+    New connections are refused at once; requests that are in flight are answered first, those of its gateway
+    before all others.
 
     Args:
         run_dir: folder of the server's state.
@@ -215,13 +216,16 @@ def stop(run_dir: Path, drain_seconds: float = DRAIN_SECONDS) -> Stopped | None:
     if keeper and keeper.pid != os.getpid():
         keeper.end(drain_seconds + STOP_PATIENCE_SECONDS)
     supervisor_file(run_dir).unlink(missing_ok=True)
+    # What asks goes before what is asked. Both have the same time.
+    deadline = time.monotonic() + drain_seconds
+    gateway.stop(run_dir, drain_seconds)
     state = load_state(run_dir)
     unanswered = 0
     if state:
         if state.process.alive() and drain_seconds > 0:
             # Before the signal: SIGTERM drops the requests that are in flight.
             port = urlsplit(state.inference_url).port or 80
-            unanswered = drain(state.process.pid, port, drain_seconds)
+            unanswered = drain(state.process.pid, port, max(1.0, deadline - time.monotonic()))
         state.process.terminate(STOP_PATIENCE_SECONDS)
         clear(state, run_dir)
     return Stopped(unanswered) if was_alive else None

@@ -10,7 +10,7 @@ from typing import Any
 from .preflight import DeployError
 from .processes import ServerProcess
 
-_DAMAGE = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
+DAMAGE = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 """The exceptions of reading a file that does not hold what was written."""
 
 
@@ -40,7 +40,7 @@ class State:
 
     def save(self, run_dir: Path) -> None:
         """Write the state. A reader sees the old state or the new one, never half of it."""
-        _write(state_file(run_dir), asdict(self))
+        write(state_file(run_dir), asdict(self))
 
 
 def load_state(run_dir: Path) -> State | None:
@@ -52,14 +52,14 @@ def load_state(run_dir: Path) -> State | None:
     path = state_file(run_dir)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        process, models = _process(values.pop("process")), values.pop("models")
+        process, models = process_of(values.pop("process")), values.pop("models")
         texts = [*models, *values.values()]
         if not isinstance(models, list) or not models or not all(isinstance(text, str) for text in texts):
             raise TypeError("its names and addresses are not all text")
         return State(process=process, models=tuple(models), **values)
     except FileNotFoundError:
         return None
-    except (OSError, *_DAMAGE) as error:
+    except (OSError, *DAMAGE) as error:
         raise DeployError(
             f"{path} is damaged ({error})", "stop the server by hand and delete the file"
         ) from error
@@ -79,25 +79,26 @@ def running(run_dir: Path) -> State:
 
 def save_supervisor(run_dir: Path, process: ServerProcess) -> None:
     """Record which process keeps the server up."""
-    _write(supervisor_file(run_dir), asdict(process))
+    write(supervisor_file(run_dir), asdict(process))
 
 
 def load_supervisor(run_dir: Path) -> ServerProcess | None:
     """The process that keeps, or kept, the server up; None: there is none, or the file is damaged."""
     try:
-        return _process(json.loads(supervisor_file(run_dir).read_text(encoding="utf-8")))
-    except (OSError, *_DAMAGE):
+        return process_of(json.loads(supervisor_file(run_dir).read_text(encoding="utf-8")))
+    except (OSError, *DAMAGE):
         return None
 
 
-def _write(path: Path, values: dict[str, Any]) -> None:
+def write(path: Path, values: dict[str, Any]) -> None:
+    """Write a state file. A reader sees the old values or the new ones, never half of them."""
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     partial.replace(path)
 
 
-def _process(values: dict[str, Any]) -> ServerProcess:
-    """The inverse of `asdict`.
+def process_of(values: dict[str, Any]) -> ServerProcess:
+    """The process that `asdict` has written.
 
     Raises:
         TypeError, ValueError: the values are not a process.

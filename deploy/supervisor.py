@@ -15,6 +15,8 @@ supervisor checks every second. On an idle machine, with a model that loads in 6
     the JVM is gone                 its process is                             1 s          a new server
     the JVM hangs                   its management API is silent, no CPU       6 to 9 s     a new server
                                     time used
+    the gateway is gone             its process is                             1 s          a new gateway
+    the gateway hangs               it does not say that it lives, for 6 s     6 to 9 s     a new gateway
 
 No fault: a model that loads; a full queue, or a request that takes 100 s, while workers use CPU time or others
 get right answers. The supervisor does not see a worker that computes for ever, or hangs beside others that do
@@ -40,7 +42,7 @@ from pathlib import Path
 import psutil
 import requests
 
-from . import choices, server
+from . import choices, gateway, server
 from .launch import CONFIG_FILE
 from .management import Model, get_models, set_workers
 from .patience import BackOff, Policy
@@ -83,9 +85,11 @@ class Supervisor:
     _heard: float = field(default_factory=time.monotonic)
     _silent_looks: int = 0
     _restarts: BackOff = field(init=False)
+    _gateway: gateway.Keeper = field(init=False)
 
     def __post_init__(self) -> None:
         self._restarts = BackOff(self.policy)
+        self._gateway = gateway.Keeper(self.settings.run_dir, self.policy)
 
     def run(self, until: Callable[[], bool] = lambda: False) -> None:
         """Watch until somebody stops the server, or `until` returns true. Nothing else ends it."""
@@ -96,6 +100,7 @@ class Supervisor:
                     logger.info("The server was stopped; the supervisor ends")
                     return
                 self._state = state
+                self._gateway.look()
                 self.look(state)
             except (DeployError, requests.RequestException) as error:
                 logger.error("A check or a remedy failed: %s", error)
@@ -158,6 +163,7 @@ class Supervisor:
         if now - began > self.policy.poll + _LATE_SECONDS:
             logger.warning("Stood still for %.0f s; faults in that time are ignored", now - began)
             self._heard = now
+            self._gateway.forgive()
             for watched in self._models.values():
                 watched.forgive()
             if self._jvm:

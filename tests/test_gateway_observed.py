@@ -49,6 +49,7 @@ def test_a_line_for_each_request(gateway: RunningGateway) -> None:
     assert line["bytes_out"] == len(reply.content)
     assert {step: line[f"{step}_ms"] for step in STEPS} == reply.json()["timings_ms"]
     assert line["seconds"] > 0
+    assert re.fullmatch("[0-9a-f-]{36}", line["engine_id"])  # TorchServe's own, for its logs
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+Z", line["time"])
 
 

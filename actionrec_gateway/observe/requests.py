@@ -32,6 +32,8 @@ class Record:
     """Of the error, where it is one."""
     bytes_in: int = 0
     bytes_out: int = 0
+    engine_id: str = ""
+    """The engine's own id of the request, which its logs have."""
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     """Of the prediction."""
 
@@ -101,6 +103,7 @@ def _log(scope: Scope, record: Record, seconds: float, names: Mapping[str, str])
         "bytes_in": record.bytes_in,
         "bytes_out": record.bytes_out,
         "seconds": round(seconds, 4),
+        "engine_id": record.engine_id,
         **{f"{stage}_ms": value for stage, value in record.timings_ms.items()},
         **names,
     }
