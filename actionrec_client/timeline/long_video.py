@@ -11,14 +11,11 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Protocol
 
-from actionrec.errors import ClipError
 from actionrec.limits import DEFAULT_LIMITS, Limits
 from actionrec.request import DEFAULT_TOP_K
 from actionrec.sampling import Selection, Windows, spread
-from actionrec.video import container
 
 from .. import video
 from ..description import Description
@@ -26,12 +23,12 @@ from ..errors import Refused, ServerError
 from ..options import EmbeddingForm
 from ..results import Timeline
 from .merge import Piece, PieceReply, merged, span
-from .remux import CuttableVideo, NotCuttable, Part
+from .remux import NotCuttable, Part
+from .sent import IN_THIS_PROCESS, Cuttable, Cutter, SentVideo
 
 STRIDE_SECONDS = 1.0
 """From one window to the next, where nothing else is asked for."""
 _FORM_BYTES = 4096  # of a request, for what is not the video
-_SAMPLE_SECONDS = 10.0  # of a video, to learn from a reply how long a window is
 # A part without one good window is refused as a request; in the whole video it is a gap.
 _GAPS = frozenset({"NO_FRAMES", "CORRUPT_VIDEO", "START_BEYOND_END"})
 # The same with fewer windows may be answered: pictures are large, or the model is slow.
@@ -60,66 +57,6 @@ class _Recipe:
     """None: not known, so segments and means are made of the best labels only."""
 
 
-class _SentVideo:
-    """The video that a timeline is of: a file, which is read only where it has to be, or bytes.
-
-    Args:
-        source: as a caller names it.
-        most_bytes: of a request.
-
-    Raises:
-        Refused: it cannot be read, or is too large for one request and cannot be cut.
-    """
-
-    def __init__(self, source: video.Video, most_bytes: int) -> None:
-        self._place = Path(source) if isinstance(source, str | Path) else video.to_bytes(source)
-        self._most_bytes = most_bytes
-        size = video.size_of(self._place) if isinstance(self._place, Path) else len(self._place)
-        self.fits = size <= most_bytes
-        """Whether one request takes all of it."""
-        self.index: CuttableVideo | None = None
-        """Its key frames; None where it cannot be cut."""
-        try:
-            self.index = CuttableVideo(self._place)
-        except NotCuttable as error:
-            self.check_fits(error)
-
-    def read(self) -> bytes:
-        """All of it."""
-        return video.read(self._place)
-
-    def seconds(self) -> float:
-        """Its length, as a server measures it.
-
-        Raises:
-            Refused: it is no video.
-        """
-        if self.index is not None:
-            return self.index.seconds
-        try:
-            with container.Source(self.read()) as source:
-                return source.seconds()
-        except ClipError as error:
-            raise Refused(error.code, error.status, error.message, error.hint) from error
-
-    def sample(self, start_seconds: float) -> bytes:
-        """Some seconds of it, or where that cannot be cut all of it."""
-        if self.fits or self.index is None:
-            return self.read()
-        return self.index.part(start_seconds, start_seconds + _SAMPLE_SECONDS).data
-
-    def check_fits(self, why_whole: NotCuttable) -> None:
-        """Make sure that all of it can be sent in one request, since it cannot be cut.
-
-        Raises:
-            Refused: ``TOO_LARGE``.
-        """
-        if not self.fits:
-            message = f"The file has more than the {self._most_bytes:,} bytes of a request, and {why_whole}."
-            hint = "Put it into another container first: ffmpeg -i input -c copy output.mkv"
-            raise Refused("TOO_LARGE", 413, message, hint) from why_whole
-
-
 @dataclass(frozen=True, slots=True)
 class LongVideo:
     """One timeline that is wanted."""
@@ -138,6 +75,8 @@ class LongVideo:
     """How a reply writes the embedding of each window; None: it has none."""
     limits: Limits = DEFAULT_LIMITS
     """Of one request."""
+    cutter: Cutter = IN_THIS_PROCESS
+    """What opens the video."""
 
     def timeline(self, source: video.Video) -> Timeline:
         """The reply that one request without limits would give.
@@ -145,7 +84,7 @@ class LongVideo:
         Raises:
             ServerError: there is no answer, and why.
         """
-        sent = _SentVideo(source, self.limits.body_bytes)
+        sent = SentVideo(source, self.limits.body_bytes, self.cutter)
         if sent.fits and self._seems_short(sent):
             try:
                 return self._in_one_request(sent.read())
@@ -161,7 +100,7 @@ class LongVideo:
                 sent.check_fits(error)
         return self._together(self._whole(sent.read(), chosen), chosen, recipe)
 
-    def _seems_short(self, sent: _SentVideo) -> bool:
+    def _seems_short(self, sent: SentVideo) -> bool:
         """Whether one request may do, as for most videos, which then need no question to the server first."""
         if sent.index is None:
             return True  # the server says where it is too long
@@ -195,7 +134,7 @@ class LongVideo:
             "embedding": self.embedding,
         }
 
-    def _recipe(self, sent: _SentVideo) -> _Recipe:
+    def _recipe(self, sent: SentVideo) -> _Recipe:
         try:
             described = Description.from_dict(self.sender.describe())
             return _Recipe(described.spec.window_seconds, described.labels)
@@ -204,7 +143,7 @@ class LongVideo:
             clip = self.sender.post(sent.sample(self.selection.start_seconds), {}, self.timeout)["clip"]
             return _Recipe(clip["end_seconds"] - clip["start_seconds"], None)
 
-    def _cut(self, file: CuttableVideo, chosen: Windows) -> Iterator[Piece]:
+    def _cut(self, file: Cuttable, chosen: Windows) -> Iterator[Piece]:
         first = 0
         while first < chosen.count:
             count = min(self._windows, chosen.count - first)
@@ -216,7 +155,7 @@ class LongVideo:
             yield Piece(first, count, part.data, part.offset_seconds, first + count == chosen.count)
             first += count
 
-    def _part(self, file: CuttableVideo, chosen: Windows, first: int, count: int) -> Part | None:
+    def _part(self, file: Cuttable, chosen: Windows, first: int, count: int) -> Part | None:
         """The part for a run of windows; None where it is too large for a request."""
         start, end = span(chosen, first, count)
         most = self.limits.body_bytes - _FORM_BYTES

@@ -12,11 +12,12 @@ from __future__ import annotations
 import io
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import BinaryIO
 
 import av
 from actionrec.video.container import first_video, open_container
@@ -30,6 +31,8 @@ _MUXERS = {"mov": "mp4", "matroska": "matroska", "mpegts": "mpegts"}
 _MP4_CODECS = frozenset({"h264", "hevc", "av1", "libdav1d", "vp9", "libvpx-vp9", "mpeg4"})
 _SEEK_MARGINS_SECONDS = (0.0, 1.0, 8.0, 64.0, 1e6)
 _CLOCK_SECONDS = 1e-6
+_SAME = {"fflags": "bitexact"}
+"""The same part has the same bytes each time it is cut: no random numbers as Matroska's muxer writes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +52,13 @@ class CuttableVideo:
     """A video file and the index of it: where its key frames are, and how many bytes lie between.
 
     Args:
-        source: a path, or the bytes of a file.
+        source: a path, the bytes of a file, or a function that opens the file anew each time it is called.
 
     Raises:
         NotCuttable: it cannot be opened, has no video stream, or no times to cut by.
     """
 
-    def __init__(self, source: Path | bytes) -> None:
+    def __init__(self, source: Path | bytes | Callable[[], BinaryIO]) -> None:
         self._source = source
         try:
             with self._open() as container:
@@ -110,7 +113,7 @@ class CuttableVideo:
         file = io.BytesIO()
         stamps: list[int] = []
         try:
-            with self._open() as container, av.open(file, "w", format=self._muxer) as output:
+            with self._open() as container, av.open(file, "w", format=self._muxer, options=_SAME) as output:
                 stream = video_stream(container)
                 packets = list(self._packets(container, stream, key, self._ticks(end_seconds)))
                 copy = output.add_stream_from_template(stream)
@@ -174,13 +177,16 @@ class CuttableVideo:
 
 
 @contextmanager
-def opened(source: Path | bytes) -> Iterator[InputContainer]:
+def opened(source: Path | bytes | Callable[[], BinaryIO]) -> Iterator[InputContainer]:
     """A file as a server opens it: no playlist in it can reach another file or address."""
-    with (
-        io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file,
-        open_container(file) as container,
-    ):
+    with _file(source) as file, open_container(file) as container:
         yield container
+
+
+def _file(source: Path | bytes | Callable[[], BinaryIO]) -> BinaryIO:
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    return source.open("rb") if isinstance(source, Path) else source()
 
 
 def _stamped(packets: list[Packet[VideoStream]]) -> Iterator[tuple[Packet[VideoStream], int, int]]:

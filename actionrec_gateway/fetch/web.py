@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from urllib.parse import urljoin
 
@@ -48,8 +48,31 @@ async def opened(place: Place, allowed: AllowList, *, private: bool) -> AsyncIte
     )
 
 
+async def post(place: Place, body: bytes, headers: Mapping[str, str], *, private: bool) -> int:
+    """Send something to an address, and return the status of its answer. Redirects are not followed.
+
+    Args:
+        place: http or https.
+        body: what is sent.
+        headers: with its type.
+        private: see `addresses.may_connect`.
+
+    Raises:
+        ClipError: it may not be asked, or does not answer.
+    """
+    async with _asked(place, "POST", body, headers, private=private) as reply:
+        return reply.status
+
+
 @asynccontextmanager
-async def _asked(place: Place, *, private: bool) -> AsyncIterator[aiohttp.ClientResponse]:
+async def _asked(
+    place: Place,
+    method: str = "GET",
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+    *,
+    private: bool,
+) -> AsyncIterator[aiohttp.ClientResponse]:
     resolved = await resolve(place.host, place.port, private=private)
     # One connector for each hop: no connection and no look-up of another one is used again.
     connector = aiohttp.TCPConnector(resolver=Pinned(resolved), use_dns_cache=False, force_close=True)
@@ -65,7 +88,9 @@ async def _asked(place: Place, *, private: bool) -> AsyncIterator[aiohttp.Client
     ) as session:
         try:
             # `encoded`: as it was checked, without another normalisation.
-            async with session.get(URL(place.url, encoded=True), allow_redirects=False) as reply:
+            async with session.request(
+                method, URL(place.url, encoded=True), data=body, headers=headers, allow_redirects=False
+            ) as reply:
                 yield reply
         except ClipError:  # a ValueError too
             raise
