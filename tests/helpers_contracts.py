@@ -6,13 +6,14 @@ import asyncio
 import base64
 import json
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import requests
 import uvicorn
@@ -20,6 +21,7 @@ from actionrec.errors import ClipError
 from actionrec.refusals import refuse
 from fastapi import FastAPI
 
+from actionrec_gateway import jobs
 from actionrec_gateway.app import create_app
 from actionrec_gateway.engine import Answer, Stream
 from actionrec_gateway.errors import error_body
@@ -135,8 +137,25 @@ class Served:
 
 @contextmanager
 def serve(engine: TellingEngine, run_dir: Path, **settings: Any) -> Iterator[Served]:  # noqa: ANN401  # of `Settings`
-    """A gateway before an engine, in a thread, while the context is open."""
-    made = create_app(Settings(run_dir=run_dir, port=0, **settings), engine)
+    """A gateway before an engine, in a thread, while the context is open.
+
+    It has no jobs: one process can have those of one gateway only.
+    """
+    with (
+        patch.object(jobs, "life", _no_jobs),
+        _running(engine, Settings(run_dir=run_dir, port=0, **settings)) as found,
+    ):
+        yield found
+
+
+@asynccontextmanager
+async def _no_jobs(_: FastAPI) -> AsyncIterator[None]:
+    yield
+
+
+@contextmanager
+def _running(engine: TellingEngine, settings: Settings) -> Iterator[Served]:
+    made = create_app(settings, engine)
     server = uvicorn.Server(uvicorn.Config(made, port=0, log_level="error", ws="none"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

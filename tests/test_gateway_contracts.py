@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import requests
 
-from actionrec_gateway.contracts import container
+from actionrec_gateway.contracts import reading
 from tests.helpers_contracts import LABELS, NO_VIDEO, TEXT, VIDEO, Served, TellingEngine, files, post, serve
 
 BAD = base64.b64encode(NO_VIDEO).decode()
@@ -241,6 +241,17 @@ def test_bodies_are_bounded(gateway: Served, monkeypatch: pytest.MonkeyPatch) ->
     )
 
 
+def test_bodies_share_a_room(gateway: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What finds no memory beside others' bodies is told to come again; a body is forgotten at its end."""
+    monkeypatch.setattr("actionrec_gateway.contracts.reading.ROOM", reading.Room(1500))
+    found = [requests.post(f"{gateway.url}/invocations", data=b"x" * 1400, timeout=30) for _ in range(3)]
+    assert [reply.status_code for reply in found] == [200] * 3
+    reply = requests.post(f"{gateway.url}/invocations", data=b"x" * 1501, timeout=30)
+    assert (reply.status_code, reply.headers["Retry-After"]) == (503, "1")
+    found = [requests.post(f"{gateway.url}/invocations", data=b"x" * 1500, timeout=30) for _ in range(3)]
+    assert [reply.status_code for reply in found] == [200] * 3
+
+
 def test_addresses_are_fetched_where_that_is_allowed(tmp_path: Path) -> None:
     """An address in place of base64 is fetched from what the settings allow, and from nowhere else."""
     (tmp_path / "clip.mp4").write_bytes(VIDEO)
@@ -269,6 +280,21 @@ def test_which_model_must_be_clear(tmp_path: Path) -> None:
         assert {each.model for each in engine.asked} == ({"waver"} if chosen else set())
 
 
+def test_platforms_ask_for_health_without_a_token(tmp_path: Path) -> None:
+    """With a tokens file the routes that platforms look at stay open; those that predict ask for a token."""
+    tokens = tmp_path / "tokens"
+    tokens.write_text('"Bearer 0123456789abcdef0123" "alice";\n', encoding="ascii")
+    engine = TellingEngine()
+    with serve(engine, tmp_path, tokens=tokens, health_route="/alive", predict_route="/predict") as gateway:
+        for path in ("/ping", "/alive", "/v2/health/live", "/v2/health/ready"):
+            assert requests.get(gateway.url + path, timeout=30).status_code == 200, path
+        for path in ("/invocations", "/predict", "/", "/v1/models/kicker:predict", "/v2/models/kicker/infer"):
+            assert post(gateway.url + path, {"inputs": TEXT}).status_code == 401, path
+        known = {"Authorization": "Bearer 0123456789abcdef0123"}
+        assert post(f"{gateway.url}/", {"inputs": TEXT}, headers=known).status_code == 200
+    assert [each.client for each in engine.asked] == ["alice"]
+
+
 def test_every_contract_is_in_the_document(gateway: Served) -> None:
     """The OpenAPI document has each route with what it takes and what it answers."""
     paths = requests.get(f"{gateway.url}/openapi.json", timeout=30).json()["paths"]
@@ -280,18 +306,3 @@ def test_every_contract_is_in_the_document(gateway: Served) -> None:
         assert asked["responses"]["200"]["content"]["application/json"]["schema"], path
     for path in ("/ping", "/alive", "/v1/models", "/v1/models/{model}", "/v2", "/v2/health/ready"):
         assert paths[path]["get"]["responses"]["200"]["content"]["application/json"]["schema"], path
-
-
-def test_serve_starts_both_where_the_platform_says(tmp_path: Path) -> None:
-    """`serve` finds the archives where a platform puts them, and listens on all addresses at its port."""
-    assert container.model_store({"SM_MODEL_DIR": str(tmp_path)}) is None
-    (tmp_path / "motion.mar").touch()
-    assert container.model_store({"SM_MODEL_DIR": str(tmp_path)}) == tmp_path
-    ports = [{}, {"SAGEMAKER_BIND_TO_PORT": "9"}, {"AIP_HTTP_PORT": "7", "SAGEMAKER_BIND_TO_PORT": "9"}]
-    assert [container.port(each) for each in ports] == ["8080", "9", "7"]
-    command = container.command(tmp_path, ["--workers", "2"], {})
-    assert command[1:5] == ["-m", "deploy", "start", "--foreground"]
-    assert command[-2:] == ["--workers", "2"]
-    assert container.variables({})["GATEWAY_HOST"] == "0.0.0.0"
-    with pytest.raises(SystemExit, match=r"no archive .* set SM_MODEL_DIR"):
-        container.serve([], {"SM_MODEL_DIR": str(tmp_path / "empty")})

@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from .calls import Call, Instance, default_model, reply_in
-from .reading import begins_as_object, checked, from_base64, parse_json, read, takes
+from .reading import begins_as_object, checked, from_base64, parse_json, takes, whole_body
 from .texts import TEXT_ERRORS, TextErrors
 
 _HINT = 'Send {"inputs": "<base64 of the file>", "parameters": {"top_k": 3}}, or the file itself.'
@@ -72,18 +72,19 @@ def router() -> APIRouter:
 
 async def _answer(request: Request, model: str) -> JSONResponse:
     call = Call.of(request, model)
-    body = await read(request)
-    instance = Instance(body)
-    if begins_as_object(body):
-        asked = checked(Inputs, parse_json(body, _HINT), _HINT)
-        options = await _options(call, asked.parameters) if asked.parameters else {}
-        instance = Instance(
-            asked.inputs if "://" in asked.inputs[:16] else from_base64(asked.inputs, "inputs"), options
-        )
-    reply = reply_in(await call.ask(instance))
+    async with whole_body(request) as body:
+        instance = await _read(call, body) if begins_as_object(body) else Instance(body)
+        reply = reply_in(await call.ask(instance))
     if isinstance(reply, ClipError):
         raise reply
     return JSONResponse([{"label": each["label"], "score": each["score"]} for each in reply["predictions"]])
+
+
+async def _read(call: Call, body: bytes) -> Instance:
+    asked = checked(Inputs, parse_json(body, _HINT), _HINT)
+    options = await _options(call, asked.parameters) if asked.parameters else {}
+    video = asked.inputs if "://" in asked.inputs[:16] else from_base64(asked.inputs, "inputs")
+    return Instance(video, options)
 
 
 async def _options(call: Call, asked: Parameters) -> dict[str, Any]:

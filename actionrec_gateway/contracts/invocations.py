@@ -16,7 +16,7 @@ from ..health import Ready, not_ready
 from ..settings import Settings
 from . import instances
 from .calls import Call, Instance, default_model, passed_on
-from .reading import begins_as_object, parse_json, read, takes
+from .reading import begins_as_object, parse_json, takes, whole_body
 from .schemas import Reply
 
 PING, INVOCATIONS = "/ping", "/invocations"
@@ -67,16 +67,16 @@ async def _predict(request: Request) -> Response:
     engine: Engine = request.app.state.engine
     call = Call.of(request, await default_model(engine, request.app.state.settings))
     options = dict(options_of(request.headers.get(_ATTRIBUTES, "").encode("ascii", "replace")))
-    body = await read(request)
-    if begins_as_object(body):
-        value = parse_json(body, instances.HINT)
-        if "instances" in value:
-            return JSONResponse(await instances.answer(call, value, options))
-        return passed_on(await call.ask(instances.one(value, options, "the body")))
-    fields = read_form(body)
-    if fields is None:
-        return passed_on(await call.ask(Instance(body, options)))
-    return passed_on(await call.ask(_of_form(fields, options)))
+    async with whole_body(request) as body:
+        if begins_as_object(body):
+            value = parse_json(body, instances.HINT)
+            if "instances" in value:
+                return JSONResponse(await instances.answer(call, value, options))
+            return passed_on(await call.ask(instances.one(value, options, "the body")))
+        fields = read_form(body)
+        return passed_on(
+            await call.ask(Instance(body, options) if fields is None else _of_form(fields, options))
+        )
 
 
 def _of_form(fields: Mapping[str, bytes], options: Mapping[str, str]) -> Instance:

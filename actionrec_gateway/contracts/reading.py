@@ -10,6 +10,8 @@ import base64
 import binascii
 import json
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar, cast
 
 from actionrec.errors import ClipError
@@ -34,11 +36,41 @@ _MEDIA = re.compile(r"data:[\w.+/;=-]{0,100};base64,")
 Model = TypeVar("Model", bound=BaseModel)
 
 
-async def read(request: Request) -> bytes:
-    """The whole body of a request.
+class Room:
+    """Memory for what is held at the same time; what finds none is told to come again.
+
+    Args:
+        most_bytes: of all bodies together.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes, self._held = most_bytes, 0
+
+    def take(self, count: int) -> None:
+        """Hold so many bytes more.
+
+        Raises:
+            ClipError: 503, there is no room.
+        """
+        if self._held + count > self._most_bytes:
+            raise refuse("UNAVAILABLE")
+        self._held += count
+
+    def give_back(self, count: int) -> None:
+        """Hold so many bytes less."""
+        self._held -= count
+
+
+ROOM = Room(4 * MOST_BYTES)
+"""For the bodies of all requests. JSON takes up to five times its length until its videos are on their way."""
+
+
+@asynccontextmanager
+async def whole_body(request: Request) -> AsyncIterator[bytes]:
+    """The whole body of a request, which is held while the context is open.
 
     Raises:
-        ClipError: 413, it is over `MOST_BYTES`; 415, it is compressed.
+        ClipError: 413, it is over `MOST_BYTES`; 415, it is compressed; 503, others' bodies take all room.
     """
     if (encoding := request.headers.get("content-encoding", "identity")) != "identity":
         raise ClipError(
@@ -48,12 +80,16 @@ async def read(request: Request) -> bytes:
             "Send it as it is: videos are compressed already.",
         )
     parts, count = [], 0
-    async for chunk in request.stream():
-        count += len(chunk)
-        if count > MOST_BYTES:
-            raise refuse("BODY_TOO_LARGE", max_body_bytes=MOST_BYTES)
-        parts.append(chunk)
-    return b"".join(parts)
+    try:
+        async for chunk in request.stream():
+            if count + len(chunk) > MOST_BYTES:
+                raise refuse("BODY_TOO_LARGE", max_body_bytes=MOST_BYTES)
+            ROOM.take(len(chunk))
+            count += len(chunk)
+            parts.append(chunk)
+        yield b"".join(parts)
+    finally:
+        ROOM.give_back(count)
 
 
 def begins_as_object(body: bytes) -> bool:

@@ -10,7 +10,7 @@ from ..engine import Engine
 from ..health import not_ready
 from . import instances
 from .calls import Call
-from .reading import parse_json, read, takes
+from .reading import parse_json, takes, whole_body
 
 
 class Models(BaseModel):
@@ -53,6 +53,7 @@ def router() -> APIRouter:
     async def predict(request: Request, model: str) -> JSONResponse:
         """Classify several videos. Where none has an answer, the request gets the first one's error."""
         call = Call.of(request, model)
-        return JSONResponse(await instances.answer(call, parse_json(await read(request), instances.HINT)))
+        async with whole_body(request) as body:
+            return JSONResponse(await instances.answer(call, parse_json(body, instances.HINT)))
 
     return routes

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from ...bodies import OPAQUE
 from ...errors import JSON
 from ..calls import Call
-from ..reading import read, takes
+from ..reading import takes, whole_body
 from ..texts import TEXT_ERRORS, TextErrors
 from . import served
 from .loading import codec
@@ -57,9 +55,9 @@ def router() -> APIRouter:
         """Classify several videos. Where none has an answer, the request gets the first one's error."""
         call = Call.of(request, model, version)
         kserve = await codec()
-        body = await read(request)
-        asked = await asyncio.to_thread(kserve.from_rest, body, request.headers.get(_LENGTH), model)
-        reply, json_length = kserve.to_rest(await kserve.answer(call, asked))
+        async with whole_body(request) as body:
+            asked = kserve.from_rest(body, request.headers.get(_LENGTH), model)
+            reply, json_length = kserve.to_rest(await kserve.answer(call, asked))
         if json_length is None:
             return Response(reply, media_type=JSON)
         return Response(reply, headers={_LENGTH: str(json_length)}, media_type=OPAQUE)

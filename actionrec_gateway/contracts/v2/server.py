@@ -26,7 +26,7 @@ from ...identity import request_id_of
 from ...observe import metrics
 from ...settings import Settings
 from ..calls import Call
-from ..reading import MOST_BYTES
+from ..reading import MOST_BYTES, ROOM
 from ..texts import text_of
 from . import codec, served
 
@@ -35,6 +35,8 @@ noted = structlog.stdlib.get_logger("actionrec_gateway.requests")
 
 GRACE_SECONDS = 60.0
 """For calls in flight when the gateway ends."""
+_AT_ONCE = 64
+"""Calls; more are exhausted at once. Each may hold a message of `MOST_BYTES` before anybody can refuse it."""
 _ID = "x-request-id"
 _SERVICE = "/inference.GRPCInferenceService"
 _CODES = {
@@ -106,7 +108,12 @@ class Servicer(GRPCInferenceServiceServicer):  # type: ignore[misc]  # generated
 
         async def work(caller: Caller) -> Message:
             call = self._call(request.model_name, request.model_version, caller)
-            return codec.to_grpc(await codec.answer(call, codec.from_grpc(request)))
+            size = request.ByteSize()
+            ROOM.take(size)
+            try:
+                return codec.to_grpc(await codec.answer(call, codec.from_grpc(request)))
+            finally:
+                ROOM.give_back(size)
 
         return await self._answer("ModelInfer", context, work)
 
@@ -166,7 +173,8 @@ async def serving(api: FastAPI, port: int) -> AsyncIterator[int]:
     settings: Settings = api.state.settings
     limits = [(f"grpc.max_{way}_message_length", MOST_BYTES) for way in ("send", "receive")]
     # Two servers on one port would each get some of the calls.
-    server = grpc.aio.server(options=[*limits, ("grpc.so_reuseport", 0)])
+    options = [*limits, ("grpc.so_reuseport", 0)]
+    server = grpc.aio.server(options=options, maximum_concurrent_rpcs=_AT_ONCE)
     add_GRPCInferenceServiceServicer_to_server(Servicer(api.state.engine, settings), server)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     bound = server.add_insecure_port(f"{host}:{port}")
