@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from sqlalchemy.exc import SQLAlchemyError
 
+from ..observe.metrics import JOBS
 from .routes import router
 from .service import Jobs
+from .states import STATES
 
 __all__ = ["Jobs", "life", "router"]
 
@@ -21,6 +25,16 @@ async def life(api: FastAPI) -> AsyncIterator[None]:
         ValueError: a setting is of no use.
     """
     jobs = Jobs(api.state.settings, api.state.engine)
+
+    async def refresh() -> None:
+        try:
+            counts = await asyncio.to_thread(jobs.counts)
+        except SQLAlchemyError:
+            return
+        for state in STATES:
+            JOBS.labels(state).set(counts.get(state, 0))
+
     async with jobs.life():
         api.state.jobs = jobs
+        api.state.refresh.append(refresh)
         yield

@@ -29,7 +29,7 @@ _VERSION = "1"
 """One for all versions of this program: a workflow has no steps that another version could misread."""
 _POLL_SECONDS = 0.2
 _AHEAD = 2
-"""Jobs that are taken from the queue for each one that is worked on, so that short ones do not wait for a look."""
+"""Jobs that are taken from the queue for each one that is worked on: short ones need not wait for a look."""
 _END_SECONDS = 5.0
 """For the threads of the jobs to end."""
 _MOST_PRIORITY = 1000

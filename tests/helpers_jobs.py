@@ -1,0 +1,216 @@
+"""What jobs are tried on: an engine that counts and can be held, and a PostgreSQL of one's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import requests
+from actionrec.body import read_form
+
+from tests.conftest import DEADLINE_SECONDS
+
+REPLY = {
+    "predictions": [{"label": "moving left", "class_index": 0, "score": 1.0}],
+    "clip": {
+        "start_seconds": 0.0,
+        "end_seconds": 1.0,
+        "source_frames": 1,
+        "source_fps": 1.0,
+        "width": 8,
+        "height": 8,
+    },
+    "model": {"name": "motion", "version": "1.0", "weights": "random", "runtime": "aoti", "precision": "fp32"},
+    "timings_ms": {"decode": 1.0, "transform": 1.0, "inference": 1.0},
+    "warnings": [],
+    "request_id": "fake",
+}
+
+
+class CountingEngine:
+    """An engine between a gateway and the real one, or in its place: it counts what is asked and answered.
+
+    Args:
+        behind: address of the real engine; None: every video has the same answer.
+    """
+
+    def __init__(self, behind: str | None = None) -> None:
+        self.asked: Counter[str] = Counter()
+        """Of each video with its options, by their text, how often it was asked."""
+        self.answered: Counter[str] = Counter()
+        """How often the answer 200 was given."""
+        self.let_pass = threading.Event()
+        """Cleared: requests are held, unanswered."""
+        self.let_pass.set()
+        self.held = 0
+        """Requests that are held now."""
+        self.refuse: Callable[[dict[str, str]], int] = lambda _: 0
+        """A status to answer with in the place of a reply; 0: the reply."""
+        self._behind = behind
+        self._lock = threading.Lock()
+        engine = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                one = {"modelName": "motion", "jobQueueStatus": {"pendingRequests": engine.held}}
+                found = [one] if self.path.startswith("/models/") else {"models": [one]}
+                self._send(200, json.dumps(found).encode())
+
+            def do_POST(self) -> None:
+                self._send(*engine._answer(self.path, self.rfile.read(int(self.headers["Content-Length"]))))
+
+            def _send(self, status: int, body: bytes) -> None:
+                with suppress(OSError):
+                    self.send_response(status)
+                    self.send_header("Content-Type", "application/json")
+                    self.send_header("X-Actionrec", "1")
+                    self.send_header("Content-Length", str(len(body)))
+                    self.end_headers()
+                    self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                """Nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def _answer(self, path: str, body: bytes) -> tuple[int, bytes]:
+        form = dict(read_form(body) or {})
+        video = form.pop("video", b"")
+        options = {name: bytes(value).decode() for name, value in form.items()}
+        key = f"{hash(bytes(video))} {sorted(options.items())}"
+        with self._lock:
+            self.asked[key] += 1
+            self.held += 1
+        self.let_pass.wait()
+        with self._lock:
+            self.held -= 1
+        if status := self.refuse(options):
+            error = {"code": "OUT_OF_REACH", "status": status, "message": "A test's.", "hint": "None."}
+            return status, json.dumps({"error": error, "request_id": "1"}).encode()
+        if self._behind is None:
+            status, reply = 200, json.dumps(REPLY).encode()
+        else:
+            try:
+                found = requests.post(
+                    self._behind + path,
+                    data=body,
+                    headers={"Content-Type": "application/octet-stream"},
+                    timeout=DEADLINE_SECONDS,
+                )
+            except requests.RequestException:
+                return 503, b"{}"
+            status, reply = found.status_code, found.content
+        if status == 200:
+            with self._lock:
+                self.answered[key] += 1
+        return status, reply
+
+    def close(self) -> None:
+        """End it."""
+        self.let_pass.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@contextmanager
+def counting(behind: str | None = None) -> Iterator[CountingEngine]:
+    """A counting engine, for a block."""
+    engine = CountingEngine(behind)
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+@contextmanager
+def postgres() -> Iterator[str]:
+    """A PostgreSQL of one's own; its address. It refuses to run as root: there it gets Debian's user for it."""
+    port = free_port()
+    user: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(prefix="postgres-") as folder, (Path(folder) / "log").open("wb") as log:
+        data = Path(folder) / "data"
+        data.mkdir(mode=0o700)
+        if os.geteuid() == 0:
+            debian = pwd.getpwnam("postgres")
+            user = {"user": debian.pw_uid, "group": debian.pw_gid, "extra_groups": []}
+            os.chown(data, debian.pw_uid, debian.pw_gid)
+            Path(folder).chmod(0o711)
+        make = [_program("initdb"), "-D", str(data), "-U", "jobs", "-A", "trust", "-E", "UTF8", "--locale=C"]
+        subprocess.run(make, check=True, capture_output=True, cwd="/", **user)
+        run = [_program("postgres"), "-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-c", "fsync=off"]
+        run += ["-c", "max_connections=200", "-c", "unix_socket_directories="]
+        server = subprocess.Popen(run, stdout=log, stderr=log, cwd="/", **user)
+        url = f"postgresql://jobs@127.0.0.1:{port}/postgres"
+        try:
+            until(lambda: _connects(url))
+            yield url
+        finally:
+            server.send_signal(signal.SIGINT)
+            server.wait()
+
+
+def _connects(url: str) -> bool:
+    with suppress(psycopg.OperationalError), psycopg.connect(url):
+        return True
+    return False
+
+
+def _program(name: str) -> str:
+    """One of PostgreSQL's; Debian has them in no PATH."""
+    found = shutil.which(name) or max(map(str, Path("/usr/lib/postgresql").glob(f"*/bin/{name}")), default="")
+    assert found, "PostgreSQL is missing: scripts/setup-tests installs it"
+    return found
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
+
+
+def until(holds: Callable[[], object], seconds: float = DEADLINE_SECONDS) -> None:
+    """Wait until something holds; fail where it never does."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it never came to hold"
+        time.sleep(0.05)
+
+
+def job_at(url: str, job_id: str, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """A job as it is now."""
+    reply = requests.get(f"{url}/jobs/{job_id}", headers=headers, timeout=DEADLINE_SECONDS)
+    assert reply.status_code == 200, reply.text
+    return dict(reply.json())
+
+
+def ended(url: str, job_id: str, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """A job when it has ended."""
+    found: dict[str, Any] = {}
+
+    def has() -> bool:
+        with suppress(requests.ConnectionError):
+            found.update(job_at(url, job_id, headers))
+        return found.get("state") in ("done", "failed", "cancelled")
+
+    until(has)
+    return found
