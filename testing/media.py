@@ -204,6 +204,7 @@ def with_more_streams(frames: Frames, other: Frames) -> bytes:
         streams = [output.add_stream("libx264", rate=30) for _ in (frames, other)]
         for stream, pictures in zip(streams, (frames, other), strict=True):
             stream.width, stream.height, stream.pix_fmt = pictures.shape[2], pictures.shape[1], "yuv420p"
+            stream.codec_context.thread_count = 1  # as `encode` does
         samples = av.AudioFrame.from_ndarray(np.zeros((1, 16000), dtype=np.float32), "fltp", "mono")
         samples.sample_rate = 16000
         output.mux(sound.encode(samples))

@@ -41,7 +41,8 @@ from slowfast_handler import SlowFastHandler
 torch.cuda.is_available = lambda: True
 
 def load(directory, device, *, decode_threads, open_clips, **others):
-    described = {"name": "seen", "version": "1.0", "serving": {"device": device}, "sandbox": open_clips}
+    described = {"name": "seen", "version": "1.0", "serving": {"device": device}, "sandbox": open_clips,
+                 "decode": {}}
     return types.SimpleNamespace(
         decode_threads=decode_threads,
         describe=lambda: described,

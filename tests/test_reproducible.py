@@ -41,7 +41,7 @@ def built(checkout: Path, store: Path, **variables: str) -> Path:
 def test_two_builds_are_the_same_bytes(tmp_path: Path) -> None:
     """In other folders, at other times, in other time zones, with other seeds of hashes: not a bit differs."""
     here, there = tmp_path / "here", tmp_path / "somewhere" / "else"
-    for folder in ("handler", "export", "motion"):
+    for folder in ("handler", "export", "deploy", "motion"):
         shutil.copytree(PROJECT / folder, here / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(here, there)
     first = built(here, tmp_path / "a", TZ="UTC", PYTHONHASHSEED="1")

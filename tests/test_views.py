@@ -131,7 +131,7 @@ def test_a_damaged_stretch_is_a_gap(parts: tuple[Manifest, Runtime]) -> None:
     assert isinstance(views, Prediction)
     reply = classifier.reply(timeline, 3)
     gaps = [entry for entry in reply["timeline"] if not entry["predictions"]]
-    assert 2 <= len(gaps) <= 7
+    assert 2 <= len(gaps) <= 8  # of windows that start from 2.0 to 5.5 s more than half is damaged
     for gap in gaps:
         assert [warning["code"] for warning in gap["warnings"]] == ["WINDOW_MISSING"]
     (warning,) = [w for w in reply["warnings"] if w["code"] == "WINDOW_MISSING"]

@@ -13,6 +13,12 @@ from motion.clips import random_clip
 from tests.conftest import PROJECT, RunningServer
 
 CLIP = random_clip(21, "rotating clockwise")
+ROOMS = (
+    (PROJECT / "handler", "actionrec"),
+    (PROJECT, "actionrec_client"),
+    (PROJECT, "actionrec_gateway"),
+)
+"""What is installed: the folder that a package lies in, and its name."""
 OURS = ("__editable__", "slowfast_torchserve")
 
 
@@ -64,8 +70,8 @@ def test_it_installs_names_of_its_own(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     tops = {name.split("/")[0] for name in names if not name.split("/")[0].endswith(".dist-info")}
-    assert tops == {"actionrec", "actionrec_client"}
-    assert {"actionrec/py.typed", "actionrec_client/py.typed"} <= set(names)
+    assert tops == {name for _, name in ROOMS}
+    assert {f"{name}/py.typed" for _, name in ROOMS} <= set(names)
 
 
 def test_every_module_is_in_it(wheel: Path) -> None:
@@ -74,7 +80,7 @@ def test_every_module_is_in_it(wheel: Path) -> None:
         packed = {name for name in archive.namelist() if name.endswith(".py")}
     here = {
         str(path.relative_to(root))
-        for root, name in ((PROJECT / "handler", "actionrec"), (PROJECT, "actionrec_client"))
+        for root, name in ROOMS
         for path in (root / name).rglob("*.py")
     }
     assert packed == here
