@@ -7,8 +7,6 @@ Identified -> Observed -> Answered -> Access -> Through -> FastAPI
 from __future__ import annotations
 
 import asyncio
-import importlib
-import importlib.util
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -16,15 +14,13 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp
 
-from . import described, errors, health, management
+from . import contracts, described, errors, health, jobs, management
 from .access import Access, Tokens
 from .engine import Engine
 from .identity import Identified
 from .observe import Observed
 from .settings import Settings
 from .through import Through
-
-_PARTS = ("fetch", "jobs", "contracts")
 
 
 def create_app(settings: Settings, engine: Engine, closing: asyncio.Event | None = None) -> ASGIApp:
@@ -39,19 +35,13 @@ def create_app(settings: Settings, engine: Engine, closing: asyncio.Event | None
     Raises:
         ValueError, OSError: the tokens file cannot be read.
     """
-    parts = [
-        importlib.import_module(f"{__package__}.{name}")
-        for name in _PARTS
-        if importlib.util.find_spec(f"{__package__}.{name}")
-    ]
 
     @asynccontextmanager
     async def life(api: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(engine.close)
-            for part in parts:
-                if hasattr(part, "life"):
-                    await stack.enter_async_context(part.life(api))
+            for part in (jobs, contracts):
+                await stack.enter_async_context(part.life(api))
             yield
 
     api = FastAPIOffline(
@@ -59,22 +49,16 @@ def create_app(settings: Settings, engine: Engine, closing: asyncio.Event | None
         redoc_url=None,
         static_url="/docs/files",
         lifespan=life,
-        telemetry={
-            "tracing": False,
-            "metrics": False,
-            "logs": False,
-        },  # `observe` sees all routes, not FastAPI's alone
+        # `observe` sees all routes, and not FastAPI's alone.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
         swagger_ui_parameters={"validatorUrl": None},
     )
     api.state.settings, api.state.engine = settings, engine
     api.state.closing = closing or asyncio.Event()
     api.state.refresh = []  # of `metrics.Refresh`: called before the metrics are shown
     errors.install(api)
-    for routes in (health.router(), management.router()):
+    for routes in (health.router(), management.router(), jobs.router(), contracts.router(settings)):
         api.include_router(routes)
-    for part in parts:
-        if hasattr(part, "router"):
-            api.include_router(part.router(settings))
     described.complete(api, tokens=settings.tokens is not None)
     tokens = Tokens(settings.tokens) if settings.tokens else None
     return Identified(

@@ -98,7 +98,13 @@ def form(video: bytes, options: Mapping[str, Any], boundary: str) -> bytes:
         video: a whole file.
         options: of a request; numbers and truth values are written as in JSON.
         boundary: what the video does not have in it, such as random letters.
+
+    Raises:
+        ClipError: 400, a name that no option has.
     """
+    for name in options:
+        if not _NAME.fullmatch(name):
+            raise unknown_option(name)
     texts = [(name, v if isinstance(v, str) else json.dumps(v)) for name, v in options.items()]
     before, after = _around(texts, boundary)
     return before + video + after

@@ -80,11 +80,12 @@ class Answered:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begun = False
+        begun = done = False
 
         async def watched(message: Message) -> None:
-            nonlocal begun
+            nonlocal begun, done
             begun = True
+            done = message["type"] == "http.response.body" and not message.get("more_body", False)
             await send(message)
 
         request_id = scope["state"]["request_id"]
@@ -96,9 +97,10 @@ class Answered:
             await _send(error, request_id, send)
         except Exception:
             logger.exception("A request failed: %s", request_id)
-            if begun:
+            if begun and not done:
                 raise  # the server cuts the connection, so that nobody takes half a reply for a whole one
-            await _send(refuse("INTERNAL"), request_id, send)
+            if not begun:
+                await _send(refuse("INTERNAL"), request_id, send)
 
 
 async def _send(error: ClipError, request_id: str, send: Send) -> None:

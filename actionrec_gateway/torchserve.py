@@ -95,11 +95,12 @@ class TorchServe:
     ) -> Answer:
         """See `Engine.predict`."""
         path = f"/predictions/{model}/{version}" if version else f"/predictions/{model}"
-        body = form(video, options, secrets.token_hex(16))
-        headers = {"x-request-id": request_id, "content-length": str(len(body))}
+        headers = {"x-request-id": request_id}
         if client:
             headers["x-actionrec-client"] = client
         try:
+            body = form(video, options, secrets.token_hex(16))
+            headers["content-length"] = str(len(body))
             with metrics.IN_FLIGHT.track_inprogress():
                 stream = await self.forward(path, _once(body), headers)
                 reply = b"".join([chunk async for chunk in stream.body])
@@ -195,13 +196,11 @@ class TorchServe:
         timeout = aiohttp.ClientTimeout(total=_MANAGEMENT_SECONDS)
         try:
             async with await self._ask(self._settings.management + path, timeout=timeout) as reply:
-                if reply.status == 404:
-                    raise refuse("MODEL_NOT_FOUND")
-                if reply.status != 200:
-                    raise refuse("UNAVAILABLE")
-                return json.loads(await reply.read())
-        except (TimeoutError, ValueError, aiohttp.ClientError) as error:
+                if reply.status == 200:
+                    return json.loads(await reply.read())
+        except (TimeoutError, json.JSONDecodeError, aiohttp.ClientError) as error:
             raise refuse("UNAVAILABLE") from error
+        raise refuse("MODEL_NOT_FOUND" if reply.status == 404 else "UNAVAILABLE")
 
     async def _refusal(self, reply: aiohttp.ClientResponse, request_id: str) -> Answer:
         """A refusal of TorchServe or of the handler, in the project's form and with the request's own id."""

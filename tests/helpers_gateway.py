@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,8 +36,12 @@ class RunningGateway:
         return [json.loads(line) for line in (self.home / "gateway.log").read_text().splitlines()]
 
     def line_of(self, request_id: str) -> dict[str, Any]:
-        """The one line of a request."""
-        (line,) = [line for line in self.lines() if line.get("request_id") == request_id]
+        """The one line of a request, which is written after its reply was sent."""
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not (found := [line for line in self.lines() if line.get("request_id") == request_id]):
+            assert time.monotonic() < deadline, f"{request_id} has no line"
+            time.sleep(0.02)
+        (line,) = found
         return line
 
     def post(self, path: str, data: Any = b"", **more: Any) -> requests.Response:  # noqa: ANN401

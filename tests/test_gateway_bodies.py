@@ -114,6 +114,13 @@ def test_any_value(value: str) -> None:
         assert caught.value.code == "BAD_OPTION"
 
 
+@pytest.mark.parametrize("name", ["", "a b", 'x"', "x\r\ny", "\u00e4", "x" * 41])
+def test_names_as_the_engine_is_asked(name: str) -> None:
+    """A name that could mean something else in a form never gets into one."""
+    with pytest.raises(ClipError, match="UNKNOWN_OPTION"):
+        form(VIDEO, {name: 1}, "b")
+
+
 def test_values_as_the_engine_is_asked() -> None:
     """Numbers and truth values that a program gives are written as a request has them."""
     request = parsed(form(VIDEO, {"top_k": 1, "stride_seconds": 0.5, "explain": False}, "b"))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import socket
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 import pytest
@@ -144,6 +146,36 @@ def test_hostile_requests(gateway: RunningGateway, case: Refused) -> None:
     """A request that is broken as a request has the answer here that it has through nginx."""
     with requests.Session() as session:
         assert error_of(case.ask(gateway.url, session)) == case.through_nginx
+
+
+def test_a_video_by_its_address(motion_server: RunningServer, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """An address in place of a video, in the query or in JSON, is fetched where that is allowed, only there."""
+    home = tmp_path_factory.mktemp("fetched")
+    (home / "clip.mp4").write_bytes(CLIP)
+    (home / "form").write_bytes(b'--b\r\nContent-Disposition: form-data; name="video"\r\n\r\nx\r\n--b--\r\n')
+    handler = partial(SimpleHTTPRequestHandler, directory=str(home))
+    with (
+        helpers_http.running(ThreadingHTTPServer(("127.0.0.1", 0), handler)) as url,
+        running(
+            home / "gateway",
+            motion_server.inference_url,
+            motion_server.management_url,
+            environment={"FETCH": f"{url}/clip.mp4,{url}/form", "GATEWAY_FETCH_PRIVATE": "1"},
+        ) as gateway,
+    ):
+        clip = f"{url}/clip.mp4"
+        direct = gateway.post(f"{PATH}?top_k=2", CLIP)
+        for reply in (
+            gateway.post(f"{PATH}?top_k=2&url={clip}"),
+            gateway.post(PATH, json.dumps({"url": clip, "top_k": 2})),
+            gateway.post(f"{PATH}?top_k=2", json.dumps({"url": clip})),
+        ):
+            assert same(reply.content) == same(direct.content)
+        assert error_of(gateway.post(f"{PATH}?url={clip}", CLIP)) == (400, "TWO_VIDEOS")
+        assert error_of(gateway.post(f"{PATH}?url={url}/form")) == (415, "NOT_A_VIDEO")
+        assert error_of(gateway.post(f"{PATH}?url={url}/other"))[0] == 403
+        assert error_of(gateway.post(PATH, json.dumps({"url": clip, 'top_k"': 2}))) == (400, "UNKNOWN_OPTION")
+        assert error_of(gateway.post(PATH, json.dumps({"top_k": 2}))) == (400, "NO_VIDEO")
 
 
 class AsTorchServe(BaseHTTPRequestHandler):
