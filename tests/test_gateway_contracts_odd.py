@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import requests
+from actionrec.errors import ClipError
+from google.protobuf.message import DecodeError
+from hypothesis import given
+from hypothesis import strategies as st
+from kserve.protocol.grpc.grpc_predict_v2_pb2 import ModelInferRequest
 
+from actionrec_gateway.contracts.v2 import codec
 from tests.helpers_contracts import LABELS, TEXT, VIDEO, Served, TellingEngine, serve
 
 
@@ -97,3 +103,56 @@ def test_shapes_with_more_dimensions(gateway: Served) -> None:
 def test_other_models_than_the_named_one_cannot_be_smuggled_in(gateway: Served) -> None:
     """The model is that of the address, whatever stands in the body."""
     assert post(gateway, {**tensor(data=[TEXT]), "model_name": "puncher"}).json()["model_name"] == "kicker"
+
+
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+def near(*usual: object) -> st.SearchStrategy[Any]:
+    """Mostly what is usual."""
+    return st.sampled_from(usual) | st.sampled_from(usual) | ANY
+
+
+PARAMETERS = near({}, {"binary_data_size": 8}, {"content_type": "base64"}, {"top_k": 2.5, "a": True})
+TENSORS = st.fixed_dictionaries(
+    {"name": near("video"), "datatype": near("BYTES", "bytes", "FP16", "INT8"), "shape": near([1], [2, 1], [])},
+    optional={"data": near([TEXT], [[TEXT], [TEXT]], []), "parameters": PARAMETERS},
+)
+REQUESTS = st.fixed_dictionaries(
+    {"inputs": st.lists(TENSORS, max_size=2) | ANY},
+    optional={"id": near("7"), "parameters": PARAMETERS, "outputs": near([{"name": "label"}])},
+)
+
+
+def problem_of(work: Callable[[], object]) -> ClipError | None:
+    """What a request is refused with; None: it is not refused."""
+    try:
+        work()
+    except ClipError as error:
+        return error
+    return None
+
+
+@given(value=REQUESTS, behind=st.binary() | st.just(raw(b"abcd")))
+def test_no_request_is_the_gateways_fault(value: dict[str, Any], behind: bytes) -> None:
+    """Whatever JSON and bytes are sent, they are read, or refused as the sender's fault."""
+    head = json.dumps(value).encode()
+    error = problem_of(lambda: codec.instances(codec.from_rest(head + behind, str(len(head)), "kicker")))
+    assert error is None or (error.status == 400 and len(str(error)) < 700)
+
+
+@given(data=st.binary(max_size=200), usual=st.booleans())
+def test_no_message_is_the_gateways_fault(data: bytes, usual: bool) -> None:
+    """Whatever bytes are a message of gRPC, it is read, or refused as the sender's fault."""
+    try:
+        message = ModelInferRequest.FromString(data)
+    except DecodeError:
+        message = ModelInferRequest(raw_input_contents=[data])
+    if usual:
+        message.inputs.add(name="video", datatype="BYTES", shape=[1])
+    error = problem_of(lambda: codec.instances(codec.from_grpc(message)))
+    assert error is None or error.status == 400

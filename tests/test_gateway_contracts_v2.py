@@ -216,6 +216,7 @@ def refused(*arguments, **more):
 with triton.InferenceServerClient(address) as client:
     assert client.is_server_live() and client.is_server_ready()
     assert client.is_model_ready("kicker") and client.is_model_ready("kicker", "1.0")
+    assert not client.is_model_ready("puncher") and not client.is_model_ready("kicker", "7")
     said = client.get_model_metadata("kicker", as_json=True)
     assert said["versions"] == ["1.0"] and said["inputs"][0]["name"] == "video", said
     assert client.get_server_metadata().name == "actionrec"

@@ -89,8 +89,13 @@ class Servicer(GRPCInferenceServiceServicer):  # type: ignore[misc]  # generated
         """Whether a model answers a real prediction."""
 
         async def work(caller: Caller) -> Message:
-            call = self._call(request.name, request.version, caller)
-            return pb.ModelReadyResponse(ready=await served.ready(call))
+            try:
+                found = await served.ready(self._call(request.name, request.version, caller))
+            except ClipError as error:
+                if error.status != 404:
+                    raise
+                found = False  # as kserve's own server has it
+            return pb.ModelReadyResponse(ready=found)
 
         return await self._answer("ModelReady", context, work)
 
