@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import selectors
 import subprocess
 import time
@@ -28,6 +29,8 @@ __all__ = ["SETTINGS", "Gateway", "Keeper", "answers", "load", "start", "stop"]
 
 SETTINGS = ("GATEWAY_", "DATABASE_URL", "FETCH")
 """How the names of its settings in the environment begin. They are none of TorchServe's business."""
+_RUN_DIR = "GATEWAY_RUN_DIR"
+"""The gateway's own variable for where its jobs lie: they may have to outlive the server's run directory."""
 _LOG_FILE = "gateway.log"
 _START_FILE = "gateway-start.log"
 """What it prints before, or instead of, its own log."""
@@ -73,7 +76,8 @@ def start(
     command += ["--engine", config.inference_url, "--management", config.management_url]
     command += ["--body-bytes", str(config.max_request_bytes)]
     command += ["--answer-seconds", str(config.response_seconds + QUEUE_SECONDS)]
-    command += ["--run-dir", str(run_dir.resolve() / "gateway")]
+    if _RUN_DIR not in os.environ:
+        command += ["--run-dir", str(run_dir.resolve() / "gateway")]
     command += [] if console else ["--log-file", str(log_dir.resolve() / _LOG_FILE)]
     command += [] if port is None else ["--port", str(port)]
     return _begin(command, run_dir, log_dir, console=console)
