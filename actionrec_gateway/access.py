@@ -25,6 +25,8 @@ OPEN = frozenset(
 """Paths that ask for no token: what load balancers look at, and the description of the routes."""
 OPEN_BELOW = ("/docs/",)
 
+_OTHERS = (b"cross-site", b"same-site")
+"""What browsers send in ``Sec-Fetch-Site`` for pages of other addresses."""
 _LINE = re.compile(r'"Bearer ([0-9A-Za-z]{16,256})" "([^"]{1,64})";')
 
 
@@ -81,8 +83,15 @@ class Access:
         """Answer one request.
 
         Raises:
-            ClipError: 401.
+            ClipError: 401, 403.
         """
+        if scope["type"] == "http" and _from_another_page(scope):
+            raise ClipError(
+                "FORBIDDEN",
+                403,
+                "A page of another site sent this request.",
+                "Send it from a program, or from a page of this address.",
+            )
         if scope["type"] == "http" and self._tokens is not None:
             client = self._tokens.client(_authorization(scope))
             if client is None and not (_open(scope["path"]) or scope["path"] == self._health_route):
@@ -103,7 +112,7 @@ def require_administrator(request: Request) -> None:
             "FORBIDDEN",
             403,
             "This address is for administrators.",
-            "Send an administrator's token. Start the gateway with --tokens and --admin to have one.",
+            "Send an administrator's token. GATEWAY_TOKENS and GATEWAY_ADMINS say who has one.",
         )
 
 
@@ -116,6 +125,17 @@ def share_of(scope: Scope) -> str:
         return str(client)
     address = scope["client"][0] if scope.get("client") else ""
     return str(ipaddress.ip_network(f"{address}/64", strict=False)) if ":" in address else str(address)
+
+
+def _from_another_page(scope: Scope) -> bool:
+    """Whether a browser sends this for a page of another site.
+
+    The page could not read the reply, but what it asks for would be done: whoever reaches this address would
+    lend that right to every page that he opens.
+    """
+    if scope["method"] in ("GET", "HEAD", "OPTIONS"):
+        return False
+    return any(name == b"sec-fetch-site" and value in _OTHERS for name, value in scope["headers"])
 
 
 def _authorization(scope: Scope) -> str:

@@ -25,7 +25,7 @@ _ERROR = {
 }
 _REFUSED = {
     "description": "An error, in the one form that all have.",
-    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorReply"}}},
 }
 _NAME = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"}
 _OPTIONS: dict[str, dict[str, Any]] = {
@@ -84,7 +84,7 @@ def _completed(document: dict[str, Any], *, tokens: bool) -> dict[str, Any]:
     schemas = parts.setdefault("schemas", {})
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
-    schemas |= {"Error": _ERROR, "Prediction": _REPLY}
+    schemas |= {"ErrorReply": _ERROR, "PredictionReply": _REPLY}
     for what, text in (("predictions", "Classify a video"), ("explanations", "Classify and explain a video")):
         document["paths"] |= {
             f"/{what}/{{model}}": _path(text, versioned=False),
@@ -119,7 +119,7 @@ def _path(text: str, *, versioned: bool) -> dict[str, Any]:
     }
     answered = {
         "description": "The best labels.",
-        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Prediction"}}},
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/PredictionReply"}}},
     }
     operation = {
         "summary": text,

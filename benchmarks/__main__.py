@@ -21,6 +21,7 @@ STEPS = (
     "serve",
     "jvm",
     "upload",
+    "gateway",
     "batching",
     "process",
     "start",

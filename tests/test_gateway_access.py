@@ -172,6 +172,20 @@ def test_no_other_origin(gateway: RunningGateway) -> None:
 
 
 @pytest.mark.server
+def test_pages_of_others_do_nothing(gateway: RunningGateway) -> None:
+    """What a browser sends for a page of another site is refused; for this site's own it is not."""
+    for site in ("cross-site", "same-site"):
+        for path in (PATH, "/jobs", "/v1/models/motion:predict"):
+            refused = gateway.post(
+                path, CLIP, headers={"Sec-Fetch-Site": site, "Origin": "https://evil.example"}
+            )
+            assert error_of(refused) == (403, "FORBIDDEN")
+        assert gateway.get("/docs", headers={"Sec-Fetch-Site": site}).status_code == 200  # a link may lead here
+    for site in ("same-origin", "none"):
+        assert gateway.post(PATH, CLIP, headers={"Sec-Fetch-Site": site}).status_code == 200
+
+
+@pytest.mark.server
 def test_secrets_stay_out_of_the_log(guarded: Guarded) -> None:
     """No token is in the log, used or refused; the client's name is."""
     refused = guarded.gateway.get("/metrics", headers={"Authorization": "Bearer 5ec2e7"})

@@ -70,7 +70,7 @@ def test_the_way_through_is_described(gateway: RunningGateway) -> None:
             refused = operation["responses"]["default"]["content"]["application/json"]["schema"]
             # The Open Inference Protocol and Hugging Face have a form of their own.
             form = refused["$ref"].removeprefix("#/components/schemas/")
-            assert form in ("Error", "ErrorText"), (method, path)
+            assert form in ("ErrorReply", "ErrorText"), (method, path)
             assert operation["summary"]
     assert "HTTPValidationError" not in str(document)
 
