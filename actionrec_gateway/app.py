@@ -57,7 +57,7 @@ def create_app(settings: Settings, engine: Engine, closing: asyncio.Event | None
     api.state.closing = closing or asyncio.Event()
     api.state.refresh = []  # of `metrics.Refresh`: called before the metrics are shown
     errors.install(api)
-    for routes in (health.router(), management.router(), jobs.router(), contracts.router(settings)):
+    for routes in (health.router(), management.router(), jobs.router(settings), contracts.router(settings)):
         api.include_router(routes)
     described.complete(api, tokens=settings.tokens is not None)
     tokens = Tokens(settings.tokens) if settings.tokens else None

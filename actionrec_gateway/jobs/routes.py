@@ -17,12 +17,13 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..bodies import options_of
+from ..settings import Settings
 from . import results
 from .asked import Asked, asked, check_size, idempotency_key
 from .events import events, last_seen
 from .files import no_room, room_on_disk
 from .schemas import CREATE, JobList, JobView, State
-from .service import Jobs
+from .service import Jobs, check
 from .states import Job, no_job
 from .uploads import received
 
@@ -38,8 +39,13 @@ _RESULTS: dict[str, Any] = {
 _EVENTS: dict[str, Any] = {"content": {"text/event-stream": {}}}
 
 
-def router() -> APIRouter:
-    """The routes; `life` makes what they need."""
+def router(settings: Settings) -> APIRouter:
+    """The routes; `life` makes what they need.
+
+    Raises:
+        ValueError: a setting of jobs is of no use.
+    """
+    check(settings)
     routes = APIRouter(tags=["jobs"])
     route = routes.add_api_route
     one, result, stream = "/jobs/{job_id}", "/jobs/{job_id}/results", "/jobs/{job_id}/events"

@@ -21,7 +21,7 @@ from .ledger import Ledger
 from .runner import Runner
 from .states import Job
 from .store import JobStore
-from .webhooks import Caller
+from .webhooks import Caller, signer
 from .work import Work
 
 logger = logging.getLogger(__name__)
@@ -33,6 +33,17 @@ _TIDY_SECONDS = 60.0
 _UNQUEUED_SECONDS = 10.0
 """After which a job that dbos does not know of was left behind by a gateway that died."""
 _DAY_SECONDS = 86_400.0
+
+
+def check(settings: Settings) -> None:
+    """Make sure that the settings of jobs are of use.
+
+    Raises:
+        ValueError: one of them is not.
+    """
+    database.address(settings.database_url, settings.run_dir)
+    Fetcher(settings)
+    signer(settings.webhook_secret)
 
 
 class Jobs:

@@ -51,10 +51,7 @@ class Caller:
     def __init__(self, settings: Settings, engine: sa.Engine) -> None:
         self._engine = engine
         self._private = settings.fetch_private
-        try:
-            self._signer = Webhook(settings.webhook_secret) if settings.webhook_secret else None
-        except Exception as error:  # the library has several, and none of them names the setting
-            raise ValueError("The secret of webhooks has to be whsec_ and base64") from error
+        self._signer = signer(settings.webhook_secret)
 
     async def check(self, url: object) -> str:
         """Make sure that an address may be called.
@@ -149,3 +146,17 @@ class Caller:
             "webhook-signature": self._signer.sign(f"{job.id}.{job.state}", now, body),
         }
         return await web.post(place, body.encode(), headers, private=self._private)
+
+
+def signer(secret: str | None) -> Webhook | None:
+    """What signs calls; None: there are none.
+
+    Raises:
+        ValueError: the secret is none.
+    """
+    try:
+        return Webhook(secret) if secret else None
+    except Exception:  # the library has several, and none of them names the setting
+        raise ValueError(
+            "GATEWAY_WEBHOOK_SECRET is no secret; write whsec_ and base64 of random bytes"
+        ) from None
