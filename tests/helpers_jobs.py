@@ -42,14 +42,18 @@ REPLY = {
 }
 
 
+_LOST_SECONDS = 20
+"""TorchServe gives no answer at all where a worker is killed at a bad moment; a gateway waits for minutes."""
+
+
 class CountingEngine:
     """An engine between a gateway and the real one, or in its place: it counts what is asked and answered.
 
     Args:
-        behind: address of the real engine; None: every video has the same answer.
+        behind: addresses of the real engine and its management; None: every video has the same answer.
     """
 
-    def __init__(self, behind: str | None = None) -> None:
+    def __init__(self, behind: tuple[str, str] | None = None) -> None:
         self.asked: Counter[str] = Counter()
         """Of each video with its options, by their text, how often it was asked."""
         self.answered: Counter[str] = Counter()
@@ -61,7 +65,8 @@ class CountingEngine:
         """Requests that are held now."""
         self.refuse: Callable[[dict[str, str]], int] = lambda _: 0
         """A status to answer with in the place of a reply; 0: the reply."""
-        self._behind = behind
+        self.behind = behind
+        self._generation = 0
         self._lock = threading.Lock()
         engine = self
 
@@ -69,12 +74,24 @@ class CountingEngine:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
+                if engine.behind is not None:
+                    try:
+                        found = requests.get(engine.behind[1] + self.path, timeout=DEADLINE_SECONDS)
+                    except requests.RequestException:
+                        self._send(503, b"{}")
+                        return
+                    self._send(found.status_code, found.content)
+                    return
                 one = {"modelName": "motion", "jobQueueStatus": {"pendingRequests": engine.held}}
-                found = [one] if self.path.startswith("/models/") else {"models": [one]}
-                self._send(200, json.dumps(found).encode())
+                shown = [one] if self.path.startswith("/models/") else {"models": [one]}
+                self._send(200, json.dumps(shown).encode())
 
             def do_POST(self) -> None:
-                self._send(*engine._answer(self.path, self.rfile.read(int(self.headers["Content-Length"]))))
+                answer = engine._answer(self.path, self.rfile.read(int(self.headers["Content-Length"])))
+                if answer is None:
+                    self.close_connection = True
+                else:
+                    self._send(*answer)
 
             def _send(self, status: int, body: bytes) -> None:
                 with suppress(OSError):
@@ -93,29 +110,44 @@ class CountingEngine:
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
-    def _answer(self, path: str, body: bytes) -> tuple[int, bytes]:
+    def hold(self, count: int) -> None:
+        """Hold requests, and wait until so many are held."""
+        self.let_pass.clear()
+        until(lambda: self.held >= count)
+
+    def drop(self) -> None:
+        """Forget the requests that are held, as if they had never come, and hold no more."""
+        with self._lock:
+            self._generation += 1
+        self.let_pass.set()
+        until(lambda: self.held == 0)
+
+    def _answer(self, path: str, body: bytes) -> tuple[int, bytes] | None:
         form = dict(read_form(body) or {})
         video = form.pop("video", b"")
         options = {name: bytes(value).decode() for name, value in form.items()}
         key = f"{hash(bytes(video))} {sorted(options.items())}"
         with self._lock:
+            generation = self._generation
             self.asked[key] += 1
             self.held += 1
         self.let_pass.wait()
         with self._lock:
             self.held -= 1
+            if generation != self._generation:
+                return None
         if status := self.refuse(options):
             error = {"code": "OUT_OF_REACH", "status": status, "message": "A test's.", "hint": "None."}
             return status, json.dumps({"error": error, "request_id": "1"}).encode()
-        if self._behind is None:
+        if self.behind is None:
             status, reply = 200, json.dumps(REPLY).encode()
         else:
             try:
                 found = requests.post(
-                    self._behind + path,
+                    self.behind[0] + path,
                     data=body,
                     headers={"Content-Type": "application/octet-stream"},
-                    timeout=DEADLINE_SECONDS,
+                    timeout=_LOST_SECONDS,
                 )
             except requests.RequestException:
                 return 503, b"{}"
@@ -133,7 +165,7 @@ class CountingEngine:
 
 
 @contextmanager
-def counting(behind: str | None = None) -> Iterator[CountingEngine]:
+def counting(behind: tuple[str, str] | None = None) -> Iterator[CountingEngine]:
     """A counting engine, for a block."""
     engine = CountingEngine(behind)
     try:
