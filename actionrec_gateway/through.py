@@ -108,12 +108,8 @@ class Through:
                     raise body.error from None
                 raise
             record.engine_id = stream.engine_id
-            headers = list(stream.headers)
-            await send({"type": "http.response.start", "status": stream.status, "headers": headers})
-            async for chunk in stream.body:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await _pass_on(stream, send)
         record.timings_ms = stream.timings_ms
-        await send({"type": "http.response.body", "body": b""})
 
     async def _asked(self, scope: Scope, body: Body) -> Stream:
         """The engine's reply."""
@@ -145,6 +141,18 @@ class Through:
         if length is not None:
             headers["content-length"] = str(length)
         return await self._engine.forward(scope["path"], chunks, headers)
+
+
+async def _pass_on(stream: Stream, send: Send) -> None:
+    await send({"type": "http.response.start", "status": stream.status, "headers": list(stream.headers)})
+    left = next((int(value) for name, value in stream.headers if name == b"content-length"), None)
+    whole = False
+    async for chunk in stream.body:
+        left = None if left is None else left - len(chunk)
+        whole = left == 0
+        await send({"type": "http.response.body", "body": chunk, "more_body": not whole})
+    if not whole:
+        await send({"type": "http.response.body", "body": b""})
 
 
 def _address(body: bytes) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.preflight import PORTS
 from motion.clips import random_clip
 from tests.conftest import PROJECT, RunningServer
 from tests.documents import DOCUMENTS, blocks, read
@@ -31,6 +32,7 @@ SHIPPED = (
     "export",
     "motion",
     "actionrec_client",
+    "actionrec_gateway",
     "deploy",
 )
 ASKED = {"embedding": "embedding", "explain": "explanation"}
@@ -91,17 +93,24 @@ def shell(command: str, cwd: Path) -> str:
 
 def here(line: str, port: str = PORT) -> str:
     """A line of a document, with this test's port and model."""
-    line = line.replace(".venv/bin/", "").replace("make serve", f"make serve PORT={port}")
+    gateway = int(port) + PORTS
+    line = line.replace(".venv/bin/", "")
+    line = line.replace("make serve", f"make serve PORT={port} GATEWAY_PORT={gateway}")
+    line = line.replace("http://127.0.0.1:8000/", f"http://127.0.0.1:{gateway}/")
     url = f"http://127.0.0.1:{port}/predictions/motion"
     line = re.sub(r"http://127\.0\.0\.1:8080/predictions/[\w<>]+|\bURL\b", url, line)
     return line.replace("http://127.0.0.1:8081", f"http://127.0.0.1:{int(port) + 1}")
 
 
 def curl_lines() -> list[str]:
-    """Every curl that a document tells people to type to this machine."""
+    """Every curl that a document tells people to type to this machine.
+
+    Those to routes of the gateway's own have tests of theirs: their answers are no predictions.
+    """
     written = "\n".join(read(document) for document in DOCUMENTS)
     lines = re.findall(r"^curl .*|(?<=`)curl -[TF] [^`]*URL(?=`)", written, re.M)
-    return [line for line in dict.fromkeys(lines) if "example.org" not in line]
+    others = re.compile(r"example\.org|127\.0\.0\.1:8000/(?!predictions/)")
+    return [line for line in dict.fromkeys(lines) if not others.search(line)]
 
 
 def test_the_product(checkout: Path) -> None:
