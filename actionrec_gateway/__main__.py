@@ -39,9 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             (settings.host, settings.port), family=socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         )
     except OSError as error:
-        sys.stderr.write(
-            f"error: {settings.host} port {settings.port}: {error.strerror}; choose another: --port\n"
-        )
+        where = f"{settings.host} port {settings.port}"
+        sys.stderr.write(f"error: {where}: {error.strerror}; choose another: GATEWAY_PORT=9000\n")
         return 1
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -186,11 +186,11 @@ def _begin(command: list[str], run_dir: Path, log_dir: Path, *, console: bool) -
     except (ValueError, KeyError, psutil.Error, ProcessLookupError) as error:
         process.kill()
         process.wait()
-        details = log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:]
+        said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or [str(error)]
+        missing = "install it: pip install '.[gateway]', or " if "ModuleNotFoundError" in said[-1] else ""
         raise DeployError(
-            "the gateway did not start",
-            "install it: pip install '.[gateway]'; or leave it out: GATEWAY=0",
-            details,
+            f"the gateway did not start: {said[-1].removeprefix('error: ')}",
+            f"{missing}leave it out: GATEWAY=0",
         ) from error
     except BaseException:  # Ctrl-C here must not leave a process that no state knows
         process.kill()
