@@ -29,14 +29,12 @@ class SlowFastHandler:
         os.environ["TS_DECODE_INPUT_REQUEST"] = "false"  # bodies are taken apart in `actionrec.body`
         properties, config = context.system_properties, context.model_yaml_config or {}
         timeout = config.get("responseTimeout")
-        settings = config.get("handler") or {}
         self.service = Service.load(
             Path(properties["model_dir"]),
             device_of_worker(properties.get("gpu_id")),
             rows=properties["batch_size"],
-            sandbox=settings.get("sandbox", True),
-            decode=settings.get("decode", "cpu"),
             answer_seconds=timeout and timeout * _SHARE_OF_TIMEOUT,
+            **(config.get("handler") or {}),  # sandbox, decode
         )
         self.service.others_wait = Queue(self.service.classifier.manifest.name).waits
 
@@ -44,11 +42,10 @@ class SlowFastHandler:
         """Answer a batch: one body per row, in order. Each row has its own status."""
         rows = []
         for index, fields in enumerate(data):
-            client, *flags = (
-                context.get_request_header(index, name) for name in (_CLIENT, "explain", "describe")
-            )
-            explain, describe = (flag == "True" for flag in flags)  # both set by TorchServe
-            rows.append(Row(fields, str(client or ""), context.get_request_id(index), explain, describe))
+            client = str(context.get_request_header(index, _CLIENT) or "")
+            # TorchServe sets both flags.
+            flags = [context.get_request_header(index, flag) == "True" for flag in ("explain", "describe")]
+            rows.append(Row(fields, client, context.get_request_id(index), *flags))
         return [_sent(reply, context, index) for index, reply in enumerate(self.service.answer(rows))]
 
 

@@ -39,7 +39,8 @@ pytestmark = pytest.mark.server
 
 CLIPS = 14
 """Of each motion, to learn from."""
-NEW_CLIPS = 10
+FIRST_CLIP = 100
+NEW_CLIPS = 20
 """Of each motion, to be tried on."""
 EPOCH = {"SOURCE_DATE_EPOCH": "1700000000"}
 
@@ -100,7 +101,7 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Learned:
     """Six motions that `motion` does not know, learned from 14 clips each."""
     root = tmp_path_factory.mktemp("learned")
     place = Workplace(root / "clips", root / "cache", root / "store")
-    write_folders(place.clips, CLIPS)
+    write_folders(place.clips, CLIPS, FIRST_CLIP)
     told = place.learn()
     with zipfile.ZipFile(place.store / "mine.mar") as file:
         file.extractall(root / "unpacked")
