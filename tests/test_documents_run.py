@@ -34,7 +34,10 @@ SHIPPED = (
     "actionrec_client",
     "actionrec_gateway",
     "deploy",
+    "testing",
+    "training",
 )
+OWN = "docs/own-labels.md"
 ASKED = {"embedding": "embedding", "explain": "explanation"}
 """Options and the field of the reply that each asks for."""
 CLIP = random_clip(11, "moving left")
@@ -107,7 +110,7 @@ def curl_lines() -> list[str]:
 
     Those to routes of the gateway's own have tests of theirs: their answers are no predictions.
     """
-    written = "\n".join(read(document) for document in DOCUMENTS)
+    written = "\n".join(read(document) for document in DOCUMENTS if document != OWN)
     lines = re.findall(r"^curl .*|(?<=`)curl -[TF] [^`]*URL(?=`)", written, re.M)
     others = re.compile(r"example\.org|127\.0\.0\.1:8000/(?!predictions/)")
     return [line for line in dict.fromkeys(lines) if not others.search(line)]
@@ -142,6 +145,23 @@ def test_the_product(checkout: Path) -> None:
     shell("make scale WORKERS=2", checkout)
     assert shell("make status", checkout).count("READY") == 2
     shell("make stop", checkout)
+
+
+def test_own_labels(checkout: Path) -> None:
+    """From folder to curl: learning the example's motions and asking for a new clip gives what stands there."""
+    _, example, *_ = blocks(OWN, "sh")
+    *lines, last = example.splitlines()
+    said = "\n".join(shell(here(line), checkout) for line in lines)
+    reply = json.loads(shell(here(last).replace("predictions/motion", "predictions/mine") + " -sS", checkout))
+    shell("make stop", checkout)
+    written, answer = blocks(OWN, "text")[0], json.loads(blocks(OWN, "json")[0])
+    verdict, accuracy = (line for line in written.splitlines() if line.startswith(("Good", "accuracy")))
+    assert verdict in said
+    assert accuracy in said
+    (best,) = answer["predictions"]
+    assert reply["predictions"][0]["label"] == best["label"]
+    assert reply["predictions"][0]["score"] == pytest.approx(best["score"], abs=0.02)
+    assert reply["model"].keys() == answer["model"].keys()
 
 
 def test_the_commands(motion_server: RunningServer, readers_folder: Path) -> None:
