@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import version
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
@@ -46,6 +47,7 @@ def create_app(settings: Settings, engine: Engine, closing: asyncio.Event | None
 
     api = FastAPIOffline(
         title="Action recognition",
+        version=version("slowfast-torchserve"),
         redoc_url=None,
         static_url="/docs/files",
         lifespan=life,

@@ -85,11 +85,11 @@ def _completed(document: dict[str, Any], *, tokens: bool) -> dict[str, Any]:
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     schemas |= {"ErrorReply": _ERROR, "PredictionReply": _REPLY}
+    through = {}
     for what, text in (("predictions", "Classify a video"), ("explanations", "Classify and explain a video")):
-        document["paths"] |= {
-            f"/{what}/{{model}}": _path(text, versioned=False),
-            f"/{what}/{{model}}/{{version}}": _path(text, versioned=True),
-        }
+        through[f"/{what}/{{model}}"] = _path(text, versioned=False)
+        through[f"/{what}/{{model}}/{{version}}"] = _path(text, versioned=True)
+    document["paths"] = through | document["paths"]
     for path in document["paths"].values():
         for operation in path.values():
             responses = operation["responses"]

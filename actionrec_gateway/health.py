@@ -53,6 +53,9 @@ def router() -> APIRouter:
         await asyncio.gather(_waiting(state.engine), *(refresh() for refresh in state.refresh))
         return metrics.exposed(request)
 
+    for path, answer in (("/health", health), ("/ready", ready)):
+        # What only wants to know asks so. The document has one of the two: they are the same but for the body.
+        routes.add_api_route(path, answer, methods=["HEAD"], include_in_schema=False)
     return routes
 
 

@@ -26,8 +26,6 @@ logger = logging.getLogger(__name__)
 
 _CONNECT_SECONDS = 2.0
 _MANAGEMENT_SECONDS = 5.0
-_ERROR_BYTES = 1 << 20
-"""More of a refusal is not read."""
 _OWN = "x-actionrec"
 """Header of each reply of the project's handler, which tells it from TorchServe's own."""
 _PASSED_ON = frozenset({"content-type", "content-length", "retry-after"})
@@ -205,7 +203,7 @@ class TorchServe:
     async def _refusal(self, reply: aiohttp.ClientResponse, request_id: str) -> Answer:
         """A refusal of TorchServe or of the handler, in the project's form and with the request's own id."""
         async with reply:
-            body = await reply.content.read(_ERROR_BYTES) if _OWN in reply.headers else b""
+            body = await reply.read() if _OWN in reply.headers else b""
         try:
             found = json.loads(body)
             found["request_id"] = request_id or found["request_id"]
