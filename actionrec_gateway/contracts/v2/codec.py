@@ -1,6 +1,6 @@
 """Requests and replies of the Open Inference Protocol, by the codec of `kserve`.
 
-Importing `kserve` takes 0.4 s and 65 MB (it brings pandas, and a client of Kubernetes), so only what answers a
+Importing `kserve` takes 0.4 s and 90 MB (it brings pandas, and a client of Kubernetes), so only what answers a
 request of this protocol imports this module; see `loading`.
 """
 

@@ -1,5 +1,5 @@
 """The protocol's JSON, as the OpenAPI document describes it. `codec` checks requests by kserve's own models,
-which take 65 MB to load.
+which take 90 MB to load.
 """
 
 from __future__ import annotations
