@@ -29,7 +29,7 @@ class Ready(BaseModel):
 
 
 def router() -> APIRouter:
-    """The routes for load balancers and orchestrators. They ask for no token."""
+    """The routes for load balancers and orchestrators. All but the metrics ask for no token."""
     routes = APIRouter(tags=["health"])
 
     @routes.get("/health")

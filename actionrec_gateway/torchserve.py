@@ -155,6 +155,7 @@ class TorchServe:
 
     async def close(self) -> None:
         """See `Engine.close`."""
+        await self._watch.close()
         await self._http.close()
 
     async def _ask(

@@ -11,8 +11,10 @@ from typing import Protocol
 
 from .engine import Answer
 
+_ASKER_SECONDS = 2.0
+"""How long whoever asks is kept waiting for an answer that is on its way."""
 _PROBE_SECONDS = 30.0
-"""Longest wait for the answer."""
+"""Longest wait for the answer itself."""
 _REMEMBERED_SECONDS = 5.0
 """How long a right answer counts as a sign that the model predicts..."""
 _FORGIVEN_SECONDS = 1.0
@@ -42,32 +44,52 @@ class Watch:
     def __init__(self, predict: Predict) -> None:
         self._predict = predict
         self._clip = _CLIP.read_bytes()
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._probes: dict[str, asyncio.Task[bool]] = {}
         self._right: dict[str, float] = {}
+        """Model -> when it last gave anybody a right answer, in seconds of `time.monotonic`..."""
         self._wrong: dict[str, float] = {}
+        """... and when it last failed the probe."""
 
     def answered(self, model: str) -> None:
         """A model has predicted for somebody."""
         self._right[model] = time.monotonic()
 
     async def predicts(self, model: str) -> bool:
-        """Whether a model predicts. Of many that ask at once, one sends the clip."""
-        async with self._locks.setdefault(model, asyncio.Lock()):
-            now = time.monotonic()
-            if now - self._right.get(model, -_PROBE_SECONDS) < _REMEMBERED_SECONDS:
-                return True
-            if now - self._wrong.get(model, -_PROBE_SECONDS) < _FORGIVEN_SECONDS:
-                return False
-            try:
-                async with asyncio.timeout(_PROBE_SECONDS):
-                    answer = await self._predict(model, self._clip, {}, request_id="probe")
-                right = answer.status == 200 and _is_right(model, answer.body)
-            except TimeoutError:
-                right = False
-            if not right:
-                self._right.pop(model, None)
-                self._wrong[model] = time.monotonic()
-            return right
+        """Whether a model predicts.
+
+        One that is busy takes its time; until there is an answer, what was found last holds. Of many that ask
+        at once, one sends the clip.
+        """
+        now = time.monotonic()
+        right, wrong = self._right.get(model, -_PROBE_SECONDS), self._wrong.get(model, -_PROBE_SECONDS)
+        if now - right < _REMEMBERED_SECONDS:
+            return True
+        if now - wrong < _FORGIVEN_SECONDS:
+            return False
+        probe = self._probes.get(model)
+        if probe is None or probe.done():
+            probe = self._probes[model] = asyncio.create_task(self._probe(model))
+        done, _ = await asyncio.wait({probe}, timeout=_ASKER_SECONDS)
+        return probe.result() if done else model in self._right and right > wrong
+
+    async def close(self) -> None:
+        """Ask nobody any more."""
+        for probe in self._probes.values():
+            probe.cancel()
+        await asyncio.gather(*self._probes.values(), return_exceptions=True)
+
+    async def _probe(self, model: str) -> bool:
+        begun = time.monotonic()
+        try:
+            async with asyncio.timeout(_PROBE_SECONDS):
+                answer = await self._predict(model, self._clip, {}, request_id="probe")
+            right = answer.status == 200 and _is_right(model, answer.body)
+        except TimeoutError:
+            right = self._right.get(model, begun) > begun  # it is busy, and others have their answers
+        if not right:
+            self._right.pop(model, None)  # an answer with the wrong label was counted, too
+            self._wrong[model] = time.monotonic()
+        return right
 
 
 def _is_right(model: str, body: bytes) -> bool:
