@@ -72,6 +72,7 @@ def start(
     Raises:
         DeployError: it does not start.
     """
+    stop(run_dir, 0.0)  # one that outlived its server would keep the port
     command = [str(python), "-m", "actionrec_gateway"]
     command += ["--engine", config.inference_url, "--management", config.management_url]
     command += ["--body-bytes", str(config.max_request_bytes)]

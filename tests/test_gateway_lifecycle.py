@@ -149,6 +149,21 @@ def test_stop_drains(deploy: Deploy, tmp_path: Path) -> None:
     assert not (deploy.run_dir / "gateway.json").exists()
 
 
+def test_one_that_outlived_its_server(deploy: Deploy) -> None:
+    """Where a server was killed and its gateway was not, the next start ends the old one and has its port."""
+    assert deploy("start", "--gateway", "--gateway-port", "0", "--no-supervisor").returncode == 0
+    old = beside(deploy)
+    for process in deploy.family():
+        process.kill()
+    eventually(lambda: not deploy.state().process.alive(), "the server is still there")
+    port = old.url.rsplit(":", 1)[1]
+    again = deploy("start", "--gateway", "--gateway-port", port, "--no-supervisor")
+    assert again.returncode == 0, again.stderr
+    assert beside(deploy).url == old.url
+    assert not old.process.alive()
+    assert answers(deploy)
+
+
 def test_without_it(deploy: Deploy) -> None:
     """Where it is not asked for, there is none, and `status` is content."""
     assert deploy("start").returncode == 0
