@@ -111,6 +111,7 @@ def curl_lines() -> list[str]:
     Those to routes of the gateway's own have tests of theirs: their answers are no predictions.
     """
     written = "\n".join(read(document) for document in DOCUMENTS if document != OWN)
+    written = written.replace("\\\n", " ")
     lines = re.findall(r"^curl .*|(?<=`)curl -[TF] [^`]*URL(?=`)", written, re.M)
     others = re.compile(r"example\.org|127\.0\.0\.1:8000/(?!predictions/)")
     return [line for line in dict.fromkeys(lines) if not others.search(line)]
