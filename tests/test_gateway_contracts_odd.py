@@ -61,6 +61,7 @@ ODD: dict[str, tuple[object, bytes, str | None]] = {
     "another shape": (tensor(data=[TEXT], shape=[2]), b"", None),
     "a negative shape": (tensor(data=[TEXT], shape=[-2]), b"", None),
     "an endless shape": (tensor(data=[TEXT], shape=[2**70]), b"", None),
+    "half a character": ({**tensor(data=[TEXT]), "id": "\ud800"}, b"", None),
     "no elements": (tensor(data=[], shape=[0]), b"", None),
     "no base64": (tensor(data=["%"]), b"", None),
     "lists as parameters": ({**tensor(data=[TEXT]), "parameters": {"top_k": [1]}}, b"", None),

@@ -11,6 +11,7 @@ from typing import Any
 
 from actionrec.errors import ClipError, internal
 from actionrec.refusals import refuse
+from actionrec.request import VIDEO_FIELDS, unknown_option
 from fastapi import Request, Response
 
 from ..engine import Answer, Engine
@@ -21,6 +22,7 @@ from .reading import MOST_INSTANCES
 
 _AT_ONCE = 8
 """Videos of one request that the engine has at the same time: more would take the turns of others."""
+_OPTION = re.compile(r"[a-z_]{1,40}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
@@ -78,8 +80,12 @@ class Call:
             number: its place among several, for its id.
 
         Raises:
-            ClipError: the video cannot be fetched.
+            ClipError: an option has a name that none has; the video cannot be fetched.
         """
+        for name in instance.options:
+            # Names become part of a form, where a line's end would be more than a name.
+            if not _OPTION.fullmatch(name) or name in VIDEO_FIELDS:
+                raise unknown_option(name)
         video = instance.video
         return await self.engine.predict(
             self.model,

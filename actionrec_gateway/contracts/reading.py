@@ -19,6 +19,7 @@ from actionrec.limits import DEFAULT_LIMITS
 from actionrec.refusals import refuse
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect
 
 from ..bodies import OPAQUE
 from ..errors import JSON
@@ -31,6 +32,8 @@ _MOST_VALUES = 64 * MOST_INSTANCES
 """Brackets and commas in a body's JSON: 100 MB of ``[],[],`` would become 2 GB of lists."""
 
 _OBJECT = re.compile(rb"[ \t\r\n]{0,100}\{")
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+"""A character of which two make one: JSON can have one alone, and UTF-8 cannot."""
 _MEDIA = re.compile(r"data:[\w.+/;=-]{0,100};base64,")
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -88,6 +91,8 @@ async def whole_body(request: Request) -> AsyncIterator[bytes]:
             count += len(chunk)
             parts.append(chunk)
         yield b"".join(parts)
+    except ClientDisconnect as error:
+        raise refuse("BAD_REQUEST") from error  # for the log: nobody is there to read it
     finally:
         ROOM.give_back(count)
 
@@ -111,6 +116,8 @@ def parse_json(body: bytes, hint: str) -> dict[str, Any]:
         raise ClipError("BAD_BODY", 400, f"The JSON has more than {_MOST_VALUES} values.", hint)
     try:
         value = json.loads(body)
+        if _HALF.search(body):
+            json.dumps(value, ensure_ascii=False).encode()  # what is no text cannot be answered with either
     except (ValueError, RecursionError) as error:
         raise ClipError("BAD_BODY", 400, f"The body is not JSON: {_brief(error)}.", hint) from error
     if not isinstance(value, dict):

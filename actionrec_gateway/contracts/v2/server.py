@@ -38,6 +38,8 @@ GRACE_SECONDS = 60.0
 _AT_ONCE = 64
 """Calls; more are exhausted at once. Each may hold a message of `MOST_BYTES` before anybody can refuse it."""
 _ID = "x-request-id"
+_SHOWN = 128
+"""Letters of a model's name in a line of the log."""
 _SERVICE = "/inference.GRPCInferenceService"
 _CODES = {
     401: grpc.StatusCode.UNAUTHENTICATED,
@@ -83,7 +85,7 @@ class Servicer(GRPCInferenceServiceServicer):  # type: ignore[misc]  # generated
         async def work(_: Caller) -> Message:
             return pb.ServerMetadataResponse(**served.server().model_dump())
 
-        return await self._answer("ServerMetadata", context, work)
+        return await self._answer("ServerMetadata", "", context, work)
 
     async def ModelReady(self, request: Message, context: Context) -> Message:
         """Whether a model answers a real prediction."""
@@ -97,7 +99,7 @@ class Servicer(GRPCInferenceServiceServicer):  # type: ignore[misc]  # generated
                 found = False  # as kserve's own server has it
             return pb.ModelReadyResponse(ready=found)
 
-        return await self._answer("ModelReady", context, work)
+        return await self._answer("ModelReady", request.name, context, work)
 
     async def ModelMetadata(self, request: Message, context: Context) -> Message:
         """A model's tensors."""
@@ -106,7 +108,7 @@ class Servicer(GRPCInferenceServiceServicer):  # type: ignore[misc]  # generated
             call = self._call(request.name, request.version, caller)
             return pb.ModelMetadataResponse(**(await served.model(call)).model_dump())
 
-        return await self._answer("ModelMetadata", context, work)
+        return await self._answer("ModelMetadata", request.name, context, work)
 
     async def ModelInfer(self, request: Message, context: Context) -> Message:
         """Classify several videos."""
@@ -120,30 +122,32 @@ class Servicer(GRPCInferenceServiceServicer):  # type: ignore[misc]  # generated
             finally:
                 ROOM.give_back(size)
 
-        return await self._answer("ModelInfer", context, work)
+        return await self._answer("ModelInfer", request.model_name, context, work)
 
     def _call(self, model: str, version: str, caller: Caller) -> Call:
         request_id, client = caller
         return Call(self._engine, self._settings, model, request_id, client, version or None)
 
     async def _answer(
-        self, name: str, context: Context, work: Callable[[Caller], Awaitable[Message]]
+        self, name: str, model: str, context: Context, work: Callable[[Caller], Awaitable[Message]]
     ) -> Message:
         """Do the work for whoever asks, or end the call with the error's status; note it either way."""
         begun = time.perf_counter()
         sent = dict(context.invocation_metadata() or ())
-        request_id = request_id_of([(_ID.encode(), _bytes(sent.get(_ID, "")))])
+        request_id, client = request_id_of([(_ID.encode(), _bytes(sent.get(_ID, "")))]), ""
         context.set_trailing_metadata(((_ID, request_id),))
         error = None
         try:
-            return await work((request_id, self._client(sent)))
+            client = self._client(sent)
+            return await work((request_id, client))
         except ClipError as refused:
             error = refused
         except Exception:
             logger.exception("A call failed: %s", request_id)
             error = refuse("INTERNAL")
         finally:
-            _note(name, request_id, time.perf_counter() - begun, error)
+            seconds = time.perf_counter() - begun
+            _note(name, seconds, error, request_id=request_id, client=client, model=model[:_SHOWN])
         return await context.abort(_status(error), text_of(error))
 
     def _client(self, sent: Mapping[str, str | bytes]) -> str:
@@ -198,19 +202,16 @@ async def serving(api: FastAPI, port: int) -> AsyncIterator[int]:
         await server.stop(GRACE_SECONDS)
 
 
-def _note(name: str, request_id: str, seconds: float, error: ClipError | None) -> None:
+def _note(name: str, seconds: float, error: ClipError | None, **more: str) -> None:
     """A call's line in the log, and its metrics, beside those of HTTP."""
-    route, status = f"{_SERVICE}/{name}", error.status if error else 200
-    metrics.REQUEST.labels(route, str(status)).observe(seconds)
-    code = {"code": error.code} if error else {}
+    status = error.status if error else 200
+    said = {"method": "gRPC", "path": f"{_SERVICE}/{name}", **more, "code": error.code if error else ""}
+    metrics.REQUEST.labels(said["path"], str(status)).observe(seconds)
     noted.info(
         "request",
-        request_id=request_id,
-        method="gRPC",
-        path=route,
         status=status,
         seconds=round(seconds, 4),
-        **code,
+        **{key: value for key, value in said.items() if value},
     )
 
 
