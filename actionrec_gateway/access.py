@@ -20,10 +20,10 @@ from .settings import Settings
 logger = logging.getLogger(__name__)
 
 OPEN = frozenset(
-    {"/health", "/ready", "/ping", "/v2/health/live", "/v2/health/ready", "/docs", "/openapi.json"}
+    {"/", "/health", "/ready", "/ping", "/v2/health/live", "/v2/health/ready", "/docs", "/openapi.json"}
 )
-"""Paths that ask for no token: what load balancers look at, and the description of the routes."""
-OPEN_BELOW = ("/docs/",)
+"""Paths that ask for no token: what load balancers look at, the description of the routes, and the page."""
+OPEN_BELOW = ("/docs/", "/page/files/")
 
 _OTHERS = (b"cross-site", b"same-site")
 """What browsers send in ``Sec-Fetch-Site`` for pages of other addresses."""
@@ -94,7 +94,7 @@ class Access:
             )
         if scope["type"] == "http" and self._tokens is not None:
             client = self._tokens.client(_authorization(scope))
-            if client is None and not (_open(scope["path"]) or scope["path"] == self._health_route):
+            if client is None and not _open(scope, self._health_route):
                 raise refuse("UNAUTHORIZED")
             scope["state"]["client"] = client or ""
         await self._app(scope, receive, send)
@@ -143,8 +143,11 @@ def _authorization(scope: Scope) -> str:
     return found[0].decode("latin-1") if len(found) == 1 else ""
 
 
-def _open(path: str) -> bool:
-    return path in OPEN or path.startswith(OPEN_BELOW)
+def _open(scope: Scope, health_route: str | None) -> bool:
+    """Whether a request needs no token: one that reads, of an open path. ``POST /`` is Hugging Face's."""
+    path = scope["path"]
+    found = path in OPEN or path.startswith(OPEN_BELOW) or path == health_route
+    return found and scope["method"] in ("GET", "HEAD")
 
 
 def _digest(authorization: str) -> bytes:
