@@ -1,10 +1,14 @@
 """What users run against a server (``python -m actionrec_client``, or `ActionClient`); it never needs torch."""
 
+from typing import TYPE_CHECKING, Any
+
 from .api import ActionClient
 from .description import Description
 from .endpoint import Endpoint
 from .errors import BadReply, Busy, NoReply, Redirected, Refused, ServerError, ServerFailed, Unreachable
 from .explanation import Box, ExplainedView, Explanation, PathwayShares, Peak
+from .job_data import JobOptions, JobState
+from .jobs import Job
 from .options import Options
 from .results import (
     ClipWarning,
@@ -18,8 +22,14 @@ from .results import (
 )
 from .video import Frames
 
+if TYPE_CHECKING:
+    from .async_api import AsyncActionClient
+    from .async_jobs import AsyncJob
+
 __all__ = [
     "ActionClient",
+    "AsyncActionClient",
+    "AsyncJob",
     "BadReply",
     "Box",
     "Busy",
@@ -29,6 +39,9 @@ __all__ = [
     "ExplainedView",
     "Explanation",
     "Frames",
+    "Job",
+    "JobOptions",
+    "JobState",
     "NoReply",
     "Options",
     "PathwayShares",
@@ -46,3 +59,16 @@ __all__ = [
     "Window",
     "WindowEmbeddings",
 ]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    """Httpx is loaded where it is asked for: it takes a tenth of a second."""
+    if name == "AsyncActionClient":
+        from .async_api import AsyncActionClient
+
+        return AsyncActionClient
+    if name == "AsyncJob":
+        from .async_jobs import AsyncJob
+
+        return AsyncJob
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

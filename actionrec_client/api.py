@@ -214,7 +214,7 @@ class ActionClient(Endpoint):
             timeout=timeout,
         ).embedding
         if found is None:
-            raise _lacks("embedding")
+            raise lacks("embedding")
         return found
 
     def embed_windows(
@@ -248,7 +248,7 @@ class ActionClient(Endpoint):
             in_flight=in_flight,
         ).embeddings
         if not len(found.vectors):
-            raise _lacks("embedding")
+            raise lacks("embedding")
         return found
 
     def explain(
@@ -281,10 +281,11 @@ class ActionClient(Endpoint):
             timeout=timeout,
         ).explanation
         if found is None:
-            raise _lacks("explanation")
+            raise lacks("explanation")
         return found
 
 
-def _lacks(field: str) -> BadReply:
+def lacks(field: str) -> BadReply:
+    """The error for a reply without what was asked for."""
     message = f"The reply has no {field}."
     return BadReply("BAD_REPLY", 200, message, "Is the server of an older version of this project?")

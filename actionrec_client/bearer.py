@@ -45,11 +45,18 @@ class Bearer(AuthBase):
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         """Add the header, or refuse."""
-        if self._token:
-            # The address that the request is sent to, whatever was asked for at first.
-            self.check(request.url or "")
-            request.headers["Authorization"] = f"Bearer {self._token}"
+        # The address that the request is sent to, whatever was asked for at first.
+        request.headers.update(self.header(request.url or ""))
         return request
+
+    def header(self, url: str) -> dict[str, str]:
+        """The header for a request to an address; empty where there is no token.
+
+        Raises:
+            Refused: ``INSECURE_TOKEN``.
+        """
+        self.check(url)
+        return {"Authorization": f"Bearer {self._token}"} if self._token else {}
 
     def check(self, url: str) -> None:
         """Make sure that nobody on the way to an address can read the token.

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import typer
 
-from .commands import batch, console, embed, evaluate, explain, manage, predict, similar, stream
+from .commands import batch, console, embed, evaluate, explain, job, manage, predict, similar, stream
 from .commands import timeline as timeline_command
 from .errors import ServerError
 
@@ -23,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for module in (predict, timeline_command, explain, batch, embed, similar, stream, evaluate, manage):
+for module in (predict, timeline_command, explain, batch, embed, similar, stream, evaluate, job, manage):
     module.register(app)
 
 _INTERRUPTED = 130  # what typer makes of Ctrl-C

@@ -2,21 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Unpack
 from urllib.parse import quote
 
+from . import job_data
 from .address import parse
 from .errors import BadReply, NoReply, Refused, ServerError, Unreachable
+from .job_data import JobOptions
+from .jobs import Job, listed
 from .management import ANSWER_SECONDS, Management
 from .options import form_of, views_of
 from .results import ServedModel
 from .transport import Body, Transport
+from .video import Video
 
 TIMEOUT_SECONDS = 120.0
 """For a request of one window, with all its retries."""
 LONG_TIMEOUT_SECONDS = 300.0
 """For one of several: two tries, each longer than a worker may take (``responseTimeout``, 120 s)."""
+
+
+def deadline(options: Mapping[str, Any]) -> float:
+    """Seconds for a request with these options and all its retries."""
+    several = options.get("stride_seconds") or views_of(options) > 1
+    return LONG_TIMEOUT_SECONDS if several else TIMEOUT_SECONDS
+
+
+def prediction(reply: object) -> dict[str, Any]:
+    """A reply that is an object.
+
+    Raises:
+        BadReply: it is none.
+    """
+    if not isinstance(reply, dict):
+        raise BadReply("BAD_REPLY", 200, f"The reply is of another kind of server: {str(reply)[:200]}.")
+    return reply
+
+
+def only_model(models: Sequence[ServedModel]) -> str:
+    """The name of the one model that there is.
+
+    Raises:
+        Refused: ``WHICH_MODEL``.
+    """
+    names = [model.name for model in models]
+    if len(names) != 1:
+        message = f"The server has {len(names)} models: {', '.join(names) or 'none'}."
+        hint = "Name one with model." if names else "Start it with an archive."
+        raise Refused("WHICH_MODEL", 0, message, hint)
+    return names[0]
 
 
 class Endpoint:
@@ -51,12 +86,7 @@ class Endpoint:
             ServerError: the management address does not answer.
         """
         if self._model is None:
-            names = [model.name for model in self.models()]
-            if len(names) != 1:
-                message = f"The server has {len(names)} models: {', '.join(names) or 'none'}."
-                hint = "Name one with model." if names else "Start it with an archive."
-                raise Refused("WHICH_MODEL", 0, message, hint)
-            self._model = names[0]
+            self._model = only_model(self.models())
         return self._model
 
     @property
@@ -77,15 +107,79 @@ class Endpoint:
         """
         limit = self._deadline(options) if timeout is None else timeout
         reply = self._transport.call("POST", self.url, Body(form_of(options), data), limit)
-        if not isinstance(reply, dict):
-            raise BadReply("BAD_REPLY", 200, f"The reply is of another kind of server: {str(reply)[:200]}.")
-        return reply
+        return prediction(reply)
+
+    def submit(
+        self,
+        clip: Video | None = None,
+        *,
+        url: str | None = None,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+        **options: Unpack[JobOptions],
+    ) -> Job:
+        """Have a gateway look at a video for as long as it takes. The work goes on when this process ends.
+
+        Args:
+            clip: a path, whose file is streamed, the bytes of a video file, or `Frames`.
+            url: where the gateway fetches the video from, in the place of `clip`: ``https://``, ``s3://``,
+                ``gs://``, as far as it is allowed there.
+            idempotency_key: the same key with the same video and options makes one job, however often it is
+                sent. Default: a new one.
+            timeout: seconds for sending it, with all its retries. Default: 3600.
+            options: those of `classify`, or with `stride_seconds` those of `timeline`; ``version`` of the
+                model; ``webhook``, an address that is called when the job has ended.
+
+        Raises:
+            ServerError: there is no job, and why.
+            ValueError: a clip and an address are given, or neither.
+        """
+        sent = job_data.submission(clip, url, self._model, options, idempotency_key)
+        address = self._inference + sent.path
+        limit = timeout or job_data.UPLOAD_SECONDS
+        found = self._transport.call("POST", address, sent.body, limit, own_error=False)
+        return Job(self._transport, self._inference, job_data.JobState.from_dict(found))
+
+    def job(self, job_id: str) -> Job:
+        """A job of a gateway, by its id.
+
+        Raises:
+            ServerError: there is no such job.
+        """
+        address = self._inference + job_data.job_path(job_id)
+        found = self._transport.call("GET", address, own_error=False)
+        return Job(self._transport, self._inference, job_data.JobState.from_dict(found))
+
+    def jobs(self, state: job_data.State | None = None) -> Iterator[Job]:
+        """Your jobs at a gateway, the newest first.
+
+        Args:
+            state: only those that are in it. Default: all.
+
+        Raises:
+            ServerError: there is no list.
+        """
+        return listed(self._transport, self._inference, state)
+
+    def has_jobs(self) -> bool:
+        """Whether the server takes jobs: a gateway does, TorchServe does not.
+
+        Raises:
+            ServerError: it does not answer.
+        """
+        try:
+            job_data.views(self._transport.once("GET", f"{self._inference}/jobs?limit=1", own_error=False))
+        except (BadReply, Refused):  # what is refused here, a request will show
+            return False
+        return True
+
+    @property
+    def knows_model(self) -> bool:
+        """Whether the model was named, or asked for already."""
+        return self._model is not None
 
     def _deadline(self, options: Mapping[str, Any]) -> float:
-        if self._timeout is not None:
-            return self._timeout
-        several = options.get("stride_seconds") or views_of(options) > 1
-        return LONG_TIMEOUT_SECONDS if several else TIMEOUT_SECONDS
+        return deadline(options) if self._timeout is None else self._timeout
 
     def models(self) -> list[ServedModel]:
         """What the server has loaded, by name.

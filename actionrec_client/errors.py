@@ -17,10 +17,9 @@ The client itself tries the first three again until the time is up.
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 from urllib.parse import urljoin, urlsplit
-
-import requests
 
 _QUEUE_FULL = "ServiceUnavailableException"
 _HANDLER_FAILED = "InternalServerException"
@@ -96,11 +95,24 @@ class Redirected(BadReply):
     """The reply names another address. Nothing was sent there, neither the video nor the token."""
 
 
-def from_reply(reply: requests.Response, text: str) -> ServerError:
+class Reply(Protocol):
+    """A reply of requests or of httpx."""
+
+    @property
+    def status_code(self) -> int:
+        """Of HTTP."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Without regard to case."""
+
+
+def from_reply(reply: Reply, reason: str, text: str) -> ServerError:
     """The error that a reply stands for.
 
     Args:
         reply: with a status other than 2xx, or with an ``error`` object in its body.
+        reason: the status in words; may be empty.
         text: the reply's body.
     """
     status = reply.status_code
@@ -121,7 +133,7 @@ def from_reply(reply: requests.Response, text: str) -> ServerError:
         made = kind(code, status, message, _HINTS.get(code, ""))
     elif status >= 400:  # a proxy's page
         shown = " ".join(text.split())[:200] or "nothing more"
-        made = _kind(status, "")(f"HTTP_{status}", status, f"{reply.reason or 'Error'}: {shown}.")
+        made = _kind(status, "")(f"HTTP_{status}", status, f"{reason or 'Error'}: {shown}.")
     else:
         made = BadReply("BAD_REPLY", status, f"The reply is of another kind of server: {text[:200]!r}.")
     if made.retryable:
@@ -129,7 +141,7 @@ def from_reply(reply: requests.Response, text: str) -> ServerError:
     return made
 
 
-def redirected(reply: requests.Response, url: str) -> Redirected:
+def redirected(reply: Reply, url: str) -> Redirected:
     """The error for a reply that sends its caller elsewhere.
 
     Args:

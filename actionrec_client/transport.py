@@ -6,8 +6,10 @@ import json
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
 from urllib.parse import urlsplit
 
 import requests
@@ -15,7 +17,7 @@ import tenacity
 import urllib3
 
 from .bearer import Bearer, is_loopback
-from .errors import BadReply, NoReply, Refused, ServerError, Unreachable, from_reply, redirected
+from .errors import BadReply, NoReply, Refused, Reply, ServerError, Unreachable, from_reply, redirected
 
 FIRST_WAIT_SECONDS = 0.5
 """The first retry comes after a random part of it; the span doubles from one retry to the next..."""
@@ -23,9 +25,10 @@ LONGEST_WAIT_SECONDS = 10.0
 """... up to this."""
 LONGEST_SECONDS = 86_400.0
 """What a time limit may be; sockets take no infinite one."""
-Method = Literal["GET", "POST", "PUT"]
+Method = Literal["GET", "POST", "PUT", "DELETE"]
 """Of HTTP."""
 _CHUNK_BYTES = 1 << 16
+_NO_CONTENT = 204
 _LEAST_ATTEMPT_SECONDS = 0.05
 
 
@@ -37,6 +40,12 @@ class Body:
     """Form fields beside the video."""
     video: bytes | None = None
     """A whole video file."""
+    file: Path | None = None
+    """A file that is sent as it is and never is in memory; with nothing else."""
+    value: Mapping[str, Any] | None = None
+    """What is sent as JSON; with nothing else."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Further headers."""
 
 
 class Transport:
@@ -64,9 +73,7 @@ class Transport:
         *,
         insecure_token: bool = False,
     ) -> None:
-        for seconds in (timeout_seconds, attempt_seconds):
-            if seconds is not None and not 0 < seconds <= LONGEST_SECONDS:
-                raise ValueError(f"a time limit must be above 0 and at most {LONGEST_SECONDS:g}, got {seconds}")
+        check_limits(timeout_seconds, attempt_seconds)
         self.timeout_seconds = timeout_seconds
         self.attempt_seconds = attempt_seconds
         self.bearer = Bearer(token, insecure=insecure_token)
@@ -74,7 +81,13 @@ class Transport:
         self._local = threading.local()
 
     def call(
-        self, method: Method, url: str, body: Body | None = None, timeout_seconds: float | None = None
+        self,
+        method: Method,
+        url: str,
+        body: Body | None = None,
+        timeout_seconds: float | None = None,
+        *,
+        own_error: bool = True,
     ) -> Any:  # noqa: ANN401  # whatever JSON came
         """Send a request, again where that may help, until it has its answer. Only for what may be sent twice.
 
@@ -83,6 +96,7 @@ class Transport:
             url: the whole address.
             body: what to send.
             timeout_seconds: overall, in the place of this object's.
+            own_error: whether an ``error`` in a reply with a good status is the reply's; else it is data.
 
         Raises:
             ServerError: that of the last attempt before the deadline, or one that another attempt would not
@@ -93,39 +107,57 @@ class Transport:
         deadline = time.monotonic() + limit
         attempts = tenacity.Retrying(
             retry=tenacity.retry_if_exception(lambda e: isinstance(e, ServerError) and e.retryable),
-            wait=_wait,
+            wait=wait_before_retry,
             stop=tenacity.stop_before_delay(limit),
             reraise=True,
         )
 
         def attempt() -> Any:  # noqa: ANN401
             left = max(_LEAST_ATTEMPT_SECONDS, deadline - time.monotonic())
-            return self.once(method, url, body, min(attempt_limit, left))
+            return self.once(method, url, body, min(attempt_limit, left), own_error=own_error)
 
         return attempts(attempt)
 
     def once(
-        self, method: Method, url: str, body: Body | None = None, timeout_seconds: float | None = None
+        self,
+        method: Method,
+        url: str,
+        body: Body | None = None,
+        timeout_seconds: float | None = None,
+        *,
+        own_error: bool = True,
     ) -> Any:  # noqa: ANN401
         """Send a request once.
 
         Args:
-            method, url, body: as of `call`.
+            method, url, body, own_error: as of `call`.
             timeout_seconds: for the whole reply; default: this object's.
 
         Raises:
             ServerError: there is no reply in time, or not a good one.
         """
-        limit = timeout_seconds or self.timeout_seconds
-        deadline = time.monotonic() + limit
         body = body or Body()
+        data, headers = encoded(body)
+        with body.file.open("rb") if body.file else nullcontext(data) as content:
+            reply, text = self._sent(method, url, content, headers, timeout_seconds or self.timeout_seconds)
+        return parsed(reply, reply.reason, self.bearer.hide(text), own_error=own_error)
+
+    def _sent(
+        self,
+        method: Method,
+        url: str,
+        content: BinaryIO | bytes | Mapping[str, str] | None,
+        headers: Mapping[str, str],
+        limit: float,
+    ) -> tuple[requests.Response, str]:
+        """A reply, read to its end, and its text."""
+        deadline = time.monotonic() + limit
         host = urlsplit(url).hostname or ""
-        data, headers = _encoded(body)
         try:
             reply = self._session().request(
                 method,
                 url,
-                data=data,
+                data=content,
                 headers=headers,
                 # One number for both: urllib3 sends the body under the connection's limit.
                 timeout=limit,
@@ -136,18 +168,17 @@ class Transport:
             with reply:
                 if reply.is_redirect:
                     raise redirected(reply, url)
-                text = _read(reply, url, deadline, limit)
+                return reply, _read(reply, url, deadline, limit)
         # urllib3's own: what is read of the body does not go through requests.
         except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
-            raise _no_reply(url, limit) from error
+            raise no_reply(url, limit) from error
         except requests.exceptions.InvalidURL as error:
-            raise _bad_url(url, error) from error
+            raise bad_url(url, error) from error
         except (requests.exceptions.MissingSchema, requests.exceptions.InvalidSchema) as error:
-            raise _bad_url(url, error) from error
+            raise bad_url(url, error) from error
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             message = f"No reply from {url}: {_reason(error)}."
             raise Unreachable("UNREACHABLE", 0, message, "Is the server up, and the address right?") from error
-        return _json(reply, self.bearer.hide(text))
 
     def _session(self) -> requests.Session:
         session: requests.Session | None = getattr(self._local, "session", None)
@@ -155,6 +186,17 @@ class Transport:
             session = self._local.session = _Session()
             session.auth = self.bearer
         return session
+
+
+def check_limits(*limits: float | None) -> None:
+    """Make sure that time limits are of use.
+
+    Raises:
+        ValueError: one is not above 0, or too large.
+    """
+    for seconds in limits:
+        if seconds is not None and not 0 < seconds <= LONGEST_SECONDS:
+            raise ValueError(f"a time limit must be above 0 and at most {LONGEST_SECONDS:g}, got {seconds}")
 
 
 class _Session(requests.Session):
@@ -166,23 +208,26 @@ class _Session(requests.Session):
         """There is none."""
 
 
-def _encoded(body: Body) -> tuple[bytes | Mapping[str, str] | None, dict[str, str]]:
-    """A body and its headers.
+def encoded(body: Body) -> tuple[bytes | Mapping[str, str] | None, dict[str, str]]:
+    """A body that is no file, and its headers.
 
     A form is sent as bytes. TorchServe parses a body whose header calls it a form, which takes nine times as
     long as to pass the bytes on (benchmarks/upload.py). The handler knows a form by its first bytes.
     """
+    headers = dict(body.headers)
+    if body.value is not None:
+        return json.dumps(body.value).encode(), {"Content-Type": "application/json", **headers}
     if body.video is None:
-        return body.form, {}
+        return body.form, headers
     if not body.form:
-        return body.video, {}
+        return body.video, headers
     video = ("clip", body.video, "application/octet-stream")
     fields: dict[str, str | tuple[str, bytes, str]] = {**body.form, "video": video}
     form, _ = urllib3.encode_multipart_formdata(fields)
-    return form, {"Content-Type": "application/octet-stream"}
+    return form, {"Content-Type": "application/octet-stream", **headers}
 
 
-def _wait(state: tenacity.RetryCallState) -> float:
+def wait_before_retry(state: tenacity.RetryCallState) -> float:
     """Exponential back-off with full jitter, after what the server asked for."""
     error = state.outcome.exception() if state.outcome else None
     asked = error.retry_after_seconds if isinstance(error, ServerError) else 0.0
@@ -200,30 +245,46 @@ def _read(reply: requests.Response, url: str, deadline: float, limit: float) -> 
     while chunk := reply.raw.read1(_CHUNK_BYTES, decode_content=True):
         body += chunk
         if time.monotonic() > deadline:
-            raise _no_reply(url, limit)
+            raise no_reply(url, limit)
     return body.decode(errors="replace")
 
 
-def _json(reply: requests.Response, text: str) -> Any:  # noqa: ANN401
+def parsed(reply: Reply, reason: str, text: str, *, own_error: bool = True) -> Any:  # noqa: ANN401
+    """The JSON of a reply; None: it has no body, as its status says.
+
+    Args:
+        reply: its status and headers.
+        reason: the status in words.
+        text: its body.
+        own_error: see `Transport.call`.
+
+    Raises:
+        ServerError: it stands for an error, or is no JSON.
+    """
+    good = reply.status_code < 400
+    if reply.status_code == _NO_CONTENT:
+        return None
     try:
         body = json.loads(text)
     except ValueError as error:
-        if reply.ok:
+        if good:
             code = reply.status_code
             raise BadReply("BAD_REPLY", code, f"The reply is not JSON: {text[:200]!r}.") from error
         body = None
-    if not reply.ok or (isinstance(body, dict) and "error" in body):
-        raise from_reply(reply, text)
+    if not good or (own_error and isinstance(body, dict) and "error" in body):
+        raise from_reply(reply, reason, text)
     return body
 
 
-def _no_reply(url: str, limit: float) -> NoReply:
+def no_reply(url: str, limit: float) -> NoReply:
+    """The error where the time was up."""
     return NoReply(
         "DEADLINE", 0, f"No reply from {url} within {limit:.3g} s.", "Try again, or allow more time."
     )
 
 
-def _bad_url(url: str, error: Exception) -> Refused:
+def bad_url(url: str, error: Exception) -> Refused:
+    """The error for what is no address."""
     return Refused("BAD_URL", 0, f"{url!r} is no address: {error}", "Use http://host:8080.")
 
 

@@ -93,11 +93,12 @@ class CountingEngine:
                 else:
                     self._send(*answer)
 
-            def _send(self, status: int, body: bytes) -> None:
+            def _send(self, status: int, body: bytes, own: bool = True) -> None:
                 with suppress(OSError):
                     self.send_response(status)
                     self.send_header("Content-Type", "application/json")
-                    self.send_header("X-Actionrec", "1")
+                    if own:
+                        self.send_header("X-Actionrec", "1")
                     self.send_header("Content-Length", str(len(body)))
                     self.end_headers()
                     self.wfile.write(body)
@@ -122,7 +123,7 @@ class CountingEngine:
         self.let_pass.set()
         until(lambda: self.held == 0)
 
-    def _answer(self, path: str, body: bytes) -> tuple[int, bytes] | None:
+    def _answer(self, path: str, body: bytes) -> tuple[int, bytes, bool] | None:
         form = dict(read_form(body) or {})
         video = form.pop("video", b"")
         options = {name: bytes(value).decode() for name, value in form.items()}
@@ -138,9 +139,9 @@ class CountingEngine:
                 return None
         if status := self.refuse(options):
             error = {"code": "OUT_OF_REACH", "status": status, "message": "A test's.", "hint": "None."}
-            return status, json.dumps({"error": error, "request_id": "1"}).encode()
+            return status, json.dumps({"error": error, "request_id": "1"}).encode(), True
         if self.behind is None:
-            status, reply = 200, json.dumps(REPLY).encode()
+            status, reply, own = 200, json.dumps(REPLY).encode(), True
         else:
             try:
                 found = requests.post(
@@ -150,12 +151,12 @@ class CountingEngine:
                     timeout=_LOST_SECONDS,
                 )
             except requests.RequestException:
-                return 503, b"{}"
-            status, reply = found.status_code, found.content
+                return 503, b"{}", False
+            status, reply, own = found.status_code, found.content, "x-actionrec" in found.headers
         if status == 200:
             with self._lock:
                 self.answered[key] += 1
-        return status, reply
+        return status, reply, own
 
     def close(self) -> None:
         """End it."""

@@ -105,8 +105,8 @@ def test_a_timeline_survives_the_death_of_everything(tmp_path: Path, motion_arch
         engine.behind = (server.inference_url, server.management_url)
         four = gateway()
         assert ended(four.url, job)["state"] == "done"
-        assert set(engine.answered.values()) == {1}
-        assert len(engine.answered) == 9  # 540 windows of 64 a part
+        parts = [count for what, count in engine.answered.items() if "stride_seconds" in what]  # not the probe
+        assert parts == [1] * 9  # 540 windows, 64 a part
         found = four.get(f"/jobs/{job}/results").json()
         assert without_times(found) == expected
         assert four.get("/jobs?state=done").json()["jobs"][0]["progress"]["of"] == len(expected["timeline"])

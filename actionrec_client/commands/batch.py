@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ..files import tables
-from . import console, folder
+from . import console, folder, job, work
 
 Output = Annotated[
     Path, typer.Option("--output", "-o", help="results.jsonl, .csv or .parquet.", dir_okay=False)
@@ -47,17 +48,25 @@ def batch(
 
     One line for each file, with "predictions" or "error", on the disk as soon as it is there. For .csv and
     .parquet the lines go to OUTPUT.jsonl first and are converted at the end. A server that goes away ends
-    the run (exit code 3); --resume goes on.
+    the run (exit code 3); --resume goes on. A file that is too large for a request becomes a job, where the
+    server is a gateway.
     """
     folder.check_kind(output, tables.WRITERS)
     options = console.selected(top_k, start, end, views, crops)
     client = console.connect(url, model, token, management_url, timeout, insecure_token)
+    has_jobs = client.has_jobs()
+
+    def ask(one: work.SentFile) -> Mapping[str, object]:
+        if has_jobs and job.is_large(one.path):
+            return job.result_of(client.submit(one.path, **options), quiet=True).to_dict()
+        return client.classify(one.path, **options).to_dict()
+
     folder.run(
         inputs,
         output,
         tables.WRITERS,
         {"model": client.model, **console.given(options)},
-        lambda job: client.classify(job.path, **options).to_dict(),
+        ask,
         console.requests_at_a_time(in_flight, options),
         resume=resume,
         as_json=as_json,

@@ -110,12 +110,19 @@ DEFAULT_URL = "http://127.0.0.1:8080"
 _IN_FLIGHT = 8
 
 
-def add(app: typer.Typer, command: Callable[..., None], *examples: str) -> None:
-    """Register a command: its docstring is its help, below the options stand examples and exit codes."""
+def add(app: typer.Typer, command: Callable[..., None], *examples: str, name: str | None = None) -> None:
+    """Register a command: its docstring is its help, below the options stand examples and exit codes.
+
+    Args:
+        app: the program, or a group of commands.
+        command: what it does.
+        examples: how it is called.
+        name: default: the function's.
+    """
     # Typer keeps single line breaks of all paragraphs but the first, so lines would break twice.
     paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
     text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
-    app.command(help=text, epilog=epilog(*examples))(command)
+    app.command(name=name, help=text, epilog=epilog(*examples))(command)
 
 
 def epilog(*examples: str) -> str:
@@ -138,6 +145,25 @@ def connect(
     Raises:
         ServerError: nothing answers, or the model has to be named.
     """
+    client = reached(url, model, token, management_url, timeout, insecure_token, attempt_timeout)
+    _ = client.model
+    return client
+
+
+def reached(
+    url: str,
+    model: str | None,
+    token: str | None,
+    management_url: str | None,
+    timeout: float | None,
+    insecure_token: bool,
+    attempt_timeout: float | None = None,
+) -> ActionClient:
+    """The same where the model need not be known.
+
+    Raises:
+        ServerError: nothing answers.
+    """
     client = ActionClient(
         url,
         model=model,
@@ -148,7 +174,6 @@ def connect(
         insecure_token=insecure_token,
     )
     client.reach()
-    _ = client.model
     return client
 
 

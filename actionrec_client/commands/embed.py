@@ -73,12 +73,12 @@ def embed(
     options["embedding"] = "base64"
     client = console.connect(url, model, token, management_url, timeout, insecure_token)
 
-    def clip(job: work.Job) -> Mapping[str, object]:
+    def clip(job: work.SentFile) -> Mapping[str, object]:
         found = client.classify(job.path, **options)
         span = Window(found.clip.start_seconds, found.clip.end_seconds, found.predictions)
         return _record(found, [span], [] if found.embedding is None else [found.embedding])
 
-    def windows(job: work.Job) -> Mapping[str, object]:
+    def windows(job: work.SentFile) -> Mapping[str, object]:
         found = client.timeline(
             job.path,
             stride_seconds=stride or 0.0,

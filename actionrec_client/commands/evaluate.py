@@ -75,7 +75,7 @@ def evaluate(
     at_a_time = console.requests_at_a_time(in_flight, options)
     try:
         jobs = {
-            name_of(entry.path): work.Job(name_of(entry.path), entry.path, {"label": entry.label})
+            name_of(entry.path): work.SentFile(name_of(entry.path), entry.path, {"label": entry.label})
             for entry in read_list(list_path, videos)
         }
         with Journal(journal_path, request, resume=resume) as journal:

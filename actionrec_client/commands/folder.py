@@ -43,7 +43,7 @@ def run(
     output: Path,
     writers: Mapping[str, Writer],
     request: Mapping[str, object],
-    ask: Callable[[work.Job], Mapping[str, object]],
+    ask: Callable[[work.SentFile], Mapping[str, object]],
     in_flight: int,
     *,
     resume: bool,
@@ -98,5 +98,5 @@ def run(
         raise typer.Exit(console.FAILED)
 
 
-def _jobs(inputs: Sequence[str]) -> Iterator[work.Job]:
-    return (work.Job(name_of(path), path) for path in find(inputs))
+def _jobs(inputs: Sequence[str]) -> Iterator[work.SentFile]:
+    return (work.SentFile(name_of(path), path) for path in find(inputs))

@@ -7,22 +7,19 @@ from typing import Annotated
 
 import typer
 from actionrec.limits import DEFAULT_LIMITS
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
-from ..files.subtitles import clock, segments_csv, srt
+from ..api import ActionClient
+from ..options import Crops
 from ..results import Timeline
 from ..timeline.long_video import STRIDE_SECONDS
-from . import console
+from . import console, job, spans
 from .console import err, out
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A video of any length.")]
 Stride = Annotated[
     float, typer.Option(min=DEFAULT_LIMITS.stride_seconds, help="Seconds from one window to the next.")
 ]
-Csv = Annotated[Path | None, typer.Option("--csv", help="Write the spans as CSV.")]
-Srt = Annotated[Path | None, typer.Option("--srt", help="Write subtitles, to play with the video.")]
 Plot = Annotated[Path | None, typer.Option("--plot", help="Draw labels and scores over time (.png, .svg).")]
 Annotated_ = Annotated[
     Path | None, typer.Option("--annotate", help="Write the video with its labels drawn in.")
@@ -42,8 +39,8 @@ def register(app: typer.Typer) -> None:
 def timeline(
     file: File,
     stride: Stride = STRIDE_SECONDS,
-    csv: Csv = None,
-    srt_path: Srt = None,
+    csv: spans.Csv = None,
+    srt_path: spans.Srt = None,
     plot: Plot = None,
     annotate: Annotated_ = None,
     top_k: console.TopK = None,
@@ -60,30 +57,25 @@ def timeline(
 ) -> None:
     """Say what happens when in a video of any length, as spans of one label each.
 
-    A video that is too long for one request is sent in parts, cut by copying (nothing is re-encoded).
+    A video that is too long for one request is sent in parts, cut by copying (nothing is re-encoded). A gateway
+    gets it whole, as a job.
     """
-    client = console.connect(url, model, token, management_url, timeout, insecure_token)
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f} %"))
-    with Progress(*columns, TimeRemainingColumn(), console=err, transient=True) as progress:
-        task = progress.add_task("classifying", total=None)
-        found = client.timeline(
+    client = console.reached(url, model, token, management_url, timeout, insecure_token)
+    if job.is_better(client, file, stride, start, end, crops):
+        done = client.submit(
             file,
             stride_seconds=stride,
-            start_seconds=start,
+            start_seconds=start or None,
             end_seconds=end,
-            crops=console.as_crops(crops) or 1,
+            crops=console.as_crops(crops),
             top_k=top_k,
-            on_progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
-        if annotate:
-            from ..files.annotate import annotate as draw_into
-
-            progress.update(task, description="drawing", completed=0, total=found.windows[-1].end_seconds)
-            draw_into(file, found, annotate, lambda seconds: progress.update(task, completed=seconds))
-    if csv:
-        csv.write_text(segments_csv(found), encoding="utf-8", newline="")
-    if srt_path:
-        srt_path.write_text(srt(found), encoding="utf-8")
+        found = Timeline.from_dict(job.result_of(done).raw)
+    else:
+        found = _asked(client, file, stride, start, end, console.as_crops(crops) or 1, top_k)
+    if annotate:
+        _draw(file, found, annotate)
+    spans.write(found, csv, srt_path)
     if plot:
         from ..files.plot import plot_timeline
 
@@ -91,23 +83,41 @@ def timeline(
     if as_json:
         console.print_json({"file": str(file), **found.to_dict()})
         return
-    out.print(_table(found))
-    for path in (csv, srt_path, plot, annotate):
-        if path:
-            out.print(f"wrote {escape(str(path))}")
+    out.print(spans.table(found))
+    spans.say_written(csv, srt_path, plot, annotate)
     console.remark(str(file), found)
 
 
-def _table(found: Timeline) -> Table:
-    table = Table("from", "to", "label", "score", "", box=None, pad_edge=False)
-    for segment in found.segments:
-        table.add_row(
-            clock(segment.start_seconds),
-            clock(segment.end_seconds),
-            escape(segment.label),
-            f"{segment.score:.3f}",
-            console.bar(segment.score),
+def _asked(
+    client: ActionClient,
+    file: Path,
+    stride: float,
+    start: float,
+    end: float | None,
+    crops: Crops,
+    top_k: int | None,
+) -> Timeline:
+    with _bar() as progress:
+        task = progress.add_task("classifying", total=None)
+        return client.timeline(
+            file,
+            stride_seconds=stride,
+            start_seconds=start,
+            end_seconds=end,
+            crops=crops,
+            top_k=top_k,
+            on_progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
-    for number in (0, 1):
-        table.columns[number].justify = "right"
-    return table
+
+
+def _draw(file: Path, found: Timeline, output: Path) -> None:
+    from ..files.annotate import annotate as draw_into
+
+    with _bar() as progress:
+        task = progress.add_task("drawing", total=found.windows[-1].end_seconds)
+        draw_into(file, found, output, lambda seconds: progress.update(task, completed=seconds))
+
+
+def _bar() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f} %"))
+    return Progress(*columns, TimeRemainingColumn(), console=err, transient=True)

@@ -29,7 +29,7 @@ _SHOWN_FAILURES = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class SentFile:
     """One file to send."""
 
     name: str
@@ -55,10 +55,10 @@ class _Rate(ProgressColumn):
 
 
 def run(
-    jobs: Iterable[Job],
+    jobs: Iterable[SentFile],
     total: int,
     journal: Journal,
-    ask: Callable[[Job], Mapping[str, object]],
+    ask: Callable[[SentFile], Mapping[str, object]],
     in_flight: int,
 ) -> Outcome:
     """Ask for every job that the journal does not have yet, and write its record.
@@ -86,7 +86,7 @@ def run(
     with Progress(*columns, console=err) as progress:
         task = progress.add_task("", total=total)
 
-        def waiting() -> Iterable[Job]:
+        def waiting() -> Iterable[SentFile]:
             left = total
             for job in jobs:
                 if job.name in journal.done:
@@ -95,7 +95,7 @@ def run(
                 else:
                     yield job
 
-        def answer_of(job: Job) -> Mapping[str, object] | ServerError:
+        def answer_of(job: SentFile) -> Mapping[str, object] | ServerError:
             try:
                 return ask(job)
             except ServerError as error:

@@ -235,6 +235,8 @@ def error_of(status: int, body: object) -> ServerError:
     """
     said = body.get("error") if isinstance(body, dict) else None
     if not isinstance(said, dict):
+        if status >= 500:  # of whatever stands between
+            return Busy("UNAVAILABLE", status, "The engine cannot be reached.")
         return BadReply("BAD_REPLY", status, "The engine's answer is of another kind of server.")
     status = said["status"] if isinstance(said.get("status"), int) else status
     fields = str(said.get("code", "UNKNOWN")), status, str(said.get("message", "")), str(said.get("hint", ""))
