@@ -84,17 +84,17 @@ def idempotency_key(value: str | None) -> str | None:
 
 
 def check_size(found: Asked, size: int) -> None:
-    """Refuse a video that one request does not take, where one request is all that there will be.
+    """Refuse a video that is too large for what is asked of it: an explanation is of a whole file.
 
     Raises:
         ClipError: 413.
     """
-    if "stride_seconds" not in found.options and size > DEFAULT_LIMITS.body_bytes:
+    if "explain" in found.options and size > DEFAULT_LIMITS.body_bytes:
         raise ClipError(
             "TOO_LARGE",
             413,
-            f"The video has {size:,} bytes; {DEFAULT_LIMITS.body_bytes:,} are allowed for one answer about it.",
-            "Ask for a timeline (stride_seconds=1), which takes longer videos, or cut it.",
+            f"The video has {size:,} bytes; {DEFAULT_LIMITS.body_bytes:,} may be explained.",
+            "Cut it first: ffmpeg -ss 60 -t 10 -i input -c copy output.mp4",
         )
 
 

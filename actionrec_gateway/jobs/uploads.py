@@ -16,6 +16,8 @@ from starlette.requests import ClientDisconnect, Request
 
 from .files import NewFile, no_room, room_on_disk
 
+IDLE_SECONDS = 60.0
+"""The longest time between two pieces of a body."""
 _MOST_FIELD_BYTES = 8192
 _MOST_FIELDS = 32
 _MOST_JSON_BYTES = 1 << 16
@@ -58,13 +60,29 @@ async def received(request: Request, file: NewFile, most_bytes: int, free_bytes:
         video = _Video(file, most_bytes)
         if kind == b"multipart/form-data":
             return await _form(request, parameters.get(b"boundary", b""), video)
-        async for chunk in request.stream():
+        async for chunk in _chunks(request):
             await video.write(chunk)
         await video.flush()
-    except ClientDisconnect as error:
+    except (ClientDisconnect, TimeoutError) as error:
         message = "The connection ended before the video did."
         raise ClipError("REQUEST_TIMEOUT", 408, message, "Send it again.") from error
     return Upload(has_video=video.begun)
+
+
+async def _chunks(request: Request) -> AsyncIterator[bytes]:
+    """The body as it comes.
+
+    Raises:
+        TimeoutError: it stands still.
+        ClientDisconnect: it breaks off.
+    """
+    stream = request.stream()
+    while True:
+        async with asyncio.timeout(IDLE_SECONDS):
+            chunk = await anext(stream, None)
+        if chunk is None:
+            return
+        yield chunk
 
 
 class _Video:
@@ -95,7 +113,7 @@ class _Video:
 
 async def _json(request: Request) -> dict[str, Any]:
     body = bytearray()
-    async for chunk in request.stream():
+    async for chunk in _chunks(request):
         body += chunk
         if len(body) > _MOST_JSON_BYTES:
             hint = "JSON is for a job by address. Send a file as the body itself, or as a form."
@@ -202,12 +220,8 @@ async def _form(request: Request, boundary: bytes, video: _Video) -> Upload:
     parts, form = _Parts(), _Form(video)
     parser = MultipartParser(boundary, parts.callbacks())  # type: ignore[arg-type]
 
-    async def chunks() -> AsyncIterator[bytes]:
-        async for chunk in request.stream():
-            yield chunk
-
     try:
-        async for chunk in chunks():
+        async for chunk in _chunks(request):
             parser.write(chunk)
             events, parts.events = parts.events, []
             for what, data in events:

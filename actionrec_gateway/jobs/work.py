@@ -12,10 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from actionrec.errors import ClipError
+from actionrec.limits import DEFAULT_LIMITS
 from actionrec.sampling import Selection
 
+from actionrec_client.description import Description
 from actionrec_client.errors import Refused, ServerError
 from actionrec_client.timeline.long_video import LongVideo
+from actionrec_client.timeline.remux import NotCuttable
+from actionrec_client.timeline.sent import Cutter
 
 from ..engine import Engine
 from ..fetch import Fetcher
@@ -85,6 +89,7 @@ class Work:
         try:
             result = self._result()
             self._stop.patiently(lambda: self._ledger.done(job.id, result))
+            logger.info("Job %s is done", job.id)
         except Stopped:
             raise
         except (ClipError, ServerError) as error:
@@ -105,36 +110,63 @@ class Work:
             self._stop.set()  # parts that are still being asked for are of no use
 
     def _fail(self, error: Mapping[str, Any]) -> None:
+        logger.info("Job %s failed: %s", self._job.id, error["code"])
         self._stop.patiently(lambda: self._ledger.failed(self._job.id, error))
 
     def _result(self) -> dict[str, Any]:
         path = self._video()
-        options = dict(self._job.options)
-        stride = options.pop("stride_seconds", None)
-        if stride is None:
-            return self._asker.post(path.read_bytes(), options)
+        if not self._job.is_timeline and path.stat().st_size <= DEFAULT_LIMITS.body_bytes:
+            return self._asker.post(path.read_bytes(), self._job.options)
+        self._cutter = cutter = CutterProcess(path)
+        try:
+            self._stop.check()  # it may have been told to stop before there was a process to end
+            return self._timeline(path, cutter) if self._job.is_timeline else self._clip(path, cutter)
+        finally:
+            cutter.close()
+
+    def _timeline(self, path: Path, cutter: Cutter) -> dict[str, Any]:
+        options = self._job.options
         selection = Selection(
             float(options.get("start_seconds") or 0.0),
             options.get("end_seconds"),
             crops=int(options.get("crops") or 1),
-            stride_seconds=float(stride),
+            stride_seconds=float(options["stride_seconds"]),
         )
-        self._cutter = cutter = CutterProcess(path)
+        long_video = LongVideo(
+            self._asker,
+            selection,
+            options.get("top_k"),
+            None,
+            _PARTS_AT_ONCE,
+            self._progress,
+            options.get("embedding"),
+            cutter=cutter,
+        )
+        return dict(long_video.timeline(path).raw)
+
+    def _clip(self, path: Path, cutter: Cutter) -> dict[str, Any]:
+        """One answer about a range of a video that is too large for a request: the range is cut out of it."""
+        options = dict(self._job.options)
+        start = float(options.get("start_seconds") or 0.0)
+        window = Description.from_dict(self._asker.describe()).spec.window_seconds
         try:
-            self._stop.check()  # it may have been told to stop before there was a process to end
-            long_video = LongVideo(
-                self._asker,
-                selection,
-                options.get("top_k"),
-                None,
-                _PARTS_AT_ONCE,
-                self._progress,
-                options.get("embedding"),
-                cutter=cutter,
-            )
-            return dict(long_video.timeline(path).raw)
-        finally:
-            cutter.close()
+            index = cutter.cuttable(path)
+            end = options.get("end_seconds")
+            if end is None:
+                end = index.seconds if int(options.get("views") or 1) > 1 else start + window
+            part = index.part(start, float(end) + window)
+        except NotCuttable as error:
+            raise _too_large(f"and {error}") from error
+        if len(part.data) > DEFAULT_LIMITS.body_bytes:
+            raise _too_large("and so has the part that is asked for")
+        options["start_seconds"] = max(0.0, start - part.offset_seconds)
+        if "end_seconds" in options:
+            options["end_seconds"] = float(options["end_seconds"]) - part.offset_seconds
+        reply = self._asker.post(part.data, options)
+        clip = dict(reply["clip"])
+        for name in ("start_seconds", "end_seconds"):
+            clip[name] = round(clip[name] + part.offset_seconds, 3)
+        return {**reply, "clip": clip}
 
     def _progress(self, done: int, total: int) -> None:
         now = time.monotonic()
@@ -187,3 +219,8 @@ class Work:
                 async for chunk in chunks:
                     await asyncio.to_thread(new.write, chunk)
             await asyncio.to_thread(new.keep)
+
+
+def _too_large(why: str) -> Refused:
+    message = f"The video has more than the {DEFAULT_LIMITS.body_bytes:,} bytes of a request, {why}."
+    return Refused("TOO_LARGE", 413, message, "Ask for a shorter range, or for a timeline (stride_seconds=1).")
