@@ -6,6 +6,8 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from .settings import MODEL, VERSION
+
 _ERROR = {
     "type": "object",
     "required": ["error", "request_id"],
@@ -27,7 +29,10 @@ _REFUSED = {
     "description": "An error, in the one form that all have.",
     "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorReply"}}},
 }
-_NAME = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"}
+_NAMES = {
+    "model": {"type": "string", "pattern": f"^{MODEL}$"},
+    "version": {"type": "string", "pattern": f"^{VERSION}$"},
+}
 _OPTIONS: dict[str, dict[str, Any]] = {
     "top_k": {"type": "integer", "minimum": 1},
     "start_seconds": {"type": "number", "minimum": 0},
@@ -104,7 +109,7 @@ def _completed(document: dict[str, Any], *, tokens: bool) -> dict[str, Any]:
 
 def _path(text: str, *, versioned: bool) -> dict[str, Any]:
     names = ["model", "version"] if versioned else ["model"]
-    parameters = [{"name": name, "in": "path", "required": True, "schema": _NAME} for name in names]
+    parameters = [{"name": name, "in": "path", "required": True, "schema": _NAMES[name]} for name in names]
     parameters += [{"name": name, "in": "query", "schema": schema} for name, schema in _OPTIONS.items()]
     form = {
         "type": "object",

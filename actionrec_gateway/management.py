@@ -9,9 +9,10 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from .access import require_administrator
 from .engine import Answer, Engine
+from .settings import MODEL, VERSION
 
-Model = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")]
-Version = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+Model = Annotated[str, Path(pattern=f"^{MODEL}$")]
+Version = Annotated[str, Path(pattern=f"^{VERSION}$")]
 Count = Annotated[int, Query(ge=0, le=1024)]
 
 

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 GIGABYTE = 1 << 30
+MODEL = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}"
+"""What a model's name looks like, as nginx has it: it may become part of an address."""
+VERSION = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
 
 
 @dataclass(frozen=True, slots=True)

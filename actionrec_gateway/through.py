@@ -18,12 +18,9 @@ from .bodies import form, options_of, with_options
 from .engine import Engine, Stream
 from .fetch import Fetcher
 from .observe import metrics, record_of
-from .settings import Settings
+from .settings import MODEL, VERSION, Settings
 
-PATH = re.compile(
-    r"/(?P<what>predictions|explanations)/(?P<model>[A-Za-z0-9][A-Za-z0-9_.-]{0,127})"
-    r"(?P<version>/[A-Za-z0-9][A-Za-z0-9_.-]{0,63})?"
-)
+PATH = re.compile(rf"/(?P<what>predictions|explanations)/(?P<model>{MODEL})(?:/{VERSION})?")
 _METHODS = ("POST", "PUT")
 _ADDRESS_BYTES = 65_536
 """Longest JSON that is looked at for an address in place of a video."""

@@ -19,7 +19,7 @@ from .bodies import OPAQUE, form
 from .engine import Answer, Stream
 from .errors import JSON, error_body, error_headers
 from .observe import metrics, traces
-from .settings import Settings
+from .settings import MODEL, VERSION, Settings
 from .watch import Watch
 
 logger = logging.getLogger(__name__)
@@ -92,11 +92,11 @@ class TorchServe:
         client: str = "",
     ) -> Answer:
         """See `Engine.predict`."""
-        path = f"/predictions/{model}/{version}" if version else f"/predictions/{model}"
         headers = {"x-request-id": request_id}
         if client:
             headers["x-actionrec-client"] = client
         try:
+            path = _path("predictions", model, version)
             body = form(video, options, secrets.token_hex(16))
             headers["content-length"] = str(len(body))
             with metrics.IN_FLIGHT.track_inprogress():
@@ -121,7 +121,7 @@ class TorchServe:
 
     async def describe(self, model: str, version: str | None = None) -> dict[str, Any]:
         """See `Engine.describe`."""
-        path = f"/models/{model}/{version}" if version else f"/models/{model}"
+        path = _path("models", model, version)
         entry = (await self._management(f"{path}?customized=true"))[0]
         described = entry.get("customizedMetadata", "")
         return dict(json.loads(described)) if isinstance(described, str) else dict(described)
@@ -215,6 +215,17 @@ class TorchServe:
         error = refuse(code, max_body_bytes=self._settings.body_bytes or "the engine's choice of")
         headers = {"content-type": JSON, **error_headers(error)}
         return Answer(REFUSALS[code].status, error_body(error, request_id), headers)
+
+
+def _path(route: str, model: str, version: str | None) -> str:
+    """A model's address.
+
+    Raises:
+        ClipError: 404, the name or the version is none, and could lead elsewhere.
+    """
+    if not re.fullmatch(MODEL, model) or (version and not re.fullmatch(VERSION, version)):
+        raise refuse("MODEL_NOT_FOUND")
+    return f"/{route}/{model}/{version}" if version else f"/{route}/{model}"
 
 
 def _id(reply: aiohttp.ClientResponse) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import re
@@ -15,7 +16,10 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
+from actionrec.errors import ClipError
 
+from actionrec_gateway.settings import Settings
+from actionrec_gateway.torchserve import TorchServe
 from motion.clips import random_clip
 from testing.media import encode, textured_frames
 from tests import helpers_http
@@ -372,3 +376,24 @@ def test_engines_that_do_not_answer(listening: socket.socket, tmp_path_factory: 
         assert error_of(gateway.post("/predictions/m", b"clip")) == (503, "UNAVAILABLE")
         thread.join()
         assert error_of(gateway.post("/predictions/m", b"clip")) == (504, "UPSTREAM_TIMEOUT")
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "../workflows", "a/b", "a?b", "a#b", "a%2f", "\n", "\u00e4", "a" * 129]
+)
+def test_names_that_lead_elsewhere(name: str) -> None:
+    """A model's name that would make another address of its own is that of no model, whoever asks for it."""
+
+    async def ask() -> None:
+        engine = TorchServe(Settings(engine="http://127.0.0.1:1", management="http://127.0.0.1:1"))
+        try:
+            answer = await engine.predict(name, b"clip", {}, request_id="x")
+            assert (answer.status, json.loads(answer.body)["error"]["code"]) == (404, "MODEL_NOT_FOUND")
+            with pytest.raises(ClipError, match="MODEL_NOT_FOUND"):
+                await engine.describe(name)
+            with pytest.raises(ClipError, match="MODEL_NOT_FOUND"):
+                await engine.describe("motion", name or "..")
+        finally:
+            await engine.close()
+
+    asyncio.run(ask())
