@@ -1,0 +1,66 @@
+"""The page's files, as they lie in the package: no build step, no file from elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastapi import Request, Response
+
+FOLDER = Path(__file__).parent / "files"
+_KINDS = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".mp4": "video/mp4",
+}
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' blob: data:",
+        "media-src 'self' blob:",
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+"""What the page may load: its own files, and pictures and videos that it has made or was given."""
+_HEADERS = {
+    "Cache-Control": "no-cache",  # kept, and asked for again each time: mostly 304
+    "Content-Security-Policy": POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    body: bytes
+    kind: str
+    tag: str
+
+
+def read() -> dict[str, _File]:
+    """All files of the page, by their names."""
+    return {path.name: _file(path) for path in sorted(FOLDER.iterdir()) if path.suffix in _KINDS}
+
+
+def response(file: _File, request: Request) -> Response:
+    """A file as the answer to a request: 304 where the browser has it already."""
+    headers = {**_HEADERS, "ETag": file.tag}
+    known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
+    if file.tag in known:
+        return Response(status_code=304, headers=headers)
+    return Response(file.body, headers=headers, media_type=file.kind)
+
+
+def _file(path: Path) -> _File:
+    body = path.read_bytes()
+    return _File(body, _KINDS[path.suffix], f'"{hashlib.sha256(body).hexdigest()[:32]}"')
