@@ -23,8 +23,7 @@ from .results import (
 from .video import Frames
 
 if TYPE_CHECKING:
-    from .async_api import AsyncActionClient
-    from .async_jobs import AsyncJob
+    from .aio import AsyncActionClient, AsyncJob
 
 __all__ = [
     "ActionClient",
@@ -63,12 +62,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401
     """Httpx is loaded where it is asked for: it takes a tenth of a second."""
-    if name == "AsyncActionClient":
-        from .async_api import AsyncActionClient
+    if name in ("AsyncActionClient", "AsyncJob"):
+        from . import aio
 
-        return AsyncActionClient
-    if name == "AsyncJob":
-        from .async_jobs import AsyncJob
-
-        return AsyncJob
+        return getattr(aio, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -283,7 +283,7 @@ def test_finished_jobs_and_forgotten_files_are_tidied_away(
 
 
 def test_a_clip_of_a_huge_video_is_cut_out_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An answer about a range of a video that no request takes: only that is sent, its times are the whole's."""
+    """Of a video that no request takes, only the range that is asked for is sent; its times are the whole's."""
     video = encode(textured_frames(64, 48, 1200), fps=10, options={"g": "10"})
     monkeypatch.setattr(work, "DEFAULT_LIMITS", Limits(body_bytes=len(video) // 4))
 

@@ -120,7 +120,10 @@ def list_(
     if as_json:
         console.print_json([dict(job.state.raw) for job in client.jobs(state)])
         return
-    table = Table("id", "state", "progress", "created", "video", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("id", min_width=32)
+    for name in ("state", "progress", "created", "video"):
+        table.add_column(name, overflow="fold")
     for job in client.jobs(state):
         seen = job.state
         source = seen.raw["source"]

@@ -1,14 +1,14 @@
-"""Jobs of a gateway, for asyncio; see `jobs`."""
+"""Jobs of a gateway, for asyncio; see `actionrec_client.jobs`."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
-from . import job_data as data
-from .async_transport import AsyncTransport
-from .job_data import JobState
-from .results import Result, Timeline
+from .. import job_data as data
+from ..job_data import JobState
+from ..results import Result, Timeline
+from .transport import AsyncTransport
 
 
 class AsyncJob:

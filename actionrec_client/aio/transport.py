@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 import httpx
 import tenacity
 
-from .bearer import Bearer, is_loopback
-from .errors import ServerError, Unreachable, redirected
-from .transport import Body, Method, bad_url, check_limits, encoded, no_reply, parsed, wait_before_retry
+from ..bearer import Bearer, is_loopback
+from ..errors import ServerError, Unreachable, redirected
+from ..transport import Body, Method, bad_url, check_limits, encoded, no_reply, parsed, wait_before_retry
 
 _CHUNK_BYTES = 1 << 18
 _LEAST_ATTEMPT_SECONDS = 0.05

@@ -9,16 +9,16 @@ from typing import Any, Unpack, cast
 
 from actionrec.sampling import Selection
 
-from . import video
-from .api import lacks
-from .async_endpoint import AsyncEndpoint
-from .errors import ServerError
-from .explanation import Explanation
-from .floats import Floats
-from .in_flight import Item
-from .options import Crops, EmbeddingForm, Explain, Options
-from .results import Result, Timeline, WindowEmbeddings
-from .timeline.long_video import STRIDE_SECONDS, LongVideo, Progress
+from .. import video
+from ..api import lacks
+from ..errors import ServerError
+from ..explanation import Explanation
+from ..floats import Floats
+from ..in_flight import Item
+from ..options import Crops, EmbeddingForm, Explain, Options
+from ..results import Result, Timeline, WindowEmbeddings
+from ..timeline.long_video import STRIDE_SECONDS, LongVideo, Progress
+from .endpoint import AsyncEndpoint
 
 
 class AsyncActionClient(AsyncEndpoint):

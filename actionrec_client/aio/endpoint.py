@@ -8,17 +8,17 @@ from collections.abc import AsyncIterator, Coroutine, Mapping
 from typing import Any, Self, Unpack
 from urllib.parse import quote
 
-from . import endpoint, job_data, management
-from .address import parse
-from .async_jobs import AsyncJob, listed
-from .async_transport import AsyncTransport
-from .errors import BadReply, NoReply, Refused, ServerError, Unreachable
-from .job_data import JobOptions
-from .management import ANSWER_SECONDS
-from .options import form_of
-from .results import ServedModel
-from .transport import Body, Method
-from .video import Video
+from .. import endpoint, job_data, management
+from ..address import parse
+from ..errors import BadReply, NoReply, Refused, ServerError, Unreachable
+from ..job_data import JobOptions
+from ..management import ANSWER_SECONDS
+from ..options import form_of
+from ..results import ServedModel
+from ..transport import Body, Method
+from ..video import Video
+from .jobs import AsyncJob, listed
+from .transport import AsyncTransport
 
 
 class AsyncEndpoint:
