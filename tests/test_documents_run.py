@@ -19,8 +19,11 @@ from motion.clips import random_clip
 from tests.conftest import PROJECT, RunningServer
 from tests.documents import DOCUMENTS, blocks, read
 from tests.helpers_cli import actionrec, environment
+from tests.helpers_gateway import RunningGateway
 from tests.helpers_video import spliced
 from tests.streams import StreamCommand
+
+pytest_plugins = ("tests.fixtures_gateway",)
 
 PORT = "18480"
 SHIPPED = (
@@ -178,11 +181,14 @@ def test_the_commands(motion_server: RunningServer, readers_folder: Path) -> Non
 
 
 @pytest.mark.parametrize("document", [document for document in DOCUMENTS if blocks(document, "python")])
-def test_python(motion_server: RunningServer, readers_folder: Path, document: str) -> None:
-    """Each Python block runs as it stands, but for the address, and says what it is to say."""
+def test_python(
+    motion_server: RunningServer, gateway: RunningGateway, readers_folder: Path, document: str
+) -> None:
+    """Each Python block runs as it stands, but for the addresses, and says what it is to say."""
     for block in blocks(document, "python"):
+        program = block.replace("http://127.0.0.1:8080", motion_server.inference_url)
         done = subprocess.run(
-            [sys.executable, "-c", block.replace("http://127.0.0.1:8080", motion_server.inference_url)],
+            [sys.executable, "-c", program.replace("127.0.0.1:8000", gateway.url.removeprefix("http://"))],
             cwd=readers_folder,
             env=environment(motion_server),
             capture_output=True,
