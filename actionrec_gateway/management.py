@@ -55,6 +55,11 @@ def router() -> APIRouter:
             request, f"/{model}", min_worker=min_worker, max_worker=most, synchronous=synchronous
         )
 
+    @routes.put("/{model}/{version}/default")
+    async def make_default(request: Request, model: Model, version: Version) -> Response:
+        """Have this version answer requests that name none."""
+        return await _asked(request, f"/{model}/{version}/set-default")
+
     return routes
 
 

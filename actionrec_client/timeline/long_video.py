@@ -36,6 +36,8 @@ _TOO_MUCH = frozenset({"TOO_MANY_WINDOWS", "DECODE_TIMEOUT", "OUT_OF_TIME"})
 
 Progress = Callable[[int, int], None]
 """Called with the windows that are done and those that there are."""
+SoFar = Callable[[], dict[str, Any]]
+"""Makes the reply of the windows that are done; it raises `Refused` where none of them could be decoded."""
 
 
 class Sender(Protocol):
@@ -77,6 +79,8 @@ class LongVideo:
     """Of one request."""
     cutter: Cutter = IN_THIS_PROCESS
     """What opens the video."""
+    on_part: Callable[[SoFar], None] | None = None
+    """Called when a part is done, in the order of the video."""
 
     def timeline(self, source: video.Video) -> Timeline:
         """The reply that one request without limits would give.
@@ -179,8 +183,13 @@ class LongVideo:
         def finish() -> None:
             piece, future = waiting.popleft()
             replies.extend(future.result())
+            if self.on_part:
+                self.on_part(together)
             if self.on_progress:
                 self.on_progress(piece.first + piece.count, chosen.count)
+
+        def together() -> dict[str, Any]:
+            return merged(list(replies), chosen, recipe.labels, self.top_k or DEFAULT_TOP_K)
 
         try:
             if self.on_progress:
@@ -193,7 +202,7 @@ class LongVideo:
                 finish()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-        return Timeline.from_dict(merged(replies, chosen, recipe.labels, self.top_k or DEFAULT_TOP_K))
+        return Timeline.from_dict(together())
 
     def _ask(self, piece: Piece, chosen: Windows, recipe: _Recipe) -> list[PieceReply]:
         """The reply to a piece, or those to its halves where all of it is too much for the server."""

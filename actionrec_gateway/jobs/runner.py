@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import sqlalchemy as sa
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetEnqueueOptions, SetWorkflowID
@@ -174,6 +175,12 @@ class Runner:
         if works:
             for job_id in self._ledger.lost(works):
                 works[job_id].stop()
+
+    def so_far(self, job_id: str) -> dict[str, Any] | None:
+        """What is known of a job that is worked on here; None: nothing yet."""
+        with self._lock:
+            work = self._works.get(job_id)
+        return None if work is None else work.so_far()
 
     def stop_one(self, job_id: str) -> None:
         """End the work on a job, where it is done here."""

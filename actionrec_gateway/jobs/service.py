@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import sqlalchemy as sa
 from actionrec.errors import ClipError
@@ -150,6 +151,10 @@ class Jobs:
                 "Send the address of the video, without a signature, or have all gateways share their run_dir.",
             )
         return self._fleet.store
+
+    def so_far(self, job_id: str) -> dict[str, Any] | None:
+        """What is known of a job that this gateway works on; None: nothing yet."""
+        return self._runner.so_far(job_id)
 
     def counts(self) -> Mapping[str, int]:
         """How many jobs there are in each state; waits for the database."""

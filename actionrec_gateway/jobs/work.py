@@ -17,7 +17,7 @@ from actionrec.sampling import Selection
 
 from actionrec_client.description import Description
 from actionrec_client.errors import Refused, ServerError
-from actionrec_client.timeline.long_video import LongVideo
+from actionrec_client.timeline.long_video import LongVideo, SoFar
 from actionrec_client.timeline.remux import NotCuttable
 from actionrec_client.timeline.sent import Cutter
 
@@ -70,6 +70,7 @@ class Work:
         self._stop = Stop()
         self._asker = Asker(job, engine, loop, ledger, self._stop)
         self._cutter: CutterProcess | None = None
+        self._so_far: SoFar | None = None
         self._noted = 0.0
         self._before: int | None = None
 
@@ -78,6 +79,13 @@ class Work:
         self._stop.set()
         if (cutter := self._cutter) is not None:
             cutter.kill()
+
+    def so_far(self) -> dict[str, Any] | None:
+        """The reply of the parts that are done; None: there is none yet."""
+        try:
+            return None if self._so_far is None else self._so_far()
+        except Refused:  # none of these windows could be decoded; later ones may
+            return None
 
     def run(self) -> None:
         """Do the work, and write its end down.
@@ -141,6 +149,7 @@ class Work:
             self._progress,
             options.get("embedding"),
             cutter=cutter,
+            on_part=self._part,
         )
         return dict(long_video.timeline(path).raw)
 
@@ -167,6 +176,9 @@ class Work:
         for name in ("start_seconds", "end_seconds"):
             clip[name] = round(clip[name] + part.offset_seconds, 3)
         return {**reply, "clip": clip}
+
+    def _part(self, so_far: SoFar) -> None:
+        self._so_far = so_far
 
     def _progress(self, done: int, total: int) -> None:
         now = time.monotonic()

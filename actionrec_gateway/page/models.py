@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from actionrec.errors import ClipError
+from actionrec.refusals import refuse
 from pydantic import BaseModel
 
 from ..engine import Engine
@@ -36,29 +37,57 @@ class ModelView(BaseModel):
     workers: list[Worker]
 
 
-async def models(engine: Engine) -> list[ModelView]:
-    """All versions of all models, by name.
+class Models:
+    """Tells what is served.
 
-    Raises:
-        ClipError: 503, the engine does not answer.
+    Args:
+        engine: that serves it.
     """
-    names = await engine.models()
-    found = await asyncio.gather(*(_versions(engine, name) for name in names))
-    return [view for views in found for view in views]
 
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._described: dict[tuple[str, ...], dict[str, Any]] = {}
 
-async def _versions(engine: Engine, name: str) -> list[ModelView]:
-    try:
-        answer = await engine.manage("GET", f"/models/{name}/all", {})
-        versions = json.loads(answer.body) if answer.status == 200 else []
-        standard = await engine.describe(name)
-        described = [await engine.describe(name, str(one["modelVersion"])) for one in versions]
-    except ClipError as error:
-        if error.status == 404:  # it has just been removed
-            return []
-        raise
-    default = str(standard.get("version"))
-    return [_view(one, about, default) for one, about in zip(versions, described, strict=True)]
+    async def all(self) -> list[ModelView]:
+        """All versions of all models, by name.
+
+        Raises:
+            ClipError: 503, the engine does not answer.
+        """
+        names = await self._engine.models()
+        found = await asyncio.gather(*(self._versions(name) for name in names))
+        return [view for views in found for view in views]
+
+    async def _versions(self, name: str) -> list[ModelView]:
+        try:
+            (standard,) = await self._asked(f"/models/{name}")
+            versions = await self._asked(f"/models/{name}/all")
+            described = [await self._about(one) for one in versions]
+        except ClipError as error:
+            if error.status == 404:  # it has just been removed
+                return []
+            raise
+        default = str(standard["modelVersion"])
+        return [_view(one, about, default) for one, about in zip(versions, described, strict=True)]
+
+    async def _asked(self, path: str) -> list[dict[str, Any]]:
+        answer = await self._engine.manage("GET", path, {})
+        if answer.status != 200:
+            raise refuse("MODEL_NOT_FOUND" if answer.status == 404 else "UNAVAILABLE")
+        return list(json.loads(answer.body))
+
+    async def _about(self, one: Mapping[str, Any]) -> dict[str, Any]:
+        """What an archive says of itself. A worker answers that: it is asked once in its life."""
+        name, version = str(one["modelName"]), str(one["modelVersion"])
+        workers = one.get("workers") or []
+        if not any(worker.get("status") == "READY" for worker in workers):
+            return {}
+        key = (name, version, *sorted(str(worker.get("startTime")) for worker in workers))
+        if key not in self._described:
+            found = await self._engine.describe(name, version)
+            self._described = {old: about for old, about in self._described.items() if old[:2] != key[:2]}
+            self._described[key] = found
+        return self._described[key]
 
 
 def _view(one: Mapping[str, Any], described: Mapping[str, Any], default: str) -> ModelView:

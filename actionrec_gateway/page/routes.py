@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 from actionrec.errors import ClipError
 from actionrec.limits import DEFAULT_LIMITS
 from actionrec.refusals import refuse
 from actionrec.sampling import Selection
-from fastapi import APIRouter, FastAPI, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Path, Query, Request, Response
 from pydantic import BaseModel
 
 from ..engine import Engine
+from ..jobs import Jobs
 from ..settings import Settings
 from . import files
 from .frames import Frames
-from .models import ModelView, models
+from .models import Models, ModelView
 
 _CLIP = {"requestBody": {"required": True, "content": {"application/octet-stream": {}}}}
 
@@ -44,10 +46,17 @@ class Sheet(BaseModel):
     jpeg: str
 
 
+class SoFar(BaseModel):
+    """The reply of a timeline's windows that are done; null: none is, or another gateway works on it."""
+
+    reply: dict[str, Any] | None
+
+
 @asynccontextmanager
 async def life(api: FastAPI) -> AsyncIterator[None]:
-    """Have what decodes for the page for as long as the application lives."""
+    """Have what decodes and describes for the page for as long as the application lives."""
     api.state.frames = frames = Frames()
+    api.state.served = Models(api.state.engine)
     try:
         yield
     finally:
@@ -87,7 +96,15 @@ def router() -> APIRouter:
     @routes.get("/page/models")
     async def served_models(request: Request) -> list[ModelView]:
         """What is served, with its workers."""
-        return await models(request.app.state.engine)
+        found: Models = request.app.state.served
+        return await found.all()
+
+    @routes.get("/page/jobs/{job_id}")
+    async def so_far(request: Request, job_id: Annotated[str, Path(pattern="^[0-9a-f]{32}$")]) -> SoFar:
+        """What is known of a job while it runs on this gateway."""
+        found: Jobs = request.app.state.jobs
+        await asyncio.to_thread(found.store.get, job_id, request.state.client)
+        return SoFar(reply=await asyncio.to_thread(found.so_far, job_id))
 
     @routes.post("/page/frames", openapi_extra=_CLIP)
     async def frames(

@@ -2,12 +2,14 @@
 import { events, setToken, token } from "./api.js";
 import { busy, button, byId, el, problem } from "./dom.js";
 import { refresh, state } from "./state.js";
+import { serverPage } from "./server.js";
+import { timelinePage } from "./timeline.js";
 import { tryPage } from "./try.js";
 
 /** @typedef {{root: HTMLElement, show: (rest: string) => void, hide: () => void}} Page */
 
 /** @type {[string, string, () => Page][]} */
-const PAGES = [["try", "Try", tryPage]];
+const PAGES = [["try", "Try", tryPage], ["timeline", "Timeline", timelinePage], ["server", "Server", serverPage]];
 const LOOK_MS = 10_000;
 const GONE_MS = 2_000;
 
