@@ -2,6 +2,7 @@
 import { events, setToken, token } from "./api.js";
 import { busy, button, byId, el, problem } from "./dom.js";
 import { refresh, state } from "./state.js";
+import { livePage } from "./live.js";
 import { serverPage } from "./server.js";
 import { timelinePage } from "./timeline.js";
 import { tryPage } from "./try.js";
@@ -9,7 +10,9 @@ import { tryPage } from "./try.js";
 /** @typedef {{root: HTMLElement, show: (rest: string) => void, hide: () => void}} Page */
 
 /** @type {[string, string, () => Page][]} */
-const PAGES = [["try", "Try", tryPage], ["timeline", "Timeline", timelinePage], ["server", "Server", serverPage]];
+const PAGES = [
+  ["try", "Try", tryPage], ["timeline", "Timeline", timelinePage], ["live", "Live", livePage], ["server", "Server", serverPage],
+];
 const LOOK_MS = 10_000;
 const GONE_MS = 2_000;
 
@@ -17,6 +20,7 @@ const GONE_MS = 2_000;
 const made = {};
 let current = "";
 let started = false;
+let refusedToken = false;
 
 function route() {
   const [, name = "", ...rest] = location.hash.split("/");
@@ -56,7 +60,7 @@ function tokenDialog() {
     el("h2", { id: "token-title" }, "This server asks for a token"),
     el("p", { class: "soft" }, "Its operator has yours. It is kept until this tab is closed, and is sent to this server alone."),
     el("label", { class: "field", for: "token-value" }, "Token", input),
-    el("p", {}),
+    el("p", { class: "small failed", role: "alert" }, token() && refusedToken ? "That token is not known to this server." : ""),
     el("div", { class: "row end" }, token() && button("Forget it", () => { setToken(""); dialog.close(); look(); }),
       el("button", { class: "main" }, "Use it"))));
   document.body.append(dialog);
@@ -118,7 +122,10 @@ function gone() {
 let timer = 0;
 addEventListener("hashchange", () => { if (started) route(); });
 events.addEventListener("gone", gone);
-events.addEventListener("unauthorized", tokenDialog);
+events.addEventListener("unauthorized", () => {
+  refusedToken = token() !== "";
+  tokenDialog();
+});
 byId("token").addEventListener("click", tokenDialog);
 byId("skip").addEventListener("click", (event) => {
   event.preventDefault();  // the hash says which part is shown
