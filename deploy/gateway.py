@@ -23,7 +23,9 @@ from .nginx import QUEUE_SECONDS
 from .patience import BackOff, Policy
 from .preflight import DeployError
 from .processes import ServerProcess
+from .pulse import Pulse
 from .state import DAMAGE, process_of, write
+from .watched import still_stopped
 
 __all__ = ["SETTINGS", "Gateway", "Keeper", "answers", "load", "start", "stop"]
 
@@ -126,6 +128,7 @@ class Keeper:
     run_dir: Path
     policy: Policy
     _back_off: BackOff = field(init=False)
+    _pulse: Pulse | None = None
     _heard: float = field(default_factory=time.monotonic)
     _silent_looks: int = 0
 
@@ -139,18 +142,10 @@ class Keeper:
             DeployError: it does not start.
         """
         gateway = load(self.run_dir)
-        now = time.monotonic()
-        if gateway is None or (gateway.process.alive() and answers(gateway, self.policy.call)):
-            self._heard, self._silent_looks = now, 0
+        reason = self._fault(gateway) if gateway else ""
+        if gateway is None or not reason or not self._back_off.due(time.monotonic()):
             return
-        self._silent_looks += 1
-        silent = now - self._heard
-        if gateway.process.alive() and (silent < self.policy.silence or self._silent_looks < self.policy.looks):
-            return
-        if not self._back_off.due(now):
-            return
-        why = f"no answer for {silent:.0f} s" if gateway.process.alive() else "it is gone"
-        logger.warning("Starting the gateway anew: %s", why)
+        logger.warning("Starting the gateway anew: %s", reason)
         try:
             gateway.process.end(0.0)
             new = _begin(list(gateway.command), self.run_dir, Path(gateway.log_dir), console=gateway.console)
@@ -162,6 +157,26 @@ class Keeper:
     def forgive(self) -> None:
         """Draw no conclusion from the time until now."""
         self._heard, self._silent_looks = time.monotonic(), 0
+        if self._pulse:
+            self._pulse.forgive()
+
+    def _fault(self, gateway: Gateway) -> str:
+        """Why it must be started again; empty while it answers, or has been silent for a short time only."""
+        process = gateway.process.jvm()
+        if process is None:
+            return "it is gone"
+        if self._pulse is None or self._pulse.process != process:
+            self._pulse = Pulse(process)
+        self._pulse.feel()
+        if still_stopped(self._pulse, self.policy, "the gateway"):
+            return "it is stopped"
+        if self._pulse.stopped_since is not None or answers(gateway, self.policy.call):
+            self._heard, self._silent_looks = time.monotonic(), 0
+            return ""
+        self._silent_looks += 1
+        seconds = time.monotonic() - self._heard
+        silent = seconds > self.policy.silent_gateway and self._silent_looks >= self.policy.looks
+        return f"no answer for {seconds:.0f} s" if silent else ""
 
 
 def _begin(command: list[str], run_dir: Path, log_dir: Path, *, console: bool) -> Gateway:

@@ -21,6 +21,8 @@ class Policy:
     """Silence of the management API before a server that uses no CPU time is replaced."""
     silence_at_work: float = 60.0
     """The same for a server that uses CPU time: it collects garbage, or the machine has too much to do."""
+    silent_gateway: float = 15.0
+    """Silence of the gateway before it is replaced, on a busy machine too: its jobs go on where they were."""
     probe: float = 4.0
     """Between two probes while all is well."""
     spacing: float = 10.0

@@ -7,7 +7,8 @@ supervisor checks every second. On an idle machine, with a model that loads in 6
     fault                           sign                                       seen after   remedy
     a worker is killed              TorchServe sees it itself                  at once      TorchServe's own
     a worker was given up           no process on the worker's socket          5 s          the model is scaled
-    a worker or the JVM is stopped  its state is T                             3 s          SIGCONT, or SIGKILL
+    a worker, the JVM or the        its state is T                             3 s          SIGCONT, or SIGKILL
+    gateway is stopped
     all workers hang                no answer to the probe, no right one to    3 to 8 s     they are killed
                                     others, no CPU time used, for 3 s
     answers are errors, or wrong    3 of the last 6 probes, the first after    3 to 7 s     they are killed
@@ -16,7 +17,7 @@ supervisor checks every second. On an idle machine, with a model that loads in 6
     the JVM hangs                   its management API is silent, no CPU       6 to 9 s     a new server
                                     time used
     the gateway is gone             its process is                             1 s          a new gateway
-    the gateway hangs               it does not say that it lives, for 6 s     6 to 9 s     a new gateway
+    the gateway hangs               no answer of it                            15 to 18 s   a new gateway
 
 No fault: a model that loads; a full queue, or a request that takes 100 s, while workers use CPU time or others
 get right answers. The supervisor does not see a worker that computes for ever, or hangs beside others that do

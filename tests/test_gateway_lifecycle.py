@@ -9,16 +9,17 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
-import psutil
 import pytest
 import requests
 
 from deploy import gateway
 from deploy import server as deploy_server
+from deploy.processes import ServerProcess
 from tests.conftest import pack
-from tests.helpers_supervisor import DEADLINE_SECONDS, eventually
+from tests.helpers_supervisor import DEADLINE_SECONDS, POLICY, eventually
 from tests.test_server_lifecycle import Deploy, gone
 
 pytestmark = pytest.mark.server
@@ -89,27 +90,32 @@ def test_it_stands_beside_the_server(up: Deploy) -> None:
 
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGSTOP])
 def test_it_comes_back(up: Deploy, signum: signal.Signals) -> None:
-    """One that is killed, and one that hangs, is replaced at the same address; the server goes on meanwhile."""
+    """One that is killed is replaced at the same address, one that is stopped goes on; so does the server."""
     old, server = beside(up), up.state()
     os.kill(old.process.pid, signum)
-    eventually(lambda: beside(up).process != old.process and answers(up), "no new gateway")
+    killed = signum is signal.SIGKILL
+    eventually(lambda: (beside(up).process != old.process) is killed and answers(up), "it stays down")
     assert beside(up).url == old.url
     assert up.state() == server
-    assert not psutil.pid_exists(old.process.pid) or gone([psutil.Process(old.process.pid)])
-    assert "Starting the gateway anew" in (up.home / "logs" / "supervisor.log").read_text()
+    said = (up.home / "logs" / "supervisor.log").read_text()
+    assert ("Starting the gateway anew: it is gone" if killed else "the gateway (pid") in said
 
 
-def test_one_that_is_down_is_shown(up: Deploy) -> None:
-    """While it does not answer, `status` says so and fails."""
-    pid = beside(up).process.pid
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        status = up("status")
-    finally:
-        os.kill(pid, signal.SIGCONT)
-    assert status.returncode == 1
-    assert "does not answer" in status.stdout
-    eventually(lambda: answers(up), "it stays down")
+def test_one_that_hangs(tmp_path: Path) -> None:
+    """One that answers nobody is replaced after a time, and not before; while it is stopped no time counts."""
+    policy = replace(POLICY, silent_gateway=1.0, call=0.1, stopped=600.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent, subprocess.Popen(["sleep", "600"]) as process:
+        # Connections are taken, and that is all.
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        deaf = gateway.Gateway(ServerProcess.of(process.pid), url, (), str(tmp_path), console=False)
+        keeper = gateway.Keeper(tmp_path, policy)
+        assert keeper._fault(deaf) == ""
+        eventually(lambda: "no answer for" in keeper._fault(deaf), "nobody sees it")
+        process.send_signal(signal.SIGSTOP)
+        eventually(lambda: keeper._fault(deaf) == "", "it counts")
+        process.kill()
+        process.wait()
+        assert keeper._fault(deaf) == "it is gone"
 
 
 def in_background(ask: Callable[[], requests.Response]) -> tuple[threading.Thread, list[requests.Response]]:
@@ -150,9 +156,14 @@ def test_stop_drains(deploy: Deploy, tmp_path: Path) -> None:
 
 
 def test_one_that_outlived_its_server(deploy: Deploy) -> None:
-    """Where a server was killed and its gateway was not, the next start ends the old one and has its port."""
+    """A gateway that does not answer is shown; one whose server was killed makes room for the next."""
     assert deploy("start", "--gateway", "--gateway-port", "0", "--no-supervisor").returncode == 0
     old = beside(deploy)
+    os.kill(old.process.pid, signal.SIGSTOP)
+    status = deploy("status")
+    os.kill(old.process.pid, signal.SIGCONT)
+    assert status.returncode == 1, "it does not answer"
+    assert "does not answer" in status.stdout
     for process in deploy.family():
         process.kill()
     eventually(lambda: not deploy.state().process.alive(), "the server is still there")
