@@ -20,6 +20,7 @@ from motion.clips import random_clip
 from tests import helpers_http
 from tests.conftest import PROJECT, RunningServer
 from tests.helpers_gateway import RunningGateway, running
+from tests.test_gateway_through import AsTorchServe
 
 pytest_plugins = ("tests.fixtures_gateway",)
 
@@ -193,6 +194,25 @@ def test_traces(
     for step in steps[1:]:
         milliseconds = (step.end_time_unix_nano - step.start_time_unix_nano) / 1e6
         assert milliseconds == pytest.approx(line[f"{step.name}_ms"], abs=0.01)
+
+
+@pytest.mark.server
+def test_the_engine_is_told_of_the_trace(
+    tmp_path_factory: pytest.TempPathFactory, collected: tuple[str, list[Any]]
+) -> None:
+    """The engine's request names the span of the question to it, so that what it sends is below that."""
+    collector, spans = collected
+    with (
+        helpers_http.running(ThreadingHTTPServer(("127.0.0.1", 0), AsTorchServe)) as url,
+        running(
+            tmp_path_factory.mktemp("told"), url, url, environment={"OTEL_EXPORTER_OTLP_ENDPOINT": collector}
+        ) as gateway,
+    ):
+        told = gateway.post("/predictions/trace-503", b"clip").json()["error"]["code"]
+        gateway.process.terminate()
+        gateway.process.wait(60)
+    (engine,) = [span for span in spans if span.name == "engine"]
+    assert told.split("-")[:3] == ["00", engine.trace_id.hex(), engine.span_id.hex()]
 
 
 def test_traces_are_for_those_who_ask() -> None:

@@ -191,7 +191,10 @@ def test_a_video_by_its_address(motion_server: RunningServer, tmp_path_factory: 
 
 
 class AsTorchServe(BaseHTTPRequestHandler):
-    """Answers with the status in the path, in one of TorchServe's own forms, or in the handler's."""
+    """Answers with the status in the path, in one of TorchServe's own forms, or in the handler's.
+
+    The handler's code says whose share it was, or which trace.
+    """
 
     protocol_version = "HTTP/1.1"
 
@@ -200,8 +203,8 @@ class AsTorchServe(BaseHTTPRequestHandler):
         kind, _, status = self.path.rsplit("/", 1)[1].partition("-")
         body = b""
         headers = {}
-        if kind == "own":
-            name = self.headers["X-Actionrec-Client"]
+        if kind in ("own", "trace"):
+            name = str(self.headers["X-Actionrec-Client" if kind == "own" else "Traceparent"])
             body = (
                 b'{"error": {"code": "%s", "status": 503, "message": "m", "hint": "h"}, "request_id": "x"}'
                 % (name.encode())
