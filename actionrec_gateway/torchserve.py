@@ -29,7 +29,8 @@ _MANAGEMENT_SECONDS = 5.0
 _OWN = "x-actionrec"
 """Header of each reply of the project's handler, which tells it from TorchServe's own."""
 _PASSED_ON = frozenset({"content-type", "content-length", "retry-after"})
-_TIMINGS = re.compile(rb'"timings_ms": ?(\{[a-z_":0-9., ]{0,200}\})')
+_TIMINGS = re.compile(rb'"timings_ms": ?\{([a-z_":0-9., ]{0,200})\}')
+_TIMING = re.compile(rb'"([a-z_]{1,20})": ?([0-9]+(?:\.[0-9]+)?)')
 _END_BYTES = 8192
 """In so many last bytes of a reply its times stand: what follows them are its warnings."""
 _CODES = {
@@ -180,10 +181,11 @@ class TorchServe:
                 timeout=timeout or self._patience,
                 allow_redirects=False,
             )
-        except aiohttp.ServerTimeoutError as error:
+        except aiohttp.SocketTimeoutError as error:
             raise refuse("UPSTREAM_TIMEOUT") from error
         except aiohttp.ClientError as error:
-            logger.warning("The engine does not answer: %s", error)
+            if isinstance(error.__cause__, OSError | None):  # and not what broke the body off
+                logger.warning("The engine does not answer: %s", error)
             raise refuse("UNAVAILABLE") from error
 
     async def _management(self, path: str) -> Any:  # noqa: ANN401  # JSON
@@ -266,7 +268,7 @@ async def _chunks(
     except aiohttp.ClientError as error:
         raise refuse("UNAVAILABLE") from error
     if found := _TIMINGS.search(last):
-        timings |= json.loads(found[1])
+        timings |= {name.decode(): float(number) for name, number in _TIMING.findall(found[1])}
         metrics.stages(timings)
         asked.timings(timings)
 
