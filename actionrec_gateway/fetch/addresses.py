@@ -32,6 +32,8 @@ _NEVER = (
     IPv6Network("2001::/32"),  # Teredo: the address of IPv4 in it is obfuscated
     IPv6Network("fec0::/10"),  # site-local, out of use
 )
+_UNICAST = IPv6Network("2000::/3")
+"""All that is given out to public hosts; newer kinds of addresses lie elsewhere."""
 _ISATAP = 0x5EFE
 """Bits 32 to 64 of an interface that carries an IPv4 address behind them, with or without the universal bit."""
 
@@ -54,6 +56,8 @@ def may_connect(address: Address, *, private: bool = False) -> bool:
         return False
     if private and (address.is_loopback or address.is_private or address in _SHARED):
         return not _is_odd(address)
+    if isinstance(address, IPv6Address) and address not in _UNICAST:
+        return False
     return address.is_global and not (address.is_private or address.is_loopback or address.is_reserved)
 
 
