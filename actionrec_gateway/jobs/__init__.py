@@ -23,8 +23,14 @@ async def life(api: FastAPI) -> AsyncIterator[None]:
 
     Raises:
         ValueError: a setting is of no use.
+        OSError: the run directory or the database cannot be used.
     """
-    jobs = Jobs(api.state.settings, api.state.engine)
+    try:
+        jobs = Jobs(api.state.settings, api.state.engine)
+    except SQLAlchemyError as error:
+        # Without the error itself, which may hold the address with its password.
+        why = type(error).__name__
+        raise OSError(f"The database of the jobs cannot be opened ({why}). Is DATABASE_URL right?") from None
 
     async def refresh() -> None:
         try:
