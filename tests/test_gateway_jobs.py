@@ -266,6 +266,21 @@ def test_a_client_sees_its_own_jobs_only(tmp_path: Path, free: CountingEngine) -
         assert [found["id"] for found in gateway.get("/jobs", headers=ada).json()["jobs"]] == [job["id"]]
 
 
+def test_a_client_with_many_jobs_does_not_keep_others_waiting(tmp_path: Path, free: CountingEngine) -> None:
+    """A job of another client is done before those that one has waiting."""
+    tokens = tmp_path / "tokens"
+    ada, bob = ({"Authorization": f"Bearer {add_token(tokens, name)}"} for name in ("ada", "bob"))
+    with running(tmp_path, free.url, free.url, "--tokens", str(tokens)) as gateway:
+        free.let_pass.clear()
+        many = [gateway.post("/jobs", b"ada's %d" % number, headers=ada).json()["id"] for number in range(12)]
+        until(lambda: free.held == 2)
+        other = gateway.post("/jobs", b"bob's", headers=bob).json()["id"]
+        free.let_pass.set()
+        done = [*(ended(gateway.url, job, ada) for job in many), ended(gateway.url, other, bob)]
+    order = [job["id"] for job in sorted(done, key=lambda job: str(job["started"]))]
+    assert order.index(other) < 8
+
+
 def test_old_and_large_results_are_forgotten(tmp_path: Path) -> None:
     """Finished jobs go when they are too old, and the oldest when all together are too large."""
     tables = database.connect(database.address(None, tmp_path))

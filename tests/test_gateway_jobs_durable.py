@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
+import requests
 import sqlalchemy as sa
 
 from actionrec_client import ActionClient
@@ -19,9 +20,9 @@ from actionrec_gateway.jobs import database, fleet
 from deploy import server as deploy_server
 from deploy.management import get_models
 from testing.media import encode, textured_frames
-from tests.conftest import PROJECT, RunningServer
+from tests.conftest import DEADLINE_SECONDS, PROJECT, RunningServer
 from tests.helpers_gateway import RunningGateway, running
-from tests.helpers_jobs import CountingEngine, counting, ended, job_at, postgres, until
+from tests.helpers_jobs import CountingEngine, Postgres, counting, ended, job_at, postgres, until
 
 pytestmark = [pytest.mark.server, pytest.mark.long]
 
@@ -114,16 +115,16 @@ def test_a_timeline_survives_the_death_of_everything(tmp_path: Path, motion_arch
 
 
 @pytest.fixture(scope="module")
-def shared_database() -> Iterator[str]:
+def shared_database() -> Iterator[Postgres]:
     """A PostgreSQL for several gateways."""
-    with postgres() as url:
-        yield url
+    with postgres() as server:
+        yield server
 
 
 @pytest.fixture
-def pair(tmp_path: Path, shared_database: str) -> Iterator[Pair]:
+def pair(tmp_path: Path, shared_database: Postgres) -> Iterator[Pair]:
     """An engine, and what starts gateways that share a database and a run_dir."""
-    with sa.create_engine(shared_database.replace("postgresql:", "postgresql+psycopg:")).begin() as connection:
+    with sa.create_engine(database.address(shared_database.url, Path())).begin() as connection:
         connection.execute(
             sa.text("DROP SCHEMA IF EXISTS dbos CASCADE; DROP SCHEMA public CASCADE; CREATE SCHEMA public")
         )
@@ -132,7 +133,7 @@ def pair(tmp_path: Path, shared_database: str) -> Iterator[Pair]:
 
         def start() -> RunningGateway:
             options = ("--run-dir", str(tmp_path / "shared"), "--jobs-per-client", "300")
-            environment = {"DATABASE_URL": shared_database}
+            environment = {"DATABASE_URL": shared_database.url}
             home = tmp_path / f"gateway-{next(count)}"
             return stack.enter_context(running(home, engine.url, engine.url, *options, environment=environment))
 
@@ -153,7 +154,7 @@ def _states(gateway: RunningGateway) -> list[str]:
     return [job["state"] for job in gateway.get("/jobs?limit=200").json()["jobs"]]
 
 
-def test_two_gateways_do_each_of_200_jobs_once(pair: Pair, shared_database: str) -> None:
+def test_two_gateways_do_each_of_200_jobs_once(pair: Pair, shared_database: Postgres) -> None:
     """200 jobs at once on two gateways and one PostgreSQL: each is done once, and both have done some."""
     engine, start = pair
     gateways = [start(), start()]
@@ -162,7 +163,7 @@ def test_two_gateways_do_each_of_200_jobs_once(pair: Pair, shared_database: str)
     until(lambda: set(_states(gateways[0])) == {"done"})
     assert len(_states(gateways[1])) == 200
     assert sorted(engine.asked.values()) == [1] * 200
-    with sa.create_engine(database.address(shared_database, Path())).connect() as connection:
+    with sa.create_engine(database.address(shared_database.url, Path())).connect() as connection:
         runners = connection.execute(
             sa.select(database.JOBS.c.runner, sa.func.count()).group_by("runner")
         ).all()
@@ -213,13 +214,46 @@ def test_a_gateway_that_was_taken_for_dead_begins_again(
     assert job_at(one.url, job_id) == before
 
 
+def test_a_database_that_crashes_loses_nothing(pair: Pair, shared_database: Postgres) -> None:
+    """The database is killed while jobs run and answers come: they wait for it, and nothing is asked twice."""
+    engine, start = pair
+    one = start()
+    engine.let_pass.clear()
+    ids = _sent([one], 4)
+    until(lambda: engine.held == 2)
+    shared_database.stop(signal.SIGQUIT)
+    engine.let_pass.set()
+    until(lambda: engine.answered.total() == 2)
+    assert one.get("/jobs").status_code == one.post("/jobs", b"video").status_code == 503
+    shared_database.start()
+    for job_id in ids:
+        assert ended(one.url, job_id)["state"] == "done"
+    assert sorted(engine.asked.values()) == [1] * 4
+
+
+def test_a_job_is_cancelled_at_any_gateway(pair: Pair) -> None:
+    """What is cancelled at one gateway ends at the one that works on it."""
+    engine, start = pair
+    one = start()
+    engine.let_pass.clear()
+    reply = one.post("/jobs?stride_seconds=1", encode(textured_frames(64, 48, 1500), fps=10))
+    until(lambda: engine.held > 0)
+    process = psutil.Process(one.process.pid)
+    assert len(process.children()) == 1  # it reads the video
+    two = start()
+    url = f"{two.url}/jobs/{reply.json()['id']}"
+    assert requests.delete(url, timeout=DEADLINE_SECONDS).json()["state"] == "cancelled"
+    until(lambda: process.children() == [])
+    assert job_at(one.url, reply.json()["id"])["state"] == "cancelled"
+
+
 def test_gateways_without_a_common_folder_take_no_uploads(
-    tmp_path: Path, shared_database: str, pair: Pair
+    tmp_path: Path, shared_database: Postgres, pair: Pair
 ) -> None:
     """A video that only one of the gateways has is refused, with what to do; none is lost in silence."""
     engine, start = pair
     one = start()
-    environment = {"DATABASE_URL": shared_database}
+    environment = {"DATABASE_URL": shared_database.url}
     with running(tmp_path / "apart", engine.url, engine.url, environment=environment) as apart:
         for gateway in (one, apart):
             reply = gateway.post("/jobs", b"video")
