@@ -147,11 +147,12 @@ stream-soak: $(STAMP)  ## watch memory and lag of a live stream for MINUTES=10
 hooks: $(STAMP)  ## make git run ruff, mypy and import-linter before each commit
 	@$(PYTHON) -m pre_commit install
 
-lint: $(STAMP)  ## run ruff, mypy and import-linter (which room may import which)
+lint: $(STAMP)  ## run ruff, mypy, import-linter (which room may import which), and TypeScript on the page
 	@$(PYTHON) -m ruff check -q $(SOURCES)
 	@$(PYTHON) -m ruff format --check $(SOURCES)
 	@$(PYTHON) -m mypy $(SOURCES)
 	@$(VENV)/bin/lint-imports --no-cache > $(VENV)/imports.log || { cat $(VENV)/imports.log; exit 1; }
+	@if scripts/setup-web; then build/web/node_modules/.bin/tsc -p actionrec_gateway/page/jsconfig.json; fi
 
 fuzz: $(VENV)/.installed-fuzz  ## try broken files for MINUTES=60, or N= of them, guided by new behaviour; keep shrunk findings in build/fuzz
 	@$(PYTHON) -m tests.fuzz $(if $(N),--count '$(N)',--minutes '$(MINUTES)') $(if $(SEED),--seed '$(SEED)')

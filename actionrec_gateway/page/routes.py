@@ -20,6 +20,7 @@ from ..jobs import Jobs
 from ..settings import Settings
 from . import files
 from .frames import Frames
+from .labels import Labels, Spans
 from .models import Models, ModelView
 
 _CLIP = {"requestBody": {"required": True, "content": {"application/octet-stream": {}}}}
@@ -57,6 +58,7 @@ async def life(api: FastAPI) -> AsyncIterator[None]:
     """Have what decodes and describes for the page for as long as the application lives."""
     api.state.frames = frames = Frames()
     api.state.served = Models(api.state.engine)
+    api.state.labels = Labels(api.state.settings.run_dir)
     try:
         yield
     finally:
@@ -105,6 +107,18 @@ def router() -> APIRouter:
         found: Jobs = request.app.state.jobs
         await asyncio.to_thread(found.store.get, job_id, request.state.client)
         return SoFar(reply=await asyncio.to_thread(found.so_far, job_id))
+
+    @routes.get("/page/labels")
+    async def labels(request: Request) -> Spans:
+        """The spans that you have marked."""
+        found: Labels = request.app.state.labels
+        return await asyncio.to_thread(found.get, request.state.client)
+
+    @routes.put("/page/labels")
+    async def change_labels(request: Request, changed: Spans) -> Spans:
+        """Keep other spans in place of yours; 409 where they were changed meanwhile."""
+        found: Labels = request.app.state.labels
+        return await asyncio.to_thread(found.put, request.state.client, changed)
 
     @routes.post("/page/frames", openapi_extra=_CLIP)
     async def frames(

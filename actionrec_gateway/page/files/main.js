@@ -4,6 +4,7 @@ import { busy, button, byId, el, problem } from "./dom.js";
 import { refresh, state } from "./state.js";
 import { livePage } from "./live.js";
 import { serverPage } from "./server.js";
+import { teachPage } from "./teach.js";
 import { timelinePage } from "./timeline.js";
 import { tryPage } from "./try.js";
 
@@ -11,7 +12,8 @@ import { tryPage } from "./try.js";
 
 /** @type {[string, string, () => Page][]} */
 const PAGES = [
-  ["try", "Try", tryPage], ["timeline", "Timeline", timelinePage], ["live", "Live", livePage], ["server", "Server", serverPage],
+  ["try", "Try", tryPage], ["timeline", "Timeline", timelinePage], ["live", "Live", livePage],
+  ["teach", "Teach", teachPage], ["server", "Server", serverPage],
 ];
 const LOOK_MS = 10_000;
 const GONE_MS = 2_000;

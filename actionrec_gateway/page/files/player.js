@@ -6,6 +6,12 @@ import { el } from "./dom.js";
 
 const PAST = 0.0005;  // seconds into a frame: a seek to its very first instant may show the one before
 const FIRST_FRAME_MS = 4000;
+const SAME = 1e-4;  // seconds that are one instant
+const FIRST_BACK = 0.02;
+const MOST_BACK = 3;
+const FIRST_STEP = 0.008;
+const LEAST_STEP = 0.004;
+const LONGEST_STEP = 4;
 
 export class Player {
   /** @param {{controls?: boolean}} [options] */
@@ -24,6 +30,13 @@ export class Player {
     this.shown = 0;
     this.url = "";
     this.playable = false;
+    /** @type {number | null} the instant that was asked for, until it is shown */
+    this.wanted = null;
+    this.back = FIRST_BACK;
+    this.fresh = false;
+    this.video.addEventListener("seeked", () => requestAnimationFrame(() => requestAnimationFrame(() => {
+      if (!this.video.seeking) this.arrived();
+    })));
     new ResizeObserver(() => this.draw()).observe(this.element);
   }
 
@@ -70,10 +83,17 @@ export class Player {
     this.video.requestVideoFrameCallback((_, frame) => {
       if (this.url !== url) return;
       this.shown = Math.max(0, frame.mediaTime - this.offset);
+      this.fresh = true;
       this.draw();
-      for (const listener of this.listeners) listener(this.shown);
       this.watch(url);
+      if (!this.video.seeking) this.arrived();
     });
+  }
+
+  /** A picture is there that was asked for, or that came by playing. One that comes during a seek may be an old one. */
+  arrived() {
+    for (const listener of this.listeners) listener(this.shown);
+    if (this.fresh) this.correct();
   }
 
   get duration() {
@@ -85,34 +105,82 @@ export class Player {
     return this.shown;
   }
 
-  /** @param {number} seconds */
+  /**
+   * Show what is to be seen at an instant: the last frame that is not after it.
+   *
+   * @param {number} seconds
+   */
   seek(seconds) {
-    if (this.playable) this.video.currentTime = Math.max(0, seconds) + this.offset + PAST;
+    this.wanted = Math.max(0, seconds);
+    this.back = FIRST_BACK;
+    this.go(this.wanted);
+  }
+
+  /** @param {number} seconds */
+  go(seconds) {
+    if (!this.playable) return;
+    this.fresh = false;
+    this.video.currentTime = Math.max(0, seconds) + this.offset + PAST;
   }
 
   /**
-   * To the next frame or the one before, whenever that is.
+   * Browsers take a frame to last as long as the average one, so in a longer one they show the next; then it is looked
+   * for a little earlier.
+   */
+  correct() {
+    if (this.wanted === null) return;
+    if (!this.video.paused || this.shown <= this.wanted + SAME || this.back > MOST_BACK) {
+      this.wanted = null;
+      return;
+    }
+    this.go(this.wanted - this.back);
+    this.back += FIRST_BACK;
+  }
+
+  /**
+   * To the next frame or the one before, whenever that is: looked for further and further away, then nearer.
    *
    * @param {1 | -1} direction
    */
   async step(direction) {
     this.video.pause();
+    this.wanted = null;
     const from = this.shown;
-    for (let distance = 0.008; distance < 2; distance *= 1.5) {
-      const to = from + direction * distance;
-      if (to < 0 || to > this.duration + 0.1) return;
-      await this.settle(to);
-      if (direction * (this.shown - from) > 1e-4) return;
+    const moved = async (/** @type {number} */ distance) => {
+      await this.settled(() => this.go(from + direction * distance));
+      return direction * (this.shown - from) > SAME ? this.shown : null;
+    };
+    let [near, far] = [0, FIRST_STEP];
+    let found = null;
+    while (found === null && far < LONGEST_STEP && (near === 0 || from + direction * near > 0)) {
+      found = await moved(far);
+      if (found === null) [near, far] = [far, far * 1.6];
     }
+    if (found === null) {
+      this.go(from);
+      return;
+    }
+    while (far - near > LEAST_STEP) {
+      const middle = (near + far) / 2;
+      const other = await moved(middle);
+      if (other === null) near = middle;
+      else [far, found] = [middle, other];
+    }
+    await this.settled(() => this.seek(/** @type {number} */ (found)));
   }
 
   /** @param {number} seconds */
   settle(seconds) {
+    return this.settled(() => this.seek(seconds));
+  }
+
+  /** Wait until the picture that is asked for is shown. @param {() => void} ask */
+  settled(ask) {
     return new Promise((resolve) => {
       const done = () => setTimeout(resolve, 0);
       this.video.addEventListener("seeked", () => requestAnimationFrame(done), { once: true });
       setTimeout(done, 1000);
-      this.seek(seconds);
+      ask();
     });
   }
 

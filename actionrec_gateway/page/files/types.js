@@ -23,6 +23,7 @@
  *   workers: {status: string, device: string}[]}} Model
  * @typedef {{client: string, administrator: boolean, tokens: boolean, fetch: boolean, version: string,
  *   upload_bytes: number, clip_bytes: number}} Session
+ * @typedef {{video: string, label: string, start_seconds: number, end_seconds: number}} Span
  * @typedef {{code: string, status: number, message: string, hint: string}} Problem
  * @typedef {{id: string, state: "waiting" | "running" | "done" | "failed" | "cancelled", model: string,
  *   version: string | null, options: Record<string, any>, source: {bytes?: number, sha256?: string, url?: string},
