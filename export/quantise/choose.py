@@ -22,7 +22,7 @@ from .trunk import ByteTrunk
 MARGINS = (1.0, 1.15, 1.3, 1.5)
 """How many times as large as on calibration clips numbers may become. With a wide margin each byte is coarser;
 with a narrow one, what another clip exceeds it by is cut off."""
-_COST_CLIPS = 4
+_COST_CLIPS = 2
 """Clips on which each convolution's cost is measured."""
 
 
