@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from actionrec.refusals import refuse
 from actionrec.spec import ClipSpec
 
 from actionrec_gateway.app import create_app
@@ -20,6 +21,27 @@ from tests.helpers_jobs import REPLY
 DESCRIBED: dict[str, Any] = {"spec": ClipSpec(short_side=96, crop=96).describe(), "labels": 8}
 
 
+def reply_to(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The one answer; with a stride, for each window from start to end."""
+    stride = options.get("stride_seconds")
+    if stride is None:
+        return REPLY
+    start = float(options.get("start_seconds") or 0.0)
+    window = float(ClipSpec(short_side=96, crop=96).window_seconds)
+    end = float(options.get("end_seconds") or start + window)
+    count = max(1, int((end - start - window) / float(stride) + 1e-6) + 1)
+    windows = [
+        {
+            "start_seconds": start + number * float(stride),
+            "end_seconds": start + number * float(stride) + window,
+            "predictions": REPLY["predictions"],
+            "warnings": [],
+        }
+        for number in range(count)
+    ]
+    return {**REPLY, "timeline": windows, "segments": [], "cuts": []}
+
+
 class Engine:
     """Has one answer, and keeps what it was asked."""
 
@@ -27,11 +49,14 @@ class Engine:
         self.asked: list[tuple[bytes, dict[str, Any]]] = []
         self.status: Callable[[], int] = lambda: 200
         self.well = True
+        self.described = True
 
     async def models(self) -> list[str]:
         return ["motion"]
 
     async def describe(self, model: str) -> dict[str, Any]:  # noqa: ARG002
+        if not self.described:
+            raise refuse("UNAVAILABLE")
         return DESCRIBED
 
     async def ready(self, model: str | None = None) -> bool:  # noqa: ARG002
@@ -42,7 +67,7 @@ class Engine:
         if (status := self.status()) != 200:
             error = {"code": "UNAVAILABLE", "status": status, "message": "A test's.", "hint": "None."}
             return Answer(status, json.dumps({"error": error}).encode())
-        return Answer(200, json.dumps(REPLY).encode())
+        return Answer(200, json.dumps(reply_to(options)).encode())
 
     async def close(self) -> None:
         """Nothing is open."""

@@ -23,8 +23,8 @@ from actionrec_gateway.jobs import asker, files, service, store, webhooks, work
 from actionrec_gateway.jobs.asked import Asked, check_size
 from actionrec_gateway.jobs.cutter import CutterProcess
 from testing.media import encode, textured_frames
-from tests.helpers_inside import DESCRIBED, Client, Engine, ended, left, made, refused, run
-from tests.helpers_jobs import REPLY, free_port
+from tests.helpers_inside import DESCRIBED, Client, Engine, ended, left, made, refused, reply_to, run
+from tests.helpers_jobs import free_port
 
 
 class FullDisk:
@@ -154,6 +154,23 @@ def test_a_part_that_ends_its_workers_fails_at_last(tmp_path: Path, monkeypatch:
     run(tmp_path, test)
 
 
+def test_a_timeline_needs_no_management(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the archive cannot be asked what it is, a reply says how long a window is, as for the library."""
+    for name in ("FIRST_WAIT_SECONDS", "LONGEST_WAIT_SECONDS"):
+        monkeypatch.setattr(asker, name, 0.01)
+    video = encode(textured_frames(64, 48, 900), fps=10, options={"g": "10"})
+
+    async def test(client: Client, engine: Engine) -> None:
+        engine.described = False
+        engine.status = lambda: 200
+        found = await ended(client, await made(client, content=video, params={"stride_seconds": "1"}))
+        assert (found["state"], found["progress"]["of"]) == ("done", found["progress"]["windows"]), found
+        assert found["progress"]["of"] > 64
+        assert engine.asked[0][1] == {}  # the sample
+
+    run(tmp_path, test)
+
+
 def test_finished_jobs_and_forgotten_files_are_tidied_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,18 +256,7 @@ class _Recorded:
 
     def post(self, data: bytes, options: Mapping[str, Any], timeout: float | None = None) -> dict[str, Any]:  # noqa: ARG002
         self.posted.append((data, dict(options)))
-        start = float(options.get("start_seconds") or 0.0)
-        end = float(options.get("end_seconds") or start + 2.0)
-        count = max(1, round((end - start - 2.0) / 0.2) + 1)
-        windows = [
-            {
-                "start_seconds": start,
-                "end_seconds": start + 2,
-                "predictions": REPLY["predictions"],
-                "warnings": [],
-            }
-        ] * count
-        return {**REPLY, "timeline": windows, "segments": [], "cuts": []}
+        return reply_to(options)
 
     def describe(self) -> dict[str, Any]:
         return DESCRIBED

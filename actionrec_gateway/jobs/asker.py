@@ -29,6 +29,8 @@ LONGEST_WAIT_SECONDS = 15.0
 """Before an engine that does not answer is asked again."""
 MOST_TRIES = 50
 """Times that a part is asked for while the engine answers others: then it is the part that ends its workers."""
+DESCRIBE_TRIES = 4
+"""The same for what the archive says of itself: where only the management is closed, a reply says enough."""
 MISSING_MODEL_SECONDS = 600.0
 """How long a model may be missing: an engine that starts has none for a while."""
 ANSWER_SECONDS = 300.0
@@ -147,7 +149,7 @@ class Asker:
                 )
             return answer.status, json.loads(answer.body)
 
-        return self._kept(key, ask)
+        return self._kept(key, ask, MOST_TRIES)
 
     def describe(self) -> dict[str, Any]:
         """What the archive says of itself; see `Sender.describe`.
@@ -160,12 +162,14 @@ class Asker:
         async def ask() -> tuple[int, Any]:
             return 200, await self._engine.describe(self._job.model)
 
-        return self._kept("description", ask)
+        return self._kept("description", ask, DESCRIBE_TRIES)
 
-    def _kept(self, key: str, ask: Callable[[], Coroutine[Any, Any, tuple[int, Any]]]) -> dict[str, Any]:
+    def _kept(
+        self, key: str, ask: Callable[[], Coroutine[Any, Any, tuple[int, Any]]], most_tries: int
+    ) -> dict[str, Any]:
         reply = self._stop.patiently(lambda: self._ledger.part(self._job.id, key))
         if reply is None:
-            status, body = self._answered(ask)
+            status, body = self._answered(ask, most_tries)
             reply = {"status": status, "body": body}
             kept = reply
             self._stop.patiently(lambda: self._ledger.add_part(self._job.id, key, kept))
@@ -173,7 +177,9 @@ class Asker:
             return dict(reply["body"])
         raise error_of(reply["status"], reply["body"])
 
-    def _answered(self, ask: Callable[[], Coroutine[Any, Any, tuple[int, Any]]]) -> tuple[int, Any]:
+    def _answered(
+        self, ask: Callable[[], Coroutine[Any, Any, tuple[int, Any]]], most_tries: int
+    ) -> tuple[int, Any]:
         """An answer that would come again."""
         wait, tries, began = FIRST_WAIT_SECONDS, 0, time.monotonic()
         waiting = False
@@ -192,7 +198,7 @@ class Asker:
                     return status, body
                 if self._stop.on_loop(self._loop, self._engine.ready(self._job.model)):
                     tries += 1
-                if tries >= MOST_TRIES:
+                if tries >= most_tries:
                     return status, body
                 if not waiting:
                     waiting = True
