@@ -62,7 +62,7 @@ class Jobs:
         self._settings, self._engine = settings, engine
         self._url = database.address(settings.database_url, settings.run_dir)
         self.fetcher = Fetcher(settings)
-        settings.run_dir.mkdir(parents=True, exist_ok=True)
+        settings.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.files = Files(settings.run_dir)
         self._database = database.connect(self._url)
         self.store = JobStore(self._database)

@@ -37,6 +37,8 @@ _FETCH_TRIES = 6
 _PARTS_AT_ONCE = 2
 _PROGRESS_SECONDS = 0.5
 """Between two notes of how far a job is."""
+_SOME_WINDOW_SECONDS = 10.0
+"""Longer than any window: what is cut out of a video for a model that nobody describes."""
 _FETCHING = "The video is being fetched."
 _NO_ROOM = "There is no room for the video; the job goes on when there is."
 _NO_ROOM_SECONDS = 30.0
@@ -157,7 +159,10 @@ class Work:
         """One answer about a range of a video that is too large for a request: the range is cut out of it."""
         options = dict(self._job.options)
         start = float(options.get("start_seconds") or 0.0)
-        window = Description.from_dict(self._asker.describe()).spec.window_seconds
+        try:
+            window = Description.from_dict(self._asker.describe()).spec.window_seconds
+        except ServerError:
+            window = _SOME_WINDOW_SECONDS
         try:
             index = cutter.cuttable(path)
             end = options.get("end_seconds")
