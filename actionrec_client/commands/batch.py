@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 
@@ -54,10 +55,10 @@ def batch(
     folder.check_kind(output, tables.WRITERS)
     options = console.selected(top_k, start, end, views, crops)
     client = console.connect(url, model, token, management_url, timeout, insecure_token)
-    has_jobs = client.has_jobs()
+    has_jobs = cache(client.has_jobs)  # asked when the first large file comes
 
     def ask(one: work.SentFile) -> Mapping[str, object]:
-        if has_jobs and job.is_large(one.path):
+        if job.is_large(one.path) and has_jobs():
             return job.result_of(client.submit(one.path, **options), quiet=True).to_dict()
         return client.classify(one.path, **options).to_dict()
 
