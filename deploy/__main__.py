@@ -113,7 +113,7 @@ def _announce(state: server.State, settings: server.Settings, began: float) -> N
         f"[green]Ready[/green] after {time.monotonic() - began:.0f} s: {escape(', '.join(state.models))}"
     )
     if beside := gateway.load(settings.run_dir):
-        _out.print(f"  gateway     {beside.url}  (its routes: {beside.url}/docs)")
+        _out.print(f"  gateway     {beside.url}  (a page to try it; its routes: {beside.url}/docs)")
     _out.print(f"  inference   {state.inference_url}")
     _out.print(f"  management  {state.management_url}")
     _out.print(f"  metrics     {state.metrics_url}")

@@ -14,8 +14,13 @@ from . import metrics, traces
 
 logger = structlog.stdlib.get_logger("actionrec_gateway.requests")
 
-_QUIET = frozenset({"/health", "/ready", "/metrics", "/ping", "/v2/health/live", "/v2/health/ready"})
-"""Paths that machines ask every few seconds. They are logged where they fail."""
+_QUIET = frozenset(
+    {
+        *("/health", "/ready", "/metrics", "/ping", "/v2/health/live", "/v2/health/ready"),
+        *("/page/session", "/page/models"),
+    }
+)
+"""Paths that machines, and open pages, ask every few seconds. They are logged where they fail."""
 _LONGEST_ERROR = 4096
 
 

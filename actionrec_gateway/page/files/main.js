@@ -23,6 +23,7 @@ const made = {};
 let current = "";
 let started = false;
 let refusedToken = false;
+let dismissed = false;  // the dialog; then only its button opens it again
 
 function route() {
   const [, name = "", ...rest] = location.hash.split("/");
@@ -52,11 +53,13 @@ function health(kind, text) {
 function tokenDialog() {
   if (document.querySelector("dialog[open]")) return;
   const input = el("input", { type: "password", autocomplete: "off", required: true, value: token(), id: "token-value" });
-  const dialog = el("dialog", { "aria-labelledby": "token-title", onclose: () => dialog.remove() },
+  const dialog = el("dialog", { "aria-labelledby": "token-title", onclose: () => dialog.remove(),
+    oncancel: () => { dismissed = true; } },
     el("form", { method: "dialog", onsubmit: (/** @type {Event} */ event) => {
       event.preventDefault();
       setToken(input.value.trim());
       dialog.close();
+      dismissed = false;
       look();
     } },
     el("h2", { id: "token-title" }, "This server asks for a token"),
@@ -126,7 +129,7 @@ addEventListener("hashchange", () => { if (started) route(); });
 events.addEventListener("gone", gone);
 events.addEventListener("unauthorized", () => {
   refusedToken = token() !== "";
-  tokenDialog();
+  if (!dismissed) tokenDialog();
 });
 byId("token").addEventListener("click", tokenDialog);
 byId("skip").addEventListener("click", (event) => {

@@ -10,6 +10,7 @@ const ROW = 40;
 const TOP = 24;
 const BAR = 9;
 const LEAST_SECONDS = 0.5;
+const LEAST_PIXELS = 1.5;
 
 /** @typedef {{segments: Segment[], cuts: number[], timeline: Entry[], seconds: number}} Found */
 
@@ -96,6 +97,18 @@ export class Tracks {
   time(x) {
     const seconds = this.from + ((x - this.gutter()) / this.plot()) * (this.to - this.from);
     return Math.max(0, Math.min(this.found.seconds, seconds));
+  }
+
+  /** How many windows have their middle before an instant. @param {number} seconds */
+  before(seconds) {
+    let [low, high] = [0, this.found.timeline.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      const { start_seconds: start, end_seconds: end } = this.found.timeline[middle];
+      if ((start + end) / 2 < seconds) low = middle + 1;
+      else high = middle;
+    }
+    return low;
   }
 
   /** @param {number} from @param {number} to */
@@ -211,31 +224,34 @@ export class Tracks {
     const scores = /** @type {Float32Array} */ (this.scores.get(label));
     const { timeline, segments } = this.found;
     context.fillStyle = color("area");
-    let open = false;
-    let x = 0;
+    context.beginPath();
+    let [open, x, highest] = [false, -Infinity, 0];
+    const point = () => context.lineTo(x, base - highest * (ROW - BAR - 10));
     const close = () => {
       if (!open) return;
+      point();
       context.lineTo(x, base);
-      context.fill();
       open = false;
     };
-    for (let number = 0; number < timeline.length; number++) {
+    const [first, last] = [this.before(this.from) - 2, this.before(this.to) + 2];
+    for (let number = Math.max(0, first); number < Math.min(timeline.length, last); number++) {
       const entry = timeline[number];
-      if (entry.end_seconds < this.from - 5 || entry.start_seconds > this.to + 5) continue;
       if (!entry.predictions.length) {
         close();
         continue;
       }
-      x = this.x((entry.start_seconds + entry.end_seconds) / 2);
-      if (!open) {
-        context.beginPath();
-        context.moveTo(x, base);
-        open = true;
-      }
       const score = Number.isNaN(scores[number]) ? 0 : scores[number];
-      context.lineTo(x, base - score * (ROW - BAR - 10));
+      const at = this.x((entry.start_seconds + entry.end_seconds) / 2);
+      if (open && at - x < LEAST_PIXELS) {  // of windows that are closer than pixels, the highest is drawn
+        highest = Math.max(highest, score);
+        continue;
+      }
+      if (open) point();
+      else context.moveTo(at, base);
+      [open, x, highest] = [true, at, score];
     }
     close();
+    context.fill();
     for (const one of segments) {
       if (one.label !== label || one.end_seconds < this.from || one.start_seconds > this.to) continue;
       const [left, right] = [this.x(one.start_seconds), this.x(one.end_seconds)];
