@@ -276,3 +276,16 @@ def test_a_long_timeline_becomes_a_job_where_there_are_jobs(
     short = actionrec("timeline", str(files / "clip.mp4"), "--json", "--url", named)
     assert short.returncode == 0, short.stderr
     assert {job.id for job in ActionClient(gateway.url).jobs()} - before == made  # one request does
+
+
+def test_a_large_file_of_a_batch_becomes_a_job(gateway: RunningGateway, tmp_path: Path) -> None:
+    """`actionrec batch` has an answer for a file that no request takes, where the server is a gateway."""
+    large = tmp_path / "large.mp4"
+    large.write_bytes(CLIP + (1 << 27).to_bytes(4, "big") + b"free")  # a box of 128 MB, with nothing in it
+    with large.open("r+b") as file:
+        file.truncate(len(CLIP) + (1 << 27))
+    output = tmp_path / "results.jsonl"
+    done = actionrec("batch", str(large), "-o", str(output), "--url", gateway.url, "--model", "motion")
+    assert done.returncode == 0, done.stderr
+    (record,) = map(json.loads, output.read_text().splitlines())
+    assert record["predictions"][0]["label"] == "moving left"
