@@ -16,11 +16,9 @@ from tests.conftest import PROJECT
 
 CHROMIUM = Path("/usr/bin/chromium")
 AXE = PROJECT / "build/web/node_modules/axe-core/axe.min.js"
-LOOKS: dict[str, dict[str, Any]] = {
-    "wide, light": {"viewport": {"width": 1280, "height": 800}, "color_scheme": "light"},
-    "narrow, dark": {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark"},
-}
+LOOKS = ("wide, light", "narrow, dark")
 """The sizes and schemes in which each flow is tried."""
+_SIZES = {"wide": {"width": 1280, "height": 800}, "narrow": {"width": 390, "height": 844}}
 PATIENCE_MS = 60_000
 _CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 
@@ -62,9 +60,11 @@ def visit(browser: Browser, url: str, look: str) -> Iterator[Visit]:
     Args:
         browser: of `chromium`.
         url: of the gateway, with or without a part of the page.
-        look: one of `LOOKS`.
+        look: size and scheme, as in `LOOKS`.
     """
-    context = browser.new_context(**LOOKS[look], permissions=["camera"], accept_downloads=True)
+    size, scheme = look.split(", ")
+    options: dict[str, Any] = {"viewport": _SIZES[size], "color_scheme": scheme}
+    context = browser.new_context(**options, permissions=["camera"], accept_downloads=True)
     page = context.new_page()
     page.set_default_timeout(PATIENCE_MS)
     visited = Visit(page)

@@ -16,6 +16,7 @@ from actionrec.sampling import Selection
 from actionrec.spec import ClipSpec
 from actionrec.video.decode import decode
 
+from actionrec_client import ActionClient
 from actionrec_client.timeline.long_video import LongVideo, SoFar
 from actionrec_gateway.page.files import FOLDER
 from testing.media import encode, numbered_frames, numbers
@@ -120,7 +121,7 @@ def _small(frames: Iterable[npt.NDArray[Any]]) -> npt.NDArray[np.uint8]:
         (b"", "model=motion", (400, "EMPTY_BODY")),
         (b"no video at all", "model=motion", (415, "NOT_A_VIDEO")),
         (SAMPLE, "model=nothing", (404, "MODEL_NOT_FOUND")),
-        (SAMPLE, "model=motion&start_seconds=99", (422, "START_BEYOND_END")),
+        (SAMPLE, "model=motion&start_seconds=99", (400, "START_BEYOND_END")),
         (SAMPLE, "model=motion&start_seconds=-1", (422, "BAD_REQUEST")),
     ],
 )
@@ -148,22 +149,13 @@ def test_another_ones_job_is_none(guarded: Guarded) -> None:
 
 def test_a_timeline_comes_part_by_part(motion_server: RunningServer) -> None:
     """What is known after a part is the beginning of the whole: the same windows, at the same times."""
-
-    class Sender:
-        def post(self, data: bytes, options: Any, timeout: float | None = None) -> dict[str, Any]:  # noqa: ANN401, ARG002
-            given = {name: value for name, value in options.items() if value is not None}
-            return dict(motion_server.predict(data, **given).json())
-
-        def describe(self) -> dict[str, Any]:
-            url = f"{motion_server.management_url}/models/motion?customized=true"
-            return dict(requests.get(url, timeout=DEADLINE_SECONDS).json()[0]["customizedMetadata"])
-
+    client = ActionClient(motion_server.inference_url, management_url=motion_server.management_url)
     parts: list[list[Any]] = []
 
     def keep(so_far: SoFar) -> None:
         parts.append(so_far()["timeline"])
 
-    video = LongVideo(Sender(), Selection(stride_seconds=0.1), 3, None, 1, None, on_part=keep)
+    video = LongVideo(client, Selection(stride_seconds=0.1), 3, None, 1, None, on_part=keep)
     whole = video.timeline(FOLDER / "sample.mp4").raw["timeline"]
     assert [len(one) for one in parts] == [64, len(whole)]
     assert parts[0] == whole[:64]

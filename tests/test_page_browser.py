@@ -236,7 +236,7 @@ def test_teach(browser: Browser, guarded: Guarded, tmp_path: Path, look: str) ->
         )
         page.get_by_role("button", name="Use it").click()
         page.locator("#main input[type=file]").first.set_input_files(path)
-        page.get_by_role("textbox", name="Label", exact=True).fill("waving")
+        page.get_by_role("combobox", name="Label", exact=True).fill("waving")
         page.locator("#main").focus()
         for number in (1, 2, 3):
             page.keyboard.press("ArrowRight")
@@ -253,7 +253,7 @@ def test_teach(browser: Browser, guarded: Guarded, tmp_path: Path, look: str) ->
         expect(end).to_contain_text(f"{times[6]:.3f}")
         expect(page.get_by_text("Saved on the server")).to_be_visible()
         visited.check()
-        page.get_by_role("textbox", name="Label", exact=True).fill("nodding")
+        page.get_by_role("combobox", name="Label", exact=True).fill("nodding")
         mark_by_mouse(page)
         expect(page.locator(".list button")).to_have_count(2)
         expect(page.get_by_text("Saved on the server")).to_be_visible()

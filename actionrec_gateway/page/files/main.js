@@ -136,5 +136,5 @@ byId("skip").addEventListener("click", (event) => {
   event.preventDefault();  // the hash says which part is shown
   byId("main").focus();
 });
-byId("main").replaceChildren(busy("Asking the server …"));
+byId("main").replaceChildren(el("h1", {}, "Action recognition"), busy("Asking the server …"));
 look();
