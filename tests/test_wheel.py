@@ -78,11 +78,7 @@ def test_every_module_is_in_it(wheel: Path) -> None:
     """A room that was added and not packed would be missing only where this repository is not."""
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if name.endswith(".py")}
-    here = {
-        str(path.relative_to(root))
-        for root, name in ROOMS
-        for path in (root / name).rglob("*.py")
-    }
+    here = {str(path.relative_to(root)) for root, name in ROOMS for path in (root / name).rglob("*.py")}
     assert packed == here
 
 
