@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -358,26 +361,73 @@ def test_the_server_goes_and_comes_back(
     """A server that is killed is told on the page, which keeps what it shows; when it is back, all goes on."""
     options = ("--body-bytes", str(MAX_BODY_BYTES), "--port", str(free_port()))
     addresses = (motion_server.inference_url, motion_server.management_url)
-    with running(tmp_path / "gateway", *addresses, *options) as gateway:
-        url = gateway.url
-        held = visit(browser, url, look)
-        visited = held.__enter__()
-        visited.page.get_by_role("button", name="Use a sample").click()
-        expect(visited.page.locator(".frames li")).to_have_count(32)
-        gateway.process.kill()
-        gateway.process.wait()
-    page = visited.page
-    notice = page.locator("#notice")
-    page.get_by_role("button", name="Ask again").click()
-    expect(notice).to_contain_text("The server does not answer")
-    expect(page.locator(".health")).to_have_text("Server gone")
-    visited.check()
-    with running(tmp_path / "gateway", *addresses, *options):
-        expect(notice).to_be_empty()
-        page.get_by_role("button", name="Try again").click()
-        expect(page.locator(".labels li").first).to_contain_text("growing")
+    with ExitStack() as stack:
+        with running(tmp_path / "gateway", *addresses, *options) as gateway:
+            visited = stack.enter_context(visit(browser, gateway.url, look))
+            page = visited.page
+            page.get_by_role("button", name="Use a sample").click()
+            expect(page.locator(".frames li")).to_have_count(32)
+            gateway.process.kill()
+            gateway.process.wait()
+        notice = page.locator("#notice")
+        page.get_by_role("button", name="Ask again").click()
+        expect(notice).to_contain_text("The server does not answer")
+        expect(page.locator(".health")).to_have_text("Server gone")
         visited.check()
-        held.__exit__(None, None, None)
+        with running(tmp_path / "gateway", *addresses, *options):
+            expect(notice).to_be_empty()
+            page.get_by_role("button", name="Try again").click()
+            expect(page.locator(".labels li").first).to_contain_text("growing")
+            visited.check()
+
+
+def test_a_timeline_whose_server_is_killed(
+    browser: Browser, motion_server: RunningServer, tmp_path: Path
+) -> None:
+    """Segments come while the job runs; after the server was killed and started again, the rest comes too."""
+    path = tmp_path / "long.mp4"
+    path.write_bytes(looped(SAMPLE.read_bytes(), 9))
+    options = ("--body-bytes", str(MAX_BODY_BYTES), "--port", str(free_port()))
+    addresses = (motion_server.inference_url, motion_server.management_url)
+    with ExitStack() as stack:
+        with running(tmp_path / "gateway", *addresses, *options) as gateway:
+            visited = stack.enter_context(visit(browser, gateway.url, "wide, light"))
+            page = visited.page
+            page.get_by_role("link", name="Timeline").click()
+            page.get_by_role("combobox", name="Look").select_option("0.5")
+            page.locator("#main input[type=file]").first.set_input_files(path)
+            expect(page.locator(".list button").nth(3)).to_contain_text("moving down")
+            expect(page.get_by_role("button", name="Cancel")).to_be_visible()
+            gateway.process.kill()
+            gateway.process.wait()
+        expect(page.locator("#notice")).to_contain_text("The server does not answer")
+        expect(page.locator(".list button").nth(3)).to_contain_text("moving down")
+        with running(tmp_path / "gateway", *addresses, *options):
+            expect(page.get_by_role("button", name="Download JSON")).to_be_visible()
+            rows = page.locator(".list button")
+            expect(rows).to_have_count(4 * 9)
+            assert seconds(rows.nth(34).inner_text()) == pytest.approx(8 * 12 + 6, abs=0.05)
+            visited.check()
+
+
+def looped(video: bytes, times: int) -> bytes:
+    """A video several times, one after the other."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as output:
+        copy: av.VideoStream | None = None
+        for number in range(times):
+            with av.open(io.BytesIO(video), "r") as source:
+                stream = source.streams.video[0]
+                copy = copy or output.add_stream_from_template(stream)
+                assert stream.duration is not None
+                for packet in source.demux(stream):
+                    if packet.pts is None or packet.dts is None:
+                        continue
+                    packet.pts += number * stream.duration
+                    packet.dts += number * stream.duration
+                    packet.stream = copy
+                    output.mux(packet)
+    return file.getvalue()
 
 
 def timeline(page: Page, path: Path) -> None:

@@ -113,6 +113,7 @@ function paint(context, seen, seconds, most) {
   const { width, height } = context.canvas;
   const now = seen.filter((view) => view.start <= seconds && seconds < view.end);
   context.save();
+  context.imageSmoothingQuality = "high";
   context.fillStyle = "rgb(0 0 0 / 55%)";
   context.beginPath();
   context.rect(0, 0, width, height);
