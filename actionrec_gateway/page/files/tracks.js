@@ -33,6 +33,7 @@ export class Tracks {
     this.to = 1;
     this.now = 0;
     this.waiting = false;
+    this.width = 0;  // kept: to ask the element costs a layout each time
     new ResizeObserver(() => this.draw()).observe(this.element);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
     this.listen();
@@ -81,11 +82,11 @@ export class Tracks {
   }
 
   gutter() {
-    return Math.min(190, this.element.clientWidth * 0.3);
+    return Math.min(190, this.width * 0.3);
   }
 
   plot() {
-    return Math.max(1, this.element.clientWidth - this.gutter());
+    return Math.max(1, this.width - this.gutter());
   }
 
   /** @param {number} seconds */
@@ -158,7 +159,7 @@ export class Tracks {
 
   paint() {
     const context = this.canvas.getContext("2d");
-    const width = this.element.clientWidth;
+    const width = this.width = this.element.clientWidth;
     if (!context || !width) return;
     const height = TOP + Math.max(1, this.labels.length) * ROW;
     const dense = devicePixelRatio || 1;
@@ -208,7 +209,7 @@ export class Tracks {
       context.stroke();
       const text = clock(at, step < 1 ? 1 : 0);
       const half = context.measureText(text).width / 2;
-      context.fillText(text, Math.min(this.element.clientWidth - half, Math.max(this.gutter() + half, this.x(at))), 8);
+      context.fillText(text, Math.min(this.width - half, Math.max(this.gutter() + half, this.x(at))), 8);
     }
     context.textAlign = "left";
   }
