@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from typing import cast
 
@@ -44,6 +46,18 @@ def numbers(frames: Frames) -> list[int]:
 _SQUARES = [(4 + 20 * row, 4 + 20 * column) for row in range(3) for column in range(3)]
 
 
+@contextmanager
+def same_priority() -> Iterator[None]:
+    """Give this thread its priority back: where root runs it, the encoder libsvtav1 makes its caller a real-time
+    thread, and so the threads and processes that this one starts later. They would starve all others.
+    """
+    policy, priority = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, priority)
+
+
 def encode(
     frames: Frames,
     fps: float = 30,
@@ -65,7 +79,7 @@ def encode(
         ticks: of a second, for those.
     """
     file = io.BytesIO()
-    with av.open(file, "w", format=container) as output:
+    with same_priority(), av.open(file, "w", format=container) as output:
         rate = Fraction(fps).limit_denominator(1001)
         stream = cast(VideoStream, output.add_stream(codec, rate=rate, options=options or {}))
         stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], pix_fmt

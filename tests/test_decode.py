@@ -117,6 +117,13 @@ def test_several_streams() -> None:
     assert np.array_equal(clip.frames, decode(encode(FRAMES[:70]), SPEC).frames)
 
 
+def test_encoding_leaves_the_priority() -> None:
+    """No test video makes this process a real-time one, which would starve the servers under test."""
+    before = os.sched_getscheduler(0)
+    encode(FRAMES[:3], codec="libsvtav1", options={"preset": "12"})
+    assert os.sched_getscheduler(0) == before
+
+
 def test_metadata_that_is_not_utf8() -> None:
     """A title in some old encoding does not stand in the way of a good clip."""
     video = encode(FRAMES[:70])
