@@ -48,8 +48,8 @@ _SQUARES = [(4 + 20 * row, 4 + 20 * column) for row in range(3) for column in ra
 
 @contextmanager
 def same_priority() -> Iterator[None]:
-    """Give this thread its priority back: where root runs it, the encoder libsvtav1 makes its caller a real-time
-    thread, and so the threads and processes that this one starts later. They would starve all others.
+    """Give this thread its priority back. For root, the encoder libsvtav1 makes its caller a real-time thread,
+    and so whatever that starts later: all others would starve.
     """
     policy, priority = os.sched_getscheduler(0), os.sched_getparam(0)
     try:
