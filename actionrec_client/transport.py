@@ -17,19 +17,15 @@ import tenacity
 import urllib3
 
 from .bearer import Bearer, is_loopback
-from .errors import BadReply, NoReply, Refused, Reply, ServerError, Unreachable, from_reply, redirected
+from .errors import BadReply, NoReply, Refused, Reply, Unreachable, from_reply, redirected
+from .patience import Patience
 
-FIRST_WAIT_SECONDS = 0.5
-"""The first retry comes after a random part of it; the span doubles from one retry to the next..."""
-LONGEST_WAIT_SECONDS = 10.0
-"""... up to this."""
 LONGEST_SECONDS = 86_400.0
 """What a time limit may be; sockets take no infinite one."""
 Method = Literal["GET", "POST", "PUT", "DELETE"]
 """Of HTTP."""
 _CHUNK_BYTES = 1 << 16
 _NO_CONTENT = 204
-_LEAST_ATTEMPT_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,21 +98,12 @@ class Transport:
             ServerError: that of the last attempt before the deadline, or one that another attempt would not
                 change.
         """
-        limit = timeout_seconds or self.timeout_seconds
-        attempt_limit = self.attempt_seconds or limit / 2
-        deadline = time.monotonic() + limit
-        attempts = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(lambda e: isinstance(e, ServerError) and e.retryable),
-            wait=wait_before_retry,
-            stop=tenacity.stop_before_delay(limit),
-            reraise=True,
-        )
+        patience = Patience(timeout_seconds or self.timeout_seconds, self.attempt_seconds)
 
         def attempt() -> Any:  # noqa: ANN401
-            left = max(_LEAST_ATTEMPT_SECONDS, deadline - time.monotonic())
-            return self.once(method, url, body, min(attempt_limit, left), own_error=own_error)
+            return self.once(method, url, body, patience.next_seconds(), own_error=own_error)
 
-        return attempts(attempt)
+        return tenacity.Retrying(**patience.policy)(attempt)
 
     def once(
         self,
@@ -225,16 +212,6 @@ def encoded(body: Body) -> tuple[bytes | Mapping[str, str] | None, dict[str, str
     fields: dict[str, str | tuple[str, bytes, str]] = {**body.form, "video": video}
     form, _ = urllib3.encode_multipart_formdata(fields)
     return form, {"Content-Type": "application/octet-stream", **headers}
-
-
-def wait_before_retry(state: tenacity.RetryCallState) -> float:
-    """Exponential back-off with full jitter, after what the server asked for."""
-    error = state.outcome.exception() if state.outcome else None
-    asked = error.retry_after_seconds if isinstance(error, ServerError) else 0.0
-    return asked + _JITTER(state)
-
-
-_JITTER = tenacity.wait_random_exponential(multiplier=FIRST_WAIT_SECONDS, max=LONGEST_WAIT_SECONDS)
 
 
 def _read(reply: requests.Response, url: str, deadline: float, limit: float) -> str:

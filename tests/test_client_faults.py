@@ -17,8 +17,8 @@ from actionrec_client import (
     ServerError,
     ServerFailed,
     Unreachable,
+    patience,
 )
-from actionrec_client import transport as transport_module
 from tests.helpers_misbehave import GOOD, HANG, QUEUE_FULL, RAISED, RESET, WORKER_DIED, Answer, misbehaving
 
 FILE = b"the bytes of a file"
@@ -34,8 +34,8 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits of the same shape as in life, a tenth as long."""
     import tenacity
 
-    quick = tenacity.wait_random_exponential(multiplier=transport_module.FIRST_WAIT_SECONDS / 10, max=1)
-    monkeypatch.setattr(transport_module, "_JITTER", quick)
+    quick = tenacity.wait_random_exponential(multiplier=patience.FIRST_WAIT_SECONDS / 10, max=1)
+    monkeypatch.setattr(patience, "_JITTER", quick)
 
 
 def client(url: str, timeout: float = 30, attempt: float | None = None) -> ActionClient:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,11 @@ import httpx
 import tenacity
 
 from ..bearer import Bearer, is_loopback
-from ..errors import ServerError, Unreachable, redirected
-from ..transport import Body, Method, bad_url, check_limits, encoded, no_reply, parsed, wait_before_retry
+from ..errors import Unreachable, redirected
+from ..patience import Patience
+from ..transport import Body, Method, bad_url, check_limits, encoded, no_reply, parsed
 
 _CHUNK_BYTES = 1 << 18
-_LEAST_ATTEMPT_SECONDS = 0.05
 
 
 class AsyncTransport:
@@ -60,21 +59,12 @@ class AsyncTransport:
             ServerError: that of the last attempt before the deadline, or one that another attempt would not
                 change.
         """
-        limit = timeout_seconds or self.timeout_seconds
-        attempt_limit = self.attempt_seconds or limit / 2
-        deadline = time.monotonic() + limit
-        attempts = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception(lambda e: isinstance(e, ServerError) and e.retryable),
-            wait=wait_before_retry,
-            stop=tenacity.stop_before_delay(limit),
-            reraise=True,
-        )
+        patience = Patience(timeout_seconds or self.timeout_seconds, self.attempt_seconds)
 
         async def attempt() -> Any:  # noqa: ANN401
-            left = max(_LEAST_ATTEMPT_SECONDS, deadline - time.monotonic())
-            return await self.once(method, url, body, min(attempt_limit, left), own_error=own_error)
+            return await self.once(method, url, body, patience.next_seconds(), own_error=own_error)
 
-        return await attempts(attempt)
+        return await tenacity.AsyncRetrying(**patience.policy)(attempt)
 
     async def once(
         self,
