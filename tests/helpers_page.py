@@ -9,10 +9,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 from tests.conftest import PROJECT
+from tests.missing import lacks
 
 CHROMIUM = Path("/usr/bin/chromium")
 AXE = PROJECT / "build/web/node_modules/axe-core/axe.min.js"
@@ -42,9 +42,9 @@ class Visit:
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """A browser; a test that needs it is left out, and says so, where the machine has none."""
+    """A browser; see `lacks` for where the machine has none."""
     if not CHROMIUM.exists() or not AXE.exists():
-        pytest.skip("the page is tested with Debian's chromium and axe: scripts/setup-tests installs them")
+        lacks("the page is tested with Debian's chromium and axe: scripts/setup-tests installs them")
     with sync_playwright() as playwright:
         # Chromium's own sandbox does not run as root, and all that it opens here are the project's files.
         arguments = [*_CAMERA, "--no-sandbox"]
