@@ -14,6 +14,7 @@ STEPS = (
     "timeline",
     "edges",
     "explain",
+    "learn",
     "model",
     "models",
     "job",
