@@ -45,6 +45,8 @@ ASKED = {"embedding": "embedding", "explain": "explanation"}
 """Options and the field of the reply that each asks for."""
 CLIP = random_clip(11, "moving left")
 DEADLINE_SECONDS = 600
+OTHER_PROCESSOR_PERCENT = 4
+"""Three clips of 84: processors round differently, and what is near a border falls on the other side."""
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +153,12 @@ def test_the_product(checkout: Path) -> None:
     shell("make stop", checkout)
 
 
+def accuracy_percent(report: str) -> float:
+    """What `make learn` says of its labels."""
+    (percent,) = re.findall(r"^accuracy +([\d.]+)%", report, re.M)
+    return float(percent)
+
+
 def test_own_labels(checkout: Path) -> None:
     """From folder to curl: learning the example's motions and asking for a new clip gives what stands there."""
     _, example, *_ = blocks(OWN, "sh")
@@ -159,9 +167,9 @@ def test_own_labels(checkout: Path) -> None:
     reply = json.loads(shell(here(last).replace("predictions/motion", "predictions/mine") + " -sS", checkout))
     shell("make stop", checkout)
     written, answer = blocks(OWN, "text")[0], json.loads(blocks(OWN, "json")[0])
-    verdict, accuracy = (line for line in written.splitlines() if line.startswith(("Good", "accuracy")))
-    assert verdict in said
-    assert accuracy in said
+    got, stands = accuracy_percent(said), accuracy_percent(written)
+    assert f"{got:.0f}% are right" in said
+    assert got == pytest.approx(stands, abs=OTHER_PROCESSOR_PERCENT)
     (best,) = answer["predictions"]
     assert reply["predictions"][0]["label"] == best["label"]
     assert reply["predictions"][0]["score"] == pytest.approx(best["score"], abs=0.02)
