@@ -83,6 +83,7 @@ def test_metrics(gateway: RunningGateway) -> None:
     route = "/predictions/{model}"
     assert grown("actionrec_request_seconds_count", route=route, status="200") == 2
     assert grown("actionrec_request_seconds_count", route=route, status="400") == 1
+    assert grown("actionrec_errors_total", route=route, code="EMPTY_BODY") == 1
     for step in STEPS:
         assert grown("actionrec_stage_seconds_count", stage=step) == 2
         assert (
@@ -125,7 +126,7 @@ def test_names_of_metrics(gateway: RunningGateway) -> None:
         assert family.name.startswith("actionrec_")
         assert family.documentation
         labels = {label for sample in family.samples for label in sample.labels}
-        assert labels <= {"route", "status", "stage", "model", "state", "le"}
+        assert labels <= {"route", "status", "code", "stage", "model", "state", "le"}
 
 
 class Collector(BaseHTTPRequestHandler):

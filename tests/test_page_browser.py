@@ -316,6 +316,7 @@ def test_the_server(visited: Visit) -> None:
     )
     expect(page.get_by_text("415 refused")).to_be_visible()
     expect(page.get_by_text("200 answered")).to_be_visible()
+    expect(page.get_by_text("NOT_A_VIDEO")).to_be_visible()
     expect(page.locator(".tiles div").nth(1)).to_contain_text(re.compile(r"\d+ ms"))
     expect(page.get_by_text("Nobody can change this here")).to_be_visible()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
 from starlette.requests import Request
 from starlette.responses import Response
@@ -23,6 +23,12 @@ STAGE = Histogram(
     "Time of one step of a prediction, as its reply says",
     ("stage",),
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
+    registry=REGISTRY,
+)
+ERRORS = Counter(
+    "actionrec_errors",
+    "Requests that were answered with an error, by its code",
+    ("route", "code"),
     registry=REGISTRY,
 )
 IN_FLIGHT = Gauge(

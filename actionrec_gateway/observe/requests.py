@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,11 +18,13 @@ logger = structlog.stdlib.get_logger("actionrec_gateway.requests")
 _QUIET = frozenset(
     {
         *("/health", "/ready", "/metrics", "/ping", "/v2/health/live", "/v2/health/ready"),
-        *("/page/session", "/page/models"),
+        *("/page/session", "/page/models", "/page/teach"),
     }
 )
 """Paths that machines, and open pages, ask every few seconds. They are logged where they fail."""
 _LONGEST_ERROR = 4096
+_CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
+"""What codes look like: they become a metric's label, whoever answers."""
 
 
 @dataclass(slots=True)
@@ -91,6 +94,8 @@ class Observed:
                 route = record.route or getattr(scope.get("route"), "path", "") or "none"
                 trace.end(route, record.status, record.model)
                 metrics.REQUEST.labels(route, str(record.status)).observe(seconds)
+                if record.status >= 400:
+                    metrics.ERRORS.labels(route, record.code or "NONE").inc()
                 if record.status >= 400 or scope["path"] not in _QUIET:
                     _log(scope, record, seconds, trace.names())
 
@@ -117,6 +122,7 @@ def _log(scope: Scope, record: Record, seconds: float, names: Mapping[str, str])
 
 def _code(body: bytes) -> str:
     try:
-        return str(json.loads(body)["error"]["code"])
+        code = str(json.loads(body)["error"]["code"])
     except (ValueError, KeyError, TypeError):
         return ""
+    return code if _CODE.fullmatch(code) else ""

@@ -78,14 +78,20 @@ export function quantile(before, now, share) {
   return low;
 }
 
-/** Answers by their status. @param {Look} before @param {Look} now @returns {[string, number][]} */
-export function statuses(before, now) {
+/** @param {Look} before @param {Look} now @param {string} name @param {string} label @returns {[string, number][]} */
+function counted(before, now, name, label) {
   const found = new Map();
-  for (const { labels, value } of grown(before, now, "actionrec_request_seconds_count", PREDICTIONS)) {
-    if (value) found.set(labels.status, (found.get(labels.status) || 0) + value);
+  for (const { labels, value } of grown(before, now, name, PREDICTIONS)) {
+    if (value) found.set(labels[label], (found.get(labels[label]) || 0) + value);
   }
   return [...found].sort();
 }
+
+/** Answers to predictions by their status. @param {Look} before @param {Look} now */
+export const statuses = (before, now) => counted(before, now, "actionrec_request_seconds_count", "status");
+
+/** Errors of predictions by their code. @param {Look} before @param {Look} now */
+export const errors = (before, now) => counted(before, now, "actionrec_errors_total", "code");
 
 /** @param {Look} look @param {string} name */
 export function gauge(look, name) {

@@ -1,7 +1,7 @@
 /** Server: what is served, by how many workers, how fast; changed with an administrator's token. */
 import { ask, json, models } from "./api.js";
 import { busy, button, el, problem, say, width } from "./dom.js";
-import { gauge, quantile, rate, samples, stages, statuses } from "./figures.js";
+import { errors, gauge, quantile, rate, samples, stages, statuses } from "./figures.js";
 import { refresh, state } from "./state.js";
 
 /** @import { Model } from "./types.js" */
@@ -83,6 +83,7 @@ function figuresCard(looks) {
     [String(gauge(now, "actionrec_requests_waiting")), "waiting for a worker"],
   ];
   const codes = statuses(first, now);
+  const refused = errors(first, now);
   const times = stages(first, now);
   const jobs = now.samples.filter((one) => one.name === "actionrec_jobs" && one.value);
   return el("div", { class: "stack" },
@@ -91,6 +92,9 @@ function figuresCard(looks) {
       el("section", { class: "card" }, el("h2", {}, "Answers by status"), codes.length
         ? bars(codes.map(([status, count]) => [`${status} ${meaning(status)}`, count, String(count), Number(status) >= 400]))
         : el("p", { class: "soft" }, "None yet.")),
+      el("section", { class: "card" }, el("h2", {}, "Errors by code"), refused.length
+        ? bars(refused.map(([code, count]) => [code, count, String(count), true]))
+        : el("p", { class: "soft" }, "None.")),
       el("section", { class: "card" }, el("h2", {}, "Where the time goes"), times.length
         ? bars(times.map(([stage, seconds]) => [stage, seconds, `${(seconds * 1000).toFixed(1)} ms`, false]))
         : el("p", { class: "soft" }, "No prediction yet.")),
