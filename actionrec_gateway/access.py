@@ -20,13 +20,19 @@ from .settings import Settings
 logger = logging.getLogger(__name__)
 
 OPEN = frozenset(
-    {"/", "/health", "/ready", "/ping", "/v2/health/live", "/v2/health/ready", "/docs", "/openapi.json"}
+    {
+        *("/", "/health", "/ready", "/ping", "/v2/health/live", "/v2/health/ready", "/docs", "/openapi.json"),
+        "/page/teach/report",
+    }
 )
-"""Paths that ask for no token: what load balancers look at, the description of the routes, and the page."""
+"""Paths that ask for no token: what load balancers look at, the description of the routes, the page, and
+reports, whose addresses have secrets of their own."""
 OPEN_BELOW = ("/docs/", "/page/files/")
 
 _OTHERS = (b"cross-site", b"same-site")
 """What browsers send in ``Sec-Fetch-Site`` for pages of other addresses."""
+_OF_PROXIES = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
+"""Headers that tell of a proxy between who asks and this gateway."""
 _LINE = re.compile(r'"Bearer ([0-9A-Za-z]{16,256})" "([^"]{1,64})";')
 
 
@@ -116,6 +122,36 @@ def require_administrator(request: Request) -> None:
         )
 
 
+def may_teach(request: Request) -> bool:
+    """Whether who asks may have this server learn: an administrator, or without tokens who sits at it.
+
+    The latter can do that in a terminal, too. A name that leads to this host, a proxy, and a gateway that other
+    hosts reach make anybody look as if he sat here.
+    """
+    settings: Settings = request.app.state.settings
+    if settings.tokens is not None:
+        return bool(request.state.client) and request.state.client in settings.admins
+    asked_by = request.client.host if request.client else ""
+    here = all(_is_loopback(name) for name in (settings.host, asked_by, request.url.hostname or ""))
+    return here and not any(name in request.headers for name in _OF_PROXIES)
+
+
+def require_teacher(request: Request) -> None:
+    """Refuse a request of somebody who may not have this server learn; a dependency of routes.
+
+    Raises:
+        ClipError: 403.
+    """
+    if not may_teach(request):
+        raise ClipError(
+            "FORBIDDEN",
+            403,
+            "Only an administrator has this server learn.",
+            "Send an administrator's token (GATEWAY_TOKENS, GATEWAY_ADMINS). Without tokens: on the server's "
+            "own machine, at http://127.0.0.1.",
+        )
+
+
 def share_of(scope: Scope) -> str:
     """Whose share of the engine a request takes: its client's, or that of its address.
 
@@ -125,6 +161,13 @@ def share_of(scope: Scope) -> str:
         return str(client)
     address = scope["client"][0] if scope.get("client") else ""
     return str(ipaddress.ip_network(f"{address}/64", strict=False)) if ":" in address else str(address)
+
+
+def _is_loopback(name: str) -> bool:
+    try:
+        return name == "localhost" or ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def _from_another_page(scope: Scope) -> bool:

@@ -103,7 +103,7 @@ class Engine(Protocol):
         """Ask the engine's management, in TorchServe's words.
 
         Args:
-            method: GET or PUT.
+            method: GET, PUT or POST.
             path: ``/models/motion``.
             query: names and values.
 

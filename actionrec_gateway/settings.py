@@ -56,5 +56,13 @@ class Settings:
     """Days that a finished job is kept."""
     keep_bytes: int = 20 * GIGABYTE
     """Bytes that finished jobs may take; the oldest go first."""
+    model_store: Path | None = None
+    """Folder of the engine's archives, where it is on this host; None: nothing can be learned from the page."""
+    wishes: Path | None = None
+    """File in which the engine's supervisor is asked to serve one more archive; None: there is none to ask."""
+    teach_bytes: int = 20 * GIGABYTE
+    """Bytes that the videos may take that one client's labels are learned from."""
+    teach_video_bytes: int = GIGABYTE
+    """Largest of these videos, in bytes: learning has a whole one in memory."""
     webhook_secret: str | None = None
     """Secret of Standard Webhooks (``whsec_...``) that calls are signed with; None: no job may ask for one."""

@@ -88,6 +88,8 @@ def _started(settings: server.Settings, options: argparse.Namespace) -> server.S
                 port=options.gateway_port,
                 python=settings.python,
                 console=settings.console,
+                model_store=settings.model_store,
+                supervised=options.supervise,
             )
         except BaseException:  # Ctrl-C too: half of what was asked for is worse than nothing
             server.stop(settings.run_dir, 0.0)

@@ -24,7 +24,7 @@ from .patience import BackOff, Policy
 from .preflight import DeployError
 from .processes import ServerProcess
 from .pulse import Pulse
-from .state import DAMAGE, process_of, write
+from .state import DAMAGE, process_of, wishes_file, write
 from .watched import still_stopped
 
 __all__ = ["SETTINGS", "Gateway", "Keeper", "answers", "load", "start", "stop"]
@@ -59,7 +59,15 @@ class Gateway:
 
 
 def start(
-    config: ServerConfig, run_dir: Path, log_dir: Path, *, port: int | None, python: Path, console: bool
+    config: ServerConfig,
+    run_dir: Path,
+    log_dir: Path,
+    *,
+    port: int | None,
+    python: Path,
+    console: bool,
+    model_store: Path | None = None,
+    supervised: bool = False,
 ) -> Gateway:
     """Start the gateway of a server; returns when it listens.
 
@@ -70,17 +78,22 @@ def start(
         port: to listen on; 0: a free one; None: the gateway's own.
         python: the interpreter.
         console: whether its log goes to standard error.
+        model_store: folder of the server's archives; None: it need not know.
+        supervised: whether the server has a supervisor, which can be asked for one more archive.
 
     Raises:
         DeployError: it does not start.
     """
     stop(run_dir, 0.0)  # one that outlived its server would keep the port
+    wishes_file(run_dir).unlink(missing_ok=True)  # of another life
     command = [str(python), "-m", "actionrec_gateway"]
     command += ["--engine", config.inference_url, "--management", config.management_url]
     command += ["--body-bytes", str(config.max_request_bytes)]
     command += ["--answer-seconds", str(config.response_seconds + QUEUE_SECONDS)]
     if _RUN_DIR not in os.environ:
         command += ["--run-dir", str(run_dir.resolve() / "gateway")]
+    command += ["--model-store", str(model_store.resolve())] if model_store else []
+    command += ["--wishes", str(wishes_file(run_dir.resolve()))] if supervised else []
     command += [] if console else ["--log-file", str(log_dir.resolve() / _LOG_FILE)]
     command += [] if port is None else ["--port", str(port)]
     return _begin(command, run_dir, log_dir, console=console)

@@ -114,6 +114,11 @@ def supervisor_file(run_dir: Path) -> Path:
     return run_dir / "supervisor.json"
 
 
+def wishes_file(run_dir: Path) -> Path:
+    """The path of what the supervisor is asked for; see `wishes`."""
+    return run_dir / "wanted.json"
+
+
 def state_file(run_dir: Path) -> Path:
     """The path of the server's state."""
     return run_dir / "server.json"

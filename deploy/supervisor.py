@@ -43,7 +43,7 @@ from pathlib import Path
 import psutil
 import requests
 
-from . import choices, gateway, server
+from . import choices, gateway, server, wishes
 from .launch import CONFIG_FILE
 from .management import Model, get_models, set_workers
 from .patience import BackOff, Policy
@@ -102,6 +102,10 @@ class Supervisor:
                     return
                 self._state = state
                 self._gateway.look()
+                name = wishes.wanted(self.settings.run_dir)
+                if name and self._restarts.due(time.monotonic()):
+                    wishes.serve(name, state, self.settings, self._restart)
+                    continue
                 self.look(state)
             except (DeployError, requests.RequestException) as error:
                 logger.error("A check or a remedy failed: %s", error)

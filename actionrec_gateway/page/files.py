@@ -24,6 +24,7 @@ POLICY = "; ".join(
         "img-src 'self' blob: data:",
         "media-src 'self' blob:",
         "connect-src 'self'",
+        "frame-src 'self'",  # a report of `teach`, which may do nothing
         "base-uri 'none'",
         "form-action 'none'",
         "frame-ancestors 'none'",

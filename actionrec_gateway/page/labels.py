@@ -90,4 +90,9 @@ class Labels:
         return kept
 
     def _path(self, client: str) -> Path:
-        return self._folder / f"{hashlib.sha256(client.encode()).hexdigest()[:32]}.json"
+        return self._folder / f"{key_of(client)}.json"
+
+
+def key_of(client: str) -> str:
+    """What the files of a client are called."""
+    return hashlib.sha256(client.encode()).hexdigest()[:32]

@@ -22,6 +22,9 @@ from . import files
 from .frames import Frames
 from .labels import Labels, Spans
 from .models import Models, ModelView
+from .teach import routes as teach
+from .teach.learner import Learner
+from .teach.videos import Videos
 
 _CLIP = {"requestBody": {"required": True, "content": {"application/octet-stream": {}}}}
 
@@ -58,10 +61,14 @@ async def life(api: FastAPI) -> AsyncIterator[None]:
     """Have what decodes and describes for the page for as long as the application lives."""
     api.state.frames = frames = Frames()
     api.state.served = Models(api.state.engine)
-    api.state.labels = Labels(api.state.settings.run_dir)
+    settings: Settings = api.state.settings
+    api.state.labels = Labels(settings.run_dir)
+    api.state.videos = Videos(settings.run_dir, settings.teach_bytes)
+    api.state.learner = Learner(settings, api.state.engine, api.state.labels, api.state.videos)
     try:
         yield
     finally:
+        await api.state.learner.close()
         frames.close()
 
 
@@ -136,6 +143,7 @@ def router() -> APIRouter:
             data = await _body(request, _clip_bytes(request.app.state.settings))
             return Sheet(**await found.sheet(data, described, selection, request.state.client))
 
+    routes.include_router(teach.router())
     return routes
 
 
