@@ -47,7 +47,7 @@ T ?=
 VENV ?= .venv
 STAMP := $(VENV)/.installed
 PYTHON := $(VENV)/bin/python
-SOURCES := handler actionrec_client actionrec_gateway export motion training deploy testing benchmarks tests examples
+SOURCES := handler actionrec_client actionrec_gateway actionrec_engines export motion training deploy testing benchmarks tests examples
 DEMO := build/demo
 DEMO_ARCHIVE := $(DEMO)/model_store/motion.mar
 

@@ -17,6 +17,7 @@ ROOMS = (
     (PROJECT / "handler", "actionrec"),
     (PROJECT, "actionrec_client"),
     (PROJECT, "actionrec_gateway"),
+    (PROJECT, "actionrec_engines"),
 )
 """What is installed: the folder that a package lies in, and its name."""
 OURS = ("__editable__", "slowfast_torchserve")

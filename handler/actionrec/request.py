@@ -281,7 +281,9 @@ def _number(
 
 
 def _show(value: object) -> str:
-    """A value as messages show it: ASCII, at most 40 characters."""
+    """A value as messages show it: ASCII, at most 40 characters. Bytes are shown as the text that they are."""
+    if isinstance(value, bytes | bytearray):
+        value = bytes(value[:_LABEL_LENGTH]).decode("utf-8", errors="replace")
     try:
         text = _brief.repr(value).encode("ascii", "backslashreplace").decode()
     except ValueError:  # Python prints no integer of more than 4,300 digits
