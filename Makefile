@@ -126,6 +126,13 @@ scale: $(STAMP)  ## set the number of workers: WORKERS=n for each model, or for 
 	@[ -n '$(WORKERS)' ] || { echo 'error: how many workers? make scale WORKERS=2' >&2; exit 1; }
 	@$(PYTHON) -m deploy scale --workers '$(WORKERS)' $(addprefix --model ,$(filter-out all auto,$(MODEL)))
 
+.PHONY: observe panels
+observe: $(STAMP)  ## look at the server: Prometheus with the alerts, and Grafana's dashboards where Grafana is installed
+	@$(PYTHON) -m deploy.observability observe
+
+panels: $(STAMP)  ## make Prometheus' rules and Grafana's dashboards anew, after a change of their code
+	@$(PYTHON) -m deploy.observability make
+
 test: $(STAMP)  ## run all tests except those that take minutes each; T=tests/test_x.py: only these
 	@scripts/setup-tests
 	@$(PYTHON) -m pytest -q $(T)

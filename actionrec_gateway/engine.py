@@ -34,6 +34,28 @@ class Stream:
     """The engine's own id of the request, which its logs have; empty where it has none."""
 
 
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One of a model's worker processes."""
+
+    name: str
+    """The engine's own: ``9000``. A worker that is replaced leaves it to the next one."""
+    ready: bool
+    pid: int | None = None
+    """Of its process, where that runs on this host."""
+    started_seconds: float | None = None
+    """When it was started, in seconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """A model's workers."""
+
+    wanted: int
+    """How many there should be."""
+    found: tuple[Worker, ...] = ()
+
+
 class Engine(Protocol):
     """An engine behind the gateway: TorchServe's address, or a handle of Ray Serve."""
 
@@ -94,6 +116,13 @@ class Engine(Protocol):
 
     async def waiting(self) -> Mapping[str, int]:
         """Requests that wait for a worker, for each model.
+
+        Raises:
+            ClipError: 503, the engine does not say.
+        """
+
+    async def workers(self) -> Mapping[str, Workers]:
+        """Each model's workers.
 
         Raises:
             ClipError: 503, the engine does not say.

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from .engine import Engine
 from .observe import metrics
+from .observe.trees import trees
 
 _ENGINE_SECONDS = 2.0
 """For the engine to say how many requests wait; Prometheus itself waits 10 s."""
@@ -50,7 +51,8 @@ def router() -> APIRouter:
     async def measured(request: Request) -> Response:
         """Metrics in Prometheus' format."""
         state = request.app.state
-        await asyncio.gather(_waiting(state.engine), *(refresh() for refresh in state.refresh))
+        looks = _waiting(state.engine), _workers(state.engine)
+        await asyncio.gather(*looks, *(refresh() for refresh in state.refresh))
         return metrics.exposed(request)
 
     for path, answer in (("/health", health), ("/ready", ready)):
@@ -65,6 +67,16 @@ async def _waiting(engine: Engine) -> None:
             metrics.set_waiting(await engine.waiting())
     except (ClipError, TimeoutError):
         metrics.set_waiting({})  # no figure at all is better than an old one
+
+
+async def _workers(engine: Engine) -> None:
+    try:
+        async with asyncio.timeout(_ENGINE_SECONDS):
+            workers = await engine.workers()
+            pids = [worker.pid for its in workers.values() for worker in its.found if worker.pid]
+            metrics.set_workers(workers, await asyncio.to_thread(trees, pids))
+    except (ClipError, TimeoutError):
+        metrics.set_workers({}, {})
 
 
 def not_ready() -> ClipError:

@@ -8,6 +8,7 @@ import logging
 import re
 import secrets
 from collections.abc import AsyncIterator, Mapping
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -16,7 +17,7 @@ from actionrec.errors import ClipError
 from actionrec.refusals import REFUSALS, refuse
 
 from .bodies import OPAQUE, form
-from .engine import Answer, Stream
+from .engine import Answer, Stream, Worker, Workers
 from .errors import JSON, error_body, error_headers
 from .observe import metrics, traces
 from .settings import MODEL, VERSION, Settings
@@ -144,6 +145,18 @@ class TorchServe:
             for name, entries in zip(names, found, strict=True)
         }
 
+    async def workers(self) -> dict[str, Workers]:
+        """See `Engine.workers`."""
+        names = await self.models()
+        found = await asyncio.gather(*(self._management(f"/models/{name}") for name in names))
+        return {
+            name: Workers(
+                sum(int(entry["minWorkers"]) for entry in entries),
+                tuple(_worker(worker) for entry in entries for worker in entry["workers"]),
+            )
+            for name, entries in zip(names, found, strict=True)
+        }
+
     async def manage(self, method: str, path: str, query: Mapping[str, str]) -> Answer:
         """See `Engine.manage`. A call to scale may take as long as a model loads."""
         url = f"{self._settings.management}{path}?{urlencode(query)}"
@@ -217,6 +230,11 @@ class TorchServe:
         error = refuse(code, max_body_bytes=self._settings.body_bytes or "the engine's choice of")
         headers = {"content-type": JSON, **error_headers(error)}
         return Answer(REFUSALS[code].status, error_body(error, request_id), headers)
+
+
+def _worker(said: Mapping[str, Any]) -> Worker:
+    started = datetime.fromisoformat(said["startTime"]).timestamp()
+    return Worker(str(said["id"]), said["status"] == "READY", int(said["pid"]) or None, started)
 
 
 def _path(route: str, model: str, version: str | None) -> str:

@@ -23,7 +23,7 @@ from fastapi import FastAPI
 
 from actionrec_gateway import jobs
 from actionrec_gateway.app import create_app
-from actionrec_gateway.engine import Answer, Stream
+from actionrec_gateway.engine import Answer, Stream, Workers
 from actionrec_gateway.errors import error_body
 from actionrec_gateway.settings import Settings
 
@@ -117,6 +117,9 @@ class TellingEngine:
         return self.predicts and model in (None, *self.names)
 
     async def waiting(self) -> dict[str, int]:
+        return {}
+
+    async def workers(self) -> dict[str, Workers]:
         return {}
 
     async def manage(self, *_: object) -> Answer:

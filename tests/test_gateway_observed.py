@@ -121,12 +121,18 @@ def test_names_of_metrics(gateway: RunningGateway) -> None:
         "actionrec_requests_in_flight",
         "actionrec_requests_waiting",
         "actionrec_jobs",
+        "actionrec_workers_ready",
+        "actionrec_workers_wanted",
+        "actionrec_worker_started_seconds",
+        "actionrec_worker_memory_bytes",
+        "actionrec_worker_children",
+        "actionrec_gateway_process_resident_memory_bytes",
     }
     for family in families:
         assert family.name.startswith("actionrec_")
         assert family.documentation
         labels = {label for sample in family.samples for label in sample.labels}
-        assert labels <= {"route", "status", "code", "stage", "model", "state", "le"}
+        assert labels <= {"route", "status", "code", "stage", "model", "state", "worker", "le"}
 
 
 class Collector(BaseHTTPRequestHandler):

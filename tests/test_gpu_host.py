@@ -49,6 +49,7 @@ def load(directory, device, *, decode_threads, open_clips, **others):
         classify=lambda requests, others_wait: [],
         manifest=types.SimpleNamespace(name="seen"),
         runtime=types.SimpleNamespace(lost=None),
+        sandbox=None,
     )
 
 Classifier.load = load

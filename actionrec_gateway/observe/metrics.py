@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ..engine import Workers
+from .trees import Tree
+
 REGISTRY = CollectorRegistry()
+ProcessCollector("actionrec_gateway", registry=REGISTRY)
 
 REQUEST = Histogram(
     "actionrec_request_seconds",
@@ -41,6 +45,29 @@ WAITING = Gauge(
     registry=REGISTRY,
 )
 JOBS = Gauge("actionrec_jobs", "Jobs that are kept, by their state", ("state",), registry=REGISTRY)
+WORKERS_READY = Gauge("actionrec_workers_ready", "Workers that take requests", ("model",), registry=REGISTRY)
+WORKERS_WANTED = Gauge(
+    "actionrec_workers_wanted", "Workers that there should be", ("model",), registry=REGISTRY
+)
+WORKER_STARTED = Gauge(
+    "actionrec_worker_started_seconds",
+    "When a worker was started, since 1970; a change is a restart",
+    ("model", "worker"),
+    registry=REGISTRY,
+)
+WORKER_MEMORY = Gauge(
+    "actionrec_worker_memory_bytes",
+    "Resident memory of a worker and its decoding children",
+    ("model", "worker"),
+    registry=REGISTRY,
+)
+WORKER_CHILDREN = Gauge(
+    "actionrec_worker_children",
+    "Decoding children of a worker that live",
+    ("model", "worker"),
+    registry=REGISTRY,
+)
+_OF_WORKERS = (WORKERS_READY, WORKERS_WANTED, WORKER_STARTED, WORKER_MEMORY, WORKER_CHILDREN)
 
 Refresh = Callable[[], Awaitable[None]]
 """Sets gauges to what holds now. It may not raise."""
@@ -65,6 +92,26 @@ def set_waiting(waiting: Mapping[str, int]) -> None:
     WAITING.clear()
     for model, count in waiting.items():
         WAITING.labels(model).set(count)
+
+
+def set_workers(workers: Mapping[str, Workers], trees: Mapping[int, Tree]) -> None:
+    """Set the gauges of workers; those that are not named are forgotten.
+
+    Args:
+        workers: of each model.
+        trees: process id of a worker -> what it and its children use, where that can be seen.
+    """
+    for gauge in _OF_WORKERS:
+        gauge.clear()
+    for model, its in workers.items():
+        WORKERS_WANTED.labels(model).set(its.wanted)
+        WORKERS_READY.labels(model).set(sum(worker.ready for worker in its.found))
+        for worker in its.found:
+            if worker.started_seconds is not None:
+                WORKER_STARTED.labels(model, worker.name).set(worker.started_seconds)
+            if tree := trees.get(worker.pid or 0):
+                WORKER_MEMORY.labels(model, worker.name).set(tree.resident_bytes)
+                WORKER_CHILDREN.labels(model, worker.name).set(tree.children)
 
 
 def exposed(request: Request) -> Response:

@@ -24,6 +24,7 @@ from .model.host import keep_freed_memory
 from .pipeline import Classifier
 from .reply import Prediction, Timings
 from .request import BEST_LABEL, ClipRequest, check_explainable, parse_request
+from .sandbox.confine import REQUIRED
 from .worker import Report, decode_threads
 
 logger = logging.getLogger(__name__)
@@ -62,6 +63,16 @@ class Reply:
     """Milliseconds of each step; None where nothing was classified."""
     retry_after_seconds: int | None = None
     """Seconds after which the same request may succeed; None where a retry is of no use."""
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxState:
+    """What those who run a server watch of the decoding sandbox."""
+
+    missing: int
+    """Defences of `sandbox.confine.REQUIRED` that do not hold; all of them where there is no sandbox."""
+    replaced: int
+    """Children that have died, or were killed before they had answered, since the start."""
 
 
 class Service:
@@ -147,6 +158,14 @@ class Service:
             self._reply(row, request, next(answers) if isinstance(request, ClipRequest) else request)
             for row, request in zip(rows, parsed, strict=True)
         ]
+
+    def sandbox_state(self) -> SandboxState:
+        """How the decoding sandbox is."""
+        sandbox = self.classifier.sandbox
+        if sandbox is None:
+            return SandboxState(len(REQUIRED), 0)
+        defences = sandbox.defences
+        return SandboxState(sum(defences.get(name) != "on" for name in REQUIRED), sandbox.replaced)
 
     def close(self) -> None:
         """End all threads and child processes."""

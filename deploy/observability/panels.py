@@ -1,0 +1,277 @@
+"""What the dashboards show: each panel's question, its queries and their unit. `dashboards` draws them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .rules import OBJECTIVE, REQUESTS, SECONDS
+
+_RATE = "$__rate_interval"
+"""Grafana's own: long enough for a rate, whatever the zoom."""
+GPU = "GPU"
+"""Titles begin so where a query needs a GPU: NVIDIA's dcgm-exporter answers it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One picture."""
+
+    title: str
+    says: str
+    """What it answers, and what is normal."""
+    unit: str
+    """Grafana's name: ``s``, ``reqps``, ``bytes``, ``percentunit``, ``short``."""
+    queries: tuple[tuple[str, str], ...]
+    """PromQL and its legend."""
+    number: bool = False
+    """Show the last value only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """One dashboard."""
+
+    name: str
+    """Of its file, and its address in Grafana: ``actionrec-<name>``."""
+    title: str
+    panels: tuple[Panel, ...]
+
+
+def _quantiles(series: str, *by: str) -> tuple[tuple[str, str], ...]:
+    labels = ", ".join((*by, "le"))
+    legend = " ".join((*(f"{{{{{label}}}}}" for label in by),))
+    return tuple(
+        (
+            f"histogram_quantile({quantile}, sum by ({labels}) (rate({series}[{_RATE}])))",
+            f"{legend} p{quantile * 100:g}".strip(),
+        )
+        for quantile in (0.5, 0.95, 0.99)
+    )
+
+
+BOARDS = (
+    Board(
+        "overview",
+        "Action recognition: overview",
+        (
+            Panel(
+                "Requests",
+                "Requests for work, without what machines ask every few seconds.",
+                "reqps",
+                ((f"sum by (route) (rate({REQUESTS}[{_RATE}]))", "{{route}}"),),
+            ),
+            Panel(
+                "Answers by status",
+                "4xx are faults of the request, 5xx of the server. 503: a full queue, or no worker.",
+                "reqps",
+                ((f"sum by (status) (rate({REQUESTS}[{_RATE}]))", "{{status}}"),),
+            ),
+            Panel(
+                "Share of errors",
+                f"5xx among the requests for work. The objective is {1 - OBJECTIVE:.1%} of 30 days at most.",
+                "percentunit",
+                (("actionrec:errors:ratio5m", "5 minutes"), ("actionrec:errors:ratio1h", "1 hour")),
+            ),
+            Panel("Duration", "From a request's first byte to its reply's last.", "s", _quantiles(SECONDS)),
+            Panel(
+                "Waiting and in flight",
+                "Waiting is above 0 only while every worker is busy. What an autoscaler follows.",
+                "short",
+                (
+                    ("max by (model) (actionrec_requests_waiting)", "{{model}} waiting"),
+                    ("sum(actionrec_requests_in_flight)", "in flight"),
+                ),
+            ),
+            Panel(
+                "Workers",
+                "Ready and wanted, for each model.",
+                "short",
+                (
+                    ("sum by (model) (actionrec_workers_ready)", "{{model}} ready"),
+                    ("sum by (model) (actionrec_workers_wanted)", "{{model}} wanted"),
+                ),
+            ),
+        ),
+    ),
+    Board(
+        "stages",
+        "Action recognition: stages of a prediction",
+        (
+            Panel(
+                "Time of a stage, median",
+                "From each reply's own times. Decoding a large video takes longest on a CPU.",
+                "s",
+                (
+                    (
+                        "histogram_quantile(0.5, sum by (stage, le) "
+                        f"(rate(actionrec_stage_seconds_bucket[{_RATE}])))",
+                        "{{stage}}",
+                    ),
+                ),
+            ),
+            Panel(
+                "Time of a stage, 95th percentile",
+                "What the slowest twentieth takes.",
+                "s",
+                (
+                    (
+                        "histogram_quantile(0.95, sum by (stage, le) "
+                        f"(rate(actionrec_stage_seconds_bucket[{_RATE}])))",
+                        "{{stage}}",
+                    ),
+                ),
+            ),
+            Panel(
+                "Seconds of work in a second",
+                "What the stages take together. Near the number of cores, the machine is full.",
+                "short",
+                ((f"sum by (stage) (rate(actionrec_stage_seconds_sum[{_RATE}]))", "{{stage}}"),),
+            ),
+            Panel(
+                "Predictions",
+                "Answered with a prediction.",
+                "reqps",
+                ((f'sum(rate(actionrec_stage_seconds_count{{stage="inference"}}[{_RATE}]))', "predictions"),),
+            ),
+            Panel(
+                "Time in TorchServe's queue",
+                "Mean of each request; milliseconds while workers are free.",
+                "µs",
+                (
+                    (
+                        f"sum by (model_name) (rate(ts_queue_latency_microseconds[{_RATE}]))"
+                        f" / (sum by (model_name) (rate(ts_inference_requests_total[{_RATE}])) > 0)",
+                        "{{model_name}}",
+                    ),
+                ),
+            ),
+        ),
+    ),
+    Board(
+        "jobs",
+        "Action recognition: jobs",
+        (
+            Panel(
+                "Jobs that are kept",
+                "By their state. Waiting that only grows: more jobs come than are worked off.",
+                "short",
+                (("max by (state) (actionrec_jobs)", "{{state}}"),),
+            ),
+            Panel(
+                "Failed jobs",
+                "That are kept; each says why in its own reply.",
+                "short",
+                (('max(actionrec_jobs{state="failed"})', "failed"),),
+                number=True,
+            ),
+            Panel(
+                "Requests about jobs",
+                "Sent, looked at, cancelled.",
+                "reqps",
+                (
+                    (
+                        "sum by (route, status) "
+                        f'(rate(actionrec_request_seconds_count{{route=~"/jobs.*"}}[{_RATE}]))',
+                        "{{route}} {{status}}",
+                    ),
+                ),
+            ),
+        ),
+    ),
+    Board(
+        "workers",
+        "Action recognition: workers and their children",
+        (
+            Panel(
+                "Memory of a worker",
+                "With its decoding children. It rises with the first large videos, then stays.",
+                "bytes",
+                (("actionrec_worker_memory_bytes", "{{instance}} {{model}} {{worker}}"),),
+            ),
+            Panel(
+                "Decoding children",
+                "That live now. A child serves one client, and ends after it.",
+                "short",
+                (("actionrec_worker_children", "{{instance}} {{model}} {{worker}}"),),
+            ),
+            Panel(
+                "Children replaced",
+                "That died or were killed while they decoded: broken and hostile videos.",
+                "short",
+                (
+                    (
+                        "sum by (ModelName) (increase(actionrec_sandbox_children_replaced_total[15m]))",
+                        "{{ModelName}}",
+                    ),
+                ),
+            ),
+            Panel(
+                "Sandbox defences missing",
+                "0, or videos of strangers are decoded with less protection than the archive asks for.",
+                "short",
+                (("max by (ModelName, instance) (actionrec_sandbox_defences_missing)", "{{ModelName}}"),),
+                number=True,
+            ),
+            Panel(
+                "Age of a worker",
+                "A drop is a restart.",
+                "s",
+                (("time() - actionrec_worker_started_seconds", "{{instance}} {{model}} {{worker}}"),),
+            ),
+            Panel(
+                "The gateway itself",
+                "Its memory; it keeps no video.",
+                "bytes",
+                (("actionrec_gateway_process_resident_memory_bytes", "{{instance}}"),),
+            ),
+            Panel(
+                "Open files of the gateway",
+                "Connections, above all.",
+                "short",
+                (("actionrec_gateway_process_open_fds", "{{instance}}"),),
+            ),
+        ),
+    ),
+    Board(
+        "gpu",
+        "Action recognition: GPUs",
+        (
+            Panel(
+                f"{GPU}: busy",
+                "Share of the time in which it computes. Low while requests wait: decoding is the limit.",
+                "percent",
+                (("DCGM_FI_DEV_GPU_UTIL", "{{Hostname}} {{gpu}}"),),
+            ),
+            Panel(
+                f"{GPU}: memory in use",
+                "It stays after the warm-up.",
+                "decmbytes",
+                (("DCGM_FI_DEV_FB_USED", "{{Hostname}} {{gpu}}"),),
+            ),
+            Panel(
+                f"{GPU}: power",
+                "Power says more than the share of time about how much it does.",
+                "watt",
+                (("DCGM_FI_DEV_POWER_USAGE", "{{Hostname}} {{gpu}}"),),
+            ),
+            Panel(
+                "Requests that wait",
+                "For a worker.",
+                "short",
+                (("max by (model) (actionrec_requests_waiting)", "{{model}}"),),
+            ),
+            Panel(
+                "Decoding and inference, in seconds of work a second",
+                "Which of the two is the limit.",
+                "short",
+                (
+                    (
+                        "sum by (stage) "
+                        f'(rate(actionrec_stage_seconds_sum{{stage=~"decode|inference"}}[{_RATE}]))',
+                        "{{stage}}",
+                    ),
+                ),
+            ),
+        ),
+    ),
+)
