@@ -37,6 +37,7 @@ from actionrec_gateway.settings import Settings
 from actionrec_gateway.watch import Watch
 
 from .archive import Archive
+from .in_process import Turns
 from .rows import BODY_BYTES, RowEngine
 
 logger = logging.getLogger(__name__)
@@ -106,24 +107,21 @@ class Replica:
     def __init__(self, path: str, rows: int | None, gpu: bool) -> None:
         archive = Archive.open(Path(path))
         count = rows or archive.rows
-        self._service = archive.load("cuda:0" if gpu else "cpu", count)
+        # `serve.batch` would make calls of what waits, too, but could not tell a call that others wait for it.
+        self._model = Turns(archive.load("cuda:0" if gpu else "cpu", count), count, archive.waiting)
         self._name = archive.manifest.name
-        self._inside, self._in_call = 0, 0
-        self._service.others_wait = lambda: self._inside > self._in_call
-        self._together.set_max_batch_size(count)  # type: ignore[attr-defined]  # of `serve.batch`
         self._watch = Watch(self._predict)
 
     async def answer(self, row: Row) -> Reply:
         """The reply to a row."""
-        self._inside += 1
-        try:
-            return await self._together(row)
-        finally:
-            self._inside -= 1
+        reply = await self._model.answer(row)
+        if reply.status < 300:
+            self._watch.answered(self._name)
+        return reply
 
     async def describe(self) -> dict[str, Any]:
         """What the archive says of itself."""
-        return self._service.classifier.describe()
+        return await self._model.describe()
 
     async def check_health(self) -> None:
         """Fail where the model does not predict.
@@ -133,15 +131,6 @@ class Replica:
         """
         if not await self._watch.predicts(self._name):
             raise RuntimeError(f"{self._name} does not predict the clip of known content")
-
-    # What waits goes into one call at once. Waiting for more would cost a single clip that time.
-    @serve.batch(max_batch_size=1, batch_wait_timeout_s=0.0)
-    async def _together(self, rows: list[Row]) -> list[Reply]:
-        self._in_call = len(rows)
-        replies = await asyncio.to_thread(self._service.answer, rows)
-        if any(reply.status < 300 for reply in replies):
-            self._watch.answered(self._name)
-        return replies
 
     async def _predict(
         self, model: str, video: bytes, options: dict[str, object], *, request_id: str
