@@ -57,7 +57,7 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo archive learn serve stop status scale test test-fast test-debian13 test-slow test-gpu hooks lint fuzz faults soak stream-soak \
+.PHONY: help setup demo archive learn serve stop status scale test test-cluster test-fast test-debian13 test-slow test-gpu hooks lint fuzz faults soak stream-soak \
 	bench bench-gpu clean train-motion evaluate-motion lock sbom audit
 
 help:  ## list the targets
@@ -136,6 +136,10 @@ panels: $(STAMP)  ## make Prometheus' rules and Grafana's dashboards anew, after
 test: $(STAMP)  ## run all tests except those that take minutes each; T=tests/test_x.py: only these
 	@scripts/setup-tests
 	@$(PYTHON) -m pytest -q $(T)
+
+test-cluster: $(STAMP)  ## compute 2,000 videos on a cluster of three nodes, where actors, a node and the driver are killed
+	@scripts/setup-tests
+	@$(PYTHON) -m pytest -q -m slow tests/test_ray_batch.py
 
 test-fast: $(STAMP)  ## run the tests that need neither a server nor a built archive, and take no seconds each
 	@$(PYTHON) -m pytest -q -m 'not server and not long and not slow and not gpu' $(T)

@@ -57,7 +57,7 @@ def read(video: Video) -> bytes:
         try:
             data = path.read_bytes()
         except OSError as error:
-            raise _unreadable(path, error) from error
+            raise unreadable(path, error) from error
     check_size(len(data))
     return data
 
@@ -80,7 +80,7 @@ def size_of(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
 def check_size(size: int) -> None:
@@ -100,6 +100,7 @@ def check_size(size: int) -> None:
         raise Refused("EMPTY_BODY", 400, "The file has no bytes.", "Is it still being written?")
 
 
-def _unreadable(path: Path, error: OSError) -> Refused:
+def unreadable(path: Path, error: OSError) -> Refused:
+    """The refusal of a file that is not there, or may not be read."""
     reason = error.strerror or type(error).__name__
     return Refused("UNREADABLE_FILE", 0, f"{path}: {reason}.", "Check the path and its rights.")

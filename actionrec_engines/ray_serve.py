@@ -233,11 +233,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--gpus", type=float, default=0.0, help="of each replica, such as 0.25")
     parser.add_argument("--max-replicas", type=int, default=1, help="of each model")
     parser.add_argument("--run-dir", type=Path, default=Path("run"), help="of jobs and uploads")
+    parser.add_argument("--cpus", type=float, help="of each replica; default: its share of the cores here")
     given = parser.parse_args(arguments)
+    # A replica has as many threads, and with one of them a large model would take so much longer.
+    cpus = given.cpus or max(1, (os.cpu_count() or 1) // (given.max_replicas * len(given.archives)))
     try:
         names = {Archive.open(path).manifest.name: path for path in given.archives}
         models = {
-            name: Served(archive=path, gpus=given.gpus, max_replicas=given.max_replicas)
+            name: Served(archive=path, cpus=cpus, gpus=given.gpus, max_replicas=given.max_replicas)
             for name, path in names.items()
         }
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody

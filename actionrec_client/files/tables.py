@@ -38,7 +38,7 @@ def _csv(journal: Path, output: Path) -> None:
         pairs = [f"{name}_{rank}" for rank in range(1, top_k + 1) for name in ("label", "score")]
         writer.writerow(["file", "start_seconds", "end_seconds", *pairs, "warnings", "error", "message"])
         for record in records(journal):
-            row = _row(record)
+            row = row_of(record)
             best = [value for p in row["predictions"] or () for value in (p["label"], p["score"])]
             best += [""] * (2 * top_k - len(best))
             span = [row["start_seconds"], row["end_seconds"]]
@@ -51,20 +51,9 @@ def _parquet(journal: Path, output: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    prediction = pa.struct([("label", pa.string()), ("class_index", pa.int32()), ("score", pa.float64())])
-    schema = pa.schema(
-        [
-            ("file", pa.string()),
-            ("start_seconds", pa.float64()),
-            ("end_seconds", pa.float64()),
-            ("predictions", pa.list_(prediction)),
-            ("warnings", pa.list_(pa.string())),
-            ("error", pa.string()),
-            ("message", pa.string()),
-        ]
-    )
+    schema = pa.schema(columns())
     with whole(output) as part, pq.ParquetWriter(part, schema) as writer:
-        for block in blocks(map(_row, records(journal))):
+        for block in blocks(map(row_of, records(journal))):
             writer.write_table(pa.Table.from_pylist(block, schema=schema))
 
 
@@ -72,7 +61,24 @@ WRITERS: dict[str, Writer] = {".csv": _csv, ".parquet": _parquet}
 """By what the file's name ends in."""
 
 
-def _row(record: Mapping[str, Any]) -> dict[str, Any]:
+def columns() -> list[tuple[str, Any]]:
+    """Names and types of a Parquet file's columns."""
+    import pyarrow as pa
+
+    prediction = pa.struct([("label", pa.string()), ("class_index", pa.int32()), ("score", pa.float64())])
+    return [
+        ("file", pa.string()),
+        ("start_seconds", pa.float64()),
+        ("end_seconds", pa.float64()),
+        ("predictions", pa.list_(prediction)),
+        ("warnings", pa.list_(pa.string())),
+        ("error", pa.string()),
+        ("message", pa.string()),
+    ]
+
+
+def row_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record of a journal as a row of a table, by the names of `columns`."""
     error = record.get("error") or {}
     clip = record.get("clip") or {}
     return {
