@@ -1,6 +1,6 @@
 /** Asks the gateway. Addresses are relative to the page's own, so that it also works below a path. */
 
-/** @import { Job, Model, Reply, Session, Sheet } from "./types.js" */
+/** @import { Job, Model, Reply, Session, Sheet } from "../types.js" */
 
 const TOKEN = "actionrec-token";
 
@@ -142,17 +142,31 @@ export function frames(model, video, span) {
  * @returns {Promise<Job>}
  */
 export function submit(video, options, sent, signal) {
+  return upload("POST", `jobs${query(options)}`, video, { "Idempotency-Key": key() }, sent, signal);
+}
+
+/**
+ * Send a video; tells how much of it is sent.
+ *
+ * @param {string} method
+ * @param {string} path
+ * @param {Blob} video
+ * @param {Record<string, string>} headers
+ * @param {(share: number) => void} sent
+ * @param {AbortSignal} signal
+ * @returns {Promise<any>} the reply's JSON
+ */
+export function upload(method, path, video, headers, sent, signal) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();  // fetch does not tell
-    request.open("POST", `jobs${query(options)}`);
-    request.setRequestHeader("Content-Type", "application/octet-stream");
-    request.setRequestHeader("Idempotency-Key", key());
-    for (const [name, value] of Object.entries(authorization())) request.setRequestHeader(name, value);
+    request.open(method, path);
+    const all = { "Content-Type": "application/octet-stream", ...authorization(), ...headers };
+    for (const [name, value] of Object.entries(all)) request.setRequestHeader(name, value);
     request.upload.onprogress = (event) => sent(event.total ? event.loaded / event.total : 0);
     request.onerror = () => reject(gone());
     request.onabort = () => reject(new DOMException("Stopped", "AbortError"));
     request.onload = async () => {
-      if (request.status === 202) resolve(JSON.parse(request.responseText));
+      if (request.status < 300) resolve(JSON.parse(request.responseText));
       else reject(await refused(request.status, request.responseText));
     };
     signal.addEventListener("abort", () => request.abort());

@@ -17,8 +17,13 @@ export function el(tag, attributes = {}, ...children) {
     else if (value === true) made.setAttribute(name, "");
     else if (value !== null && value !== undefined && value !== false) made.setAttribute(name, String(value));
   }
-  made.append(...children.filter((child) => child !== null && child !== undefined && child !== false));
+  put(made, ...children);
   return made;
+}
+
+/** Give an element other children. @param {Element} element @param {...(Node | string | null | false | undefined)} children */
+export function put(element, ...children) {
+  element.replaceChildren(...children.filter((child) => child !== null && child !== undefined && child !== false));
 }
 
 /**

@@ -8,7 +8,7 @@ import { scrubBar } from "./scrub.js";
 import { shortcuts } from "./keys.js";
 import { Tracks } from "./tracks.js";
 
-/** @import { Job, Reply, Segment } from "./types.js" */
+/** @import { Job, Reply, Segment } from "../types.js" */
 
 const SPEEDS = [0.25, 0.5, 1, 1.5, 2, 4];
 const PAGE = 1000;

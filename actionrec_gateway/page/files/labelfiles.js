@@ -1,10 +1,19 @@
 /** Labels as files: the CSV that `make learn` takes, and Label Studio's JSON. */
 
-/** @import { Span } from "./types.js" */
+/** @import { Span } from "../types.js" */
 
 /** A list of labels that counts in milliseconds: so a span is exact, whatever the video's frame rate. */
 const RATE = 1000;
 const COLUMNS = ["path", "label", "start_seconds", "end_seconds"];
+
+/** Different videos that a label needs: `make learn` asks for them. */
+export const LEAST_VIDEOS = 5;
+
+/** Each label, with its spans and the number of their videos. @param {Span[]} spans */
+export function byLabel(spans) {
+  return [...Map.groupBy(spans, (one) => one.label)].sort(([a], [b]) => a.localeCompare(b))
+    .map(([label, own]) => ({ label, spans: own.length, videos: new Set(own.map((one) => one.video)).size }));
+}
 
 /** @param {Span[]} spans */
 export function toCsv(spans) {

@@ -8,7 +8,7 @@ import { closeCamera, openCamera, record } from "./camera.js";
 import { button, el, percent, problem, say, width } from "./dom.js";
 import { allLabels, chosenModel, modelField, state } from "./state.js";
 
-/** @import { Prediction } from "./types.js" */
+/** @import { Prediction } from "../types.js" */
 
 const SPARE_SECONDS = 0.25;  // a recorder's first frame comes a little after its start
 const SHOWN = 5;

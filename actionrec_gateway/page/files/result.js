@@ -3,7 +3,7 @@ import { frames } from "./api.js";
 import { busy, button, clock, el, percent, problem, width } from "./dom.js";
 
 /** @import { Player } from "./player.js" */
-/** @import { Reply, Sheet } from "./types.js" */
+/** @import { Reply, Sheet } from "../types.js" */
 
 const SHOWN = 5;
 const STAGES = ["decode", "transform", "inference"];
@@ -12,8 +12,9 @@ const STAGES = ["decode", "transform", "inference"];
  * @param {Reply} reply
  * @param {number} waited milliseconds, from the first byte sent to the reply
  * @param {(label: string) => void} why
+ * @param {string} [title]
  */
-export function resultPanel(reply, waited, why) {
+export function resultPanel(reply, waited, why, title = "What it shows") {
   const list = el("ol", { class: "labels" });
   let all = false;
   const more = button("", () => { all = !all; fill(); }, { class: "quiet small" });
@@ -29,8 +30,8 @@ export function resultPanel(reply, waited, why) {
     more.textContent = all ? "Fewer labels" : `All ${reply.predictions.length} labels`;
   }
   fill();
-  return el("section", { class: "card stack", "aria-labelledby": "labels-title" },
-    el("h2", { id: "labels-title" }, "What it shows"), list, more,
+  return el("section", { class: "card stack", "aria-label": title },
+    el("h2", {}, title), list, more,
     ...reply.warnings.map((one) => el("div", { class: "note warn" }, el("strong", {}, one.message),
       el("span", { class: "small" }, one.code))),
     stages(reply, waited), facts(reply));

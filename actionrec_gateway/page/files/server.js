@@ -4,7 +4,7 @@ import { busy, button, el, problem, say, width } from "./dom.js";
 import { errors, gauge, quantile, rate, samples, stages, statuses } from "./figures.js";
 import { refresh, state } from "./state.js";
 
-/** @import { Model } from "./types.js" */
+/** @import { Model } from "../types.js" */
 /** @import { Look } from "./figures.js" */
 
 const EVERY_MS = 3000;

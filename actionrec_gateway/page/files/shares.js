@@ -4,7 +4,7 @@
  * second. So steps of different lengths can be added at an instant.
  */
 
-/** @import { Explanation, Pathway, View } from "./types.js" */
+/** @import { Explanation, Pathway, View } from "../types.js" */
 
 /** @typedef {{edges: number[], rows: number, columns: number, values: Float32Array}} Steps */
 /** @typedef {{start: number, end: number, box: [number, number, number, number], pathways: Steps[]}} Seen */

@@ -2,10 +2,10 @@
 import { models, session } from "./api.js";
 import { el } from "./dom.js";
 
-/** @import { Model, Session } from "./types.js" */
+/** @import { Model, Session } from "../types.js" */
 
-/** @type {{session: Session | null, models: Model[], chosen: string}} */
-export const state = { session: null, models: [], chosen: "" };
+/** @type {{session: Session | null, models: Model[], chosen: string, beside: string}} `beside`: tried, too; "": none */
+export const state = { session: null, models: [], chosen: "", beside: "" };
 
 /** Told when `state` has changed. */
 export const changes = new EventTarget();
@@ -15,6 +15,7 @@ export async function refresh() {
   state.models = await models();
   const names = modelNames();
   if (!names.includes(state.chosen)) state.chosen = names[0] || "";
+  if (!names.includes(state.beside)) state.beside = "";
   changes.dispatchEvent(new Event("change"));
 }
 
@@ -35,16 +36,28 @@ export function allLabels() {
 
 /** A choice among the models; where there is one only, its name. */
 export function modelField() {
+  return field("Model", "chosen", (names) => (names.length ? names.map((name) => [name, name]) : [["", "none is served"]]));
+}
+
+/** A second one, to be tried beside it; hidden where there is none. */
+export function besideField() {
+  const element = field("Beside it", "beside", (names) => [["", "no other"], ...names.map((name) => [name, name])]);
+  const hide = () => { element.hidden = modelNames().length < 2; };
+  changes.addEventListener("change", hide);
+  hide();
+  return element;
+}
+
+/** @param {string} text @param {"chosen" | "beside"} which @param {(names: string[]) => string[][]} options value, text */
+function field(text, which, options) {
   const select = el("select", { onchange: () => {
-    state.chosen = select.value;
+    state[which] = select.value;
     changes.dispatchEvent(new Event("change"));
   } });
   const fill = () => {
-    const names = modelNames();
-    select.replaceChildren(...names.map((name) => el("option", { value: name, selected: name === state.chosen }, name)));
-    if (!names.length) select.append(el("option", { value: "" }, "none is served"));
+    select.replaceChildren(...options(modelNames()).map(([value, shown]) => el("option", { value, selected: value === state[which] }, shown)));
   };
   changes.addEventListener("change", fill);
   fill();
-  return el("label", { class: "field" }, "Model", select);
+  return el("label", { class: "field" }, text, select);
 }

@@ -1,17 +1,18 @@
-/** Teach: mark spans on your videos, and give them labels; `make learn` makes a model of them. */
+/** Teach: mark spans on your videos, and give them labels; the server learns a model of them. */
 import { json } from "./api.js";
 import { button, clock, el, problem, say, width } from "./dom.js";
 import { chooser, takesFiles } from "./drop.js";
 import { shortcuts } from "./keys.js";
-import { fromCsv, fromLabelStudio, round, toCsv, toLabelStudio } from "./labelfiles.js";
+import { LEAST_VIDEOS, byLabel, fromCsv, fromLabelStudio, round, toCsv, toLabelStudio } from "./labelfiles.js";
+import { learnPanel } from "./learn.js";
 import { Player } from "./player.js";
 import { Tracks } from "./tracks.js";
 import { scrubBar } from "./scrub.js";
 
-/** @import { Span } from "./types.js" */
+/** @import { Span } from "../types.js" */
 
-const LEAST_VIDEOS = 5;
 const SAVE_MS = 400;
+const SAVED = "Saved on the server";
 
 export function teachPage() {
   const player = new Player({ controls: false });
@@ -41,16 +42,16 @@ export function teachPage() {
   const list = el("ol", { class: "list", "aria-label": "Spans of this video" });
   const counts = el("ul", { class: "labels even" });
   const tracks = new Tracks({ seek: (at) => player.seek(at), changed: () => {} });
-  const command = el("pre", { tabindex: "0", "aria-label": "Command" });
   const { input, choose } = chooser(true, take);
   const drop = el("section", { class: "drop", "aria-label": "Videos to label" }, el("h2", {}, "Drop videos to label here"),
-    el("p", { class: "soft" }, "They stay in this browser. Your labels are kept on the server, by the names of the files."),
+    el("p", { class: "soft" }, "They stay in this browser until they are learned from. Your labels are kept on the server, by the names of the files."),
     el("div", { class: "row" }, button("Choose videos", choose, { class: "main" })), input);
   const rate = el("input", { type: "number", min: 0.001, step: "any", placeholder: "24" });
   const reading = el("input", { type: "file", accept: ".csv,.json", hidden: true, "aria-label": "Labels", onchange: () => {
     if (reading.files?.[0]) read(reading.files[0]);
     reading.value = "";
   } });
+  const learn = learnPanel({ spans: () => spans, files, stored });
   const work = el("div", { class: "two", hidden: true },
     el("section", { class: "card stack", "aria-label": "Player" }, player.element, scrub.element,
       el("div", { class: "row" }, play, button("‹ Frame", () => player.step(-1), { "aria-label": "The frame before" }),
@@ -68,10 +69,7 @@ export function teachPage() {
           button("Export for Label Studio", () => save("labels.json", toLabelStudio(spans), "application/json"), { class: "small" }),
           button("Import", () => reading.click(), { class: "small" }), reading),
         el("label", { class: "field" }, "Frames a second of an import from Label Studio that does not say so", rate)),
-      el("section", { class: "card stack", "aria-labelledby": "learn-title" }, el("h2", { id: "learn-title" }, "Learn them"),
-        el("p", {}, "Export the CSV, put it beside the videos on the server's machine, and run there:"), command,
-        el("p", { class: "soft small" }, "It writes the archive and a report of how good it is. make serve with both models lets you try it here beside the old one."))));
-  command.textContent = "make learn DATA=labels.csv NAME=mine MODEL=motion\nmake serve";
+      learn.root));
   takesFiles(drop, take);
   const keys = shortcuts(root, [
     [" ", "Space", "play, pause", () => player.toggle()],
@@ -208,12 +206,19 @@ export function teachPage() {
     timer = setTimeout(store, SAVE_MS);
   }
 
+  /** Whether the server has all labels now. */
+  async function stored() {
+    clearTimeout(timer);
+    await store();
+    return saved.textContent === SAVED;
+  }
+
   async function store() {
     try {
       const kept = await json("page/labels", { method: "PUT", headers: { "Content-Type": "application/json" },
         body: JSON.stringify({ revision, spans }) });
       revision = /** @type {{revision: number}} */ (kept).revision;
-      saved.textContent = "Saved on the server";
+      saved.textContent = SAVED;
     } catch (error) {
       saved.textContent = "Not saved";
       if (/** @type {{code?: string}} */ (error).code !== "LABELS_CHANGED") {
@@ -236,7 +241,7 @@ export function teachPage() {
       ({ revision, spans } = found);
       selected = null;
       trouble.replaceChildren();
-      saved.textContent = spans.length ? "Saved on the server" : "";
+      saved.textContent = spans.length ? SAVED : "";
       fill();
     } catch (error) {
       trouble.replaceChildren(problem(error, load));
@@ -249,16 +254,14 @@ export function teachPage() {
       onclick: () => select(one) }, el("span", {}, `${clock(one.start_seconds, 2)} – ${clock(one.end_seconds, 2)}`),
     el("span", { class: "name" }, one.label)))));
     if (!here.length) list.replaceChildren(el("li", { class: "soft" }, "None yet. Begin one with I, end it with O."));
-    const all = [...Map.groupBy(spans, (one) => one.label)].sort(([a], [b]) => a.localeCompare(b));
-    const most = Math.max(1, ...all.map(([, own]) => own.length));
-    counts.replaceChildren(...all.map(([name, own]) => {
-      const of = new Set(own.map((one) => one.video)).size;
-      return el("li", {}, el("span", { class: "name" }, name), el("span", { class: "score" },
-        `${own.length} in ${of} ${of === 1 ? "video" : "videos"}${of < LEAST_VIDEOS ? `, ${LEAST_VIDEOS} are needed` : ""}`),
-      el("div", { class: "bar" }, width(el("i"), own.length / most)));
-    }));
+    const all = byLabel(spans);
+    const most = Math.max(1, ...all.map((one) => one.spans));
+    counts.replaceChildren(...all.map((one) => el("li", {}, el("span", { class: "name" }, one.label), el("span", { class: "score" },
+      `${one.spans} in ${one.videos} ${one.videos === 1 ? "video" : "videos"}${one.videos < LEAST_VIDEOS ? `, ${LEAST_VIDEOS} are needed` : ""}`),
+    el("div", { class: "bar" }, width(el("i"), one.spans / most)))));
     if (!all.length) counts.replaceChildren(el("li", { class: "soft" }, "None yet."));
-    known.replaceChildren(...all.map(([name]) => el("option", { value: name })));
+    learn.changed();
+    known.replaceChildren(...all.map((one) => el("option", { value: one.label })));
     names.replaceChildren(...[...files.keys()].map((name) => button(name, () => open(name),
       { class: "small", "aria-pressed": String(name === video) })));
     edges.hidden = !selected;
@@ -308,7 +311,13 @@ export function teachPage() {
 
   return {
     root,
-    show() { if (!revision && !spans.length) load(); },
-    hide() { player.video.pause(); },
+    show() {
+      if (!revision && !spans.length) load();
+      learn.show();
+    },
+    hide() {
+      player.video.pause();
+      learn.hide();
+    },
   };
 }

@@ -6,7 +6,7 @@ import { jobView } from "./jobview.js";
 import { keep } from "./keep.js";
 import { modelField, state } from "./state.js";
 
-/** @import { Job } from "./types.js" */
+/** @import { Job } from "../types.js" */
 
 const TOP = 5;
 

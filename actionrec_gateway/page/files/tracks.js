@@ -4,7 +4,7 @@
  */
 import { clock, el } from "./dom.js";
 
-/** @import { Entry, Segment } from "./types.js" */
+/** @import { Entry, Segment } from "../types.js" */
 
 const ROW = 40;
 const TOP = 24;

@@ -6,10 +6,10 @@ import { busy, button, bytes, el, percent, problem, say } from "./dom.js";
 import { chooser, sample, takesFiles } from "./drop.js";
 import { Player } from "./player.js";
 import { framesPanel, resultPanel } from "./result.js";
-import { allLabels, chosenModel, modelField, state } from "./state.js";
+import { allLabels, besideField, chosenModel, modelField, state } from "./state.js";
 import { whyPanel } from "./why.js";
 
-/** @import { Reply } from "./types.js" */
+/** @import { Reply } from "../types.js" */
 
 const AT_ONCE = 2;
 
@@ -39,7 +39,7 @@ export function tryPage() {
   const options = el("form", { class: "card row", "aria-label": "Options", onsubmit: (/** @type {Event} */ event) => {
     event.preventDefault();
     again();
-  } }, modelField(), el("label", { class: "field" }, "Look at", look),
+  } }, modelField(), besideField(), el("label", { class: "field" }, "Look at", look),
   el("label", { class: "field" }, "From second", start),
   el("label", { class: "check" }, crops, "also the edges (3 crops)"),
   el("button", { class: "main", hidden: true }, "Ask again"));
@@ -118,12 +118,10 @@ export function tryPage() {
     why.hide();
     below.replaceChildren();
     answer.replaceChildren(el("section", { class: "card" }, busy("Sending the video, and waiting for the model …")));
-    const begun = performance.now();
     try {
-      const reply = await predict(model, clip, wanted, mine.signal);
-      const labels = reply.predictions.map((one) => one.label).sort();
-      explain = (label) => why.explain(model, clip, { ...wanted, views: undefined, crops: undefined }, label, labels);
-      answer.replaceChildren(resultPanel(reply, performance.now() - begun, (label) => explain(label)));
+      const other = state.beside !== model && state.beside;
+      const [{ reply, panel }, second] = await Promise.all([one(model), other && one(other).catch((error) => ({ panel: problem(error) }))]);
+      answer.replaceChildren(second ? el("div", { class: "pair" }, panel, second.panel) : panel);
       const span = { start_seconds: wanted.start_seconds };
       if (wanted.views) Object.assign(span, { end_seconds: reply.clip.end_seconds });
       below.replaceChildren(framesPanel(model, clip, span, player),
@@ -132,6 +130,18 @@ export function tryPage() {
       say(`${best.label}, ${percent(best.score)}`);
     } catch (error) {
       if (!mine.signal.aborted) answer.replaceChildren(problem(error, again));
+    }
+
+    /** What a model says. @param {string} name */
+    async function one(name) {
+      const begun = performance.now();
+      const reply = await predict(name, clip, wanted, mine.signal);
+      const labels = reply.predictions.map((each) => each.label).sort();
+      const its = (/** @type {string} */ label) => {
+        explain = its;
+        why.explain(name, clip, { ...wanted, views: undefined, crops: undefined }, label, labels);
+      };
+      return { reply, panel: resultPanel(reply, performance.now() - begun, its, state.beside ? name : undefined) };
     }
   }
 

@@ -4,7 +4,7 @@ import { busy, button, clock, el, percent, problem, say } from "./dom.js";
 import { added, instants, strongest, sum, together, views } from "./shares.js";
 
 /** @import { Player } from "./player.js" */
-/** @import { Explanation, Reply } from "./types.js" */
+/** @import { Explanation, Reply } from "../types.js" */
 /** @import { Seen } from "./shares.js" */
 
 const NAMES = ["slow", "fast"];

@@ -25,6 +25,12 @@
  *   upload_bytes: number, clip_bytes: number}} Session
  * @typedef {{video: string, label: string, start_seconds: number, end_seconds: number}} Span
  * @typedef {{code: string, status: number, message: string, hint: string}} Problem
+ * @typedef {{id: string, name: string, model: string, state: "running" | "done" | "failed" | "cancelled" | "stopped",
+ *   steps: {event: string, text: string, done: number | null, total: number | null}[], error: Problem | null,
+ *   result: {words: string, accuracy: number, interval: [number, number]} | null, report: string | null,
+ *   serving: {state: "no" | "asked" | "yes" | "failed", error: Problem | null}}} Learning
+ * @typedef {{can: "learn" | "denied" | "absent", videos: {name: string, bytes: number}[], video_bytes: number, models: string[], busy: boolean,
+ *   learning: Learning | null}} Teaching
  * @typedef {{id: string, state: "waiting" | "running" | "done" | "failed" | "cancelled", model: string,
  *   version: string | null, options: Record<string, any>, source: {bytes?: number, sha256?: string, url?: string},
  *   created: string, started: string | null, finished: string | null,
