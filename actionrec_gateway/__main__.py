@@ -18,7 +18,9 @@ import uvicorn
 import uvloop
 
 from .app import create_app
+from .canary import Canary
 from .contracts import container
+from .engine import Engine
 from .observe import logs, traces
 from .options import Run, parse
 from .settings import Settings
@@ -55,7 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 async def _serve(settings: Settings, run: Run, listening: socket.socket) -> None:
     closing = asyncio.Event()
-    app = create_app(settings, TorchServe(settings), closing)
+    engine: Engine = TorchServe(settings)
+    if settings.canary:
+        engine = Canary(engine, settings.canary)
+    app = create_app(settings, engine, closing)
     config = uvicorn.Config(
         app,
         access_log=False,

@@ -86,6 +86,7 @@ def parse(arguments: Sequence[str] | None, environment: Mapping[str, str] = os.e
     add("wishes", "file in which the engine's supervisor is asked to serve an archive", Path)
     add("teach_bytes", "bytes that the videos of one client's labels may take", int)
     add("teach_video_bytes", "largest of these videos", int)
+    add("canary", "file that `python -m deploy canary` writes", Path)
     add("log_file", "default: standard error", Path, default=run.log_file)
     add("drain_seconds", "seconds that requests in flight have after SIGTERM", int, default=run.drain_seconds)
     chosen = vars(parser.parse_args(arguments))

@@ -64,5 +64,7 @@ class Settings:
     """Bytes that the videos may take that one client's labels are learned from."""
     teach_video_bytes: int = GIGABYTE
     """Largest of these videos, in bytes: learning has a whole one in memory."""
+    canary: Path | None = None
+    """File that says which models have a candidate (`canary`); None: none has."""
     webhook_secret: str | None = None
     """Secret of Standard Webhooks (``whsec_...``) that calls are signed with; None: no job may ask for one."""

@@ -15,7 +15,7 @@ import requests
 from rich.console import Console
 from rich.markup import escape
 
-from . import choices, front, gateway, server, status, supervisor
+from . import canary, choices, front, gateway, logs, server, status, supervisor
 from .config import load_config
 from .launch import CONFIG_FILE
 from .management import get_models
@@ -111,6 +111,12 @@ def _supervise(options: argparse.Namespace) -> int:
 
 
 def _announce(state: server.State, settings: server.Settings, began: float) -> None:
+    if logs.as_json():
+        seconds = f"{time.monotonic() - began:.1f}"
+        said = {"event": "ready", "level": "info", "seconds": seconds, "models": ", ".join(state.models)}
+        sys.stdout.write(logs.line(said) + "\n")
+        sys.stdout.flush()
+        return
     _out.print(
         f"[green]Ready[/green] after {time.monotonic() - began:.0f} s: {escape(', '.join(state.models))}"
     )
@@ -160,13 +166,16 @@ def _stop(options: argparse.Namespace) -> int:
 
 
 def _report(stopped: server.Stopped | None) -> None:
+    said = "Stopped."
     if stopped is None:
-        _out.print("No server was running.")
+        said = "No server was running."
     elif stopped.unanswered:
         connections = f"{stopped.unanswered} connection{'s' * (stopped.unanswered != 1)}"
-        _out.print(f"Stopped; {connections} still waited for an answer.")
+        said = f"Stopped; {connections} still waited for an answer."
+    if logs.as_json():
+        sys.stdout.write(logs.line({"event": said, "level": "info"}) + "\n")
     else:
-        _out.print("Stopped.")
+        _out.print(said)
 
 
 def _wait(options: argparse.Namespace) -> int:
@@ -279,6 +288,7 @@ def _parser() -> argparse.ArgumentParser:
     add_timeout(scale)
     add_timeout(add("wait", _wait, "wait until all workers are READY"))
     front.add_commands(add)
+    canary.add_commands(add)
     add("url", _url, "print where to send clips").add_argument("--model", help="default: the first")
     return parser
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 import requests
 
+from . import canary
 from .config import ServerConfig
 from .nginx import QUEUE_SECONDS
 from .patience import BackOff, Policy
@@ -94,6 +95,7 @@ def start(
         command += ["--run-dir", str(run_dir.resolve() / "gateway")]
     command += ["--model-store", str(model_store.resolve())] if model_store else []
     command += ["--wishes", str(wishes_file(run_dir.resolve()))] if supervised else []
+    command += ["--canary", str(run_dir.resolve() / canary.FILE)]
     command += [] if console else ["--log-file", str(log_dir.resolve() / _LOG_FILE)]
     command += [] if port is None else ["--port", str(port)]
     return _begin(command, run_dir, log_dir, console=console)

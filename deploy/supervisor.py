@@ -43,7 +43,7 @@ from pathlib import Path
 import psutil
 import requests
 
-from . import choices, gateway, server, wishes
+from . import choices, gateway, logs, server, wishes
 from .launch import CONFIG_FILE
 from .management import Model, get_models, set_workers
 from .patience import BackOff, Policy
@@ -302,9 +302,10 @@ def log_to(directory: Path, *, console: bool) -> None:
         handlers.append(logging.StreamHandler())
     package = logging.getLogger(__package__)
     for handler in handlers:
-        handler.setFormatter(
-            logging.Formatter(f"%(asctime)s %(levelname)s supervisor {os.getpid()}: %(message)s")
-        )
+        text = logging.Formatter(f"%(asctime)s %(levelname)s supervisor {os.getpid()}: %(message)s")
+        handler.setFormatter(text)
         package.addHandler(handler)
+    if console and logs.as_json():
+        handlers[-1].setFormatter(logs.JsonFormatter())
     package.setLevel(logging.INFO)
     logger.info("Watching")

@@ -132,7 +132,7 @@ def test_names_of_metrics(gateway: RunningGateway) -> None:
         assert family.name.startswith("actionrec_")
         assert family.documentation
         labels = {label for sample in family.samples for label in sample.labels}
-        assert labels <= {"route", "status", "code", "stage", "model", "state", "worker", "le"}
+        assert labels <= {"route", "status", "code", "stage", "model", "state", "worker", "served", "le"}
 
 
 class Collector(BaseHTTPRequestHandler):

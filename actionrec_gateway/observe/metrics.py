@@ -67,6 +67,13 @@ WORKER_CHILDREN = Gauge(
     ("model", "worker"),
     registry=REGISTRY,
 )
+CANARY = Histogram(
+    "actionrec_canary_seconds",
+    "Time to the engine's answer, of requests to a model that has a candidate, by who answered",
+    ("model", "served", "status"),
+    buckets=(0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
+    registry=REGISTRY,
+)
 _OF_WORKERS = (WORKERS_READY, WORKERS_WANTED, WORKER_STARTED, WORKER_MEMORY, WORKER_CHILDREN)
 
 Refresh = Callable[[], Awaitable[None]]
@@ -81,6 +88,18 @@ def stages(timings_ms: Mapping[str, float]) -> None:
     """
     for stage, milliseconds in timings_ms.items():
         STAGE.labels(stage).observe(milliseconds / 1000.0)
+
+
+def canary(model: str, served: str, status: int, seconds: float) -> None:
+    """Count a request to a model that has a candidate.
+
+    Args:
+        model: that was asked for.
+        served: that answered.
+        status: of the answer.
+        seconds: until it.
+    """
+    CANARY.labels(model, served, str(status)).observe(seconds)
 
 
 def set_waiting(waiting: Mapping[str, int]) -> None:
