@@ -43,6 +43,9 @@ GATEWAY_PORT ?=
 FOREGROUND ?=
 MINUTES ?= 60
 T ?=
+TAG ?=
+BASE ?=
+TORCH ?=
 
 VENV ?= .venv
 STAMP := $(VENV)/.installed
@@ -126,7 +129,16 @@ scale: $(STAMP)  ## set the number of workers: WORKERS=n for each model, or for 
 	@[ -n '$(WORKERS)' ] || { echo 'error: how many workers? make scale WORKERS=2' >&2; exit 1; }
 	@$(PYTHON) -m deploy scale --workers '$(WORKERS)' $(addprefix --model ,$(filter-out all auto,$(MODEL)))
 
-.PHONY: observe panels
+.PHONY: image test-image test-cluster observe panels
+image: $(STAMP)  ## build the container's image with MODEL in it, or without: TAG=actionrec DEVICE=cpu|cuda BASE= TORCH=
+	@TAG='$(TAG)' MODEL='$(MODEL)' DEVICE='$(DEVICE)' BASE='$(BASE)' TORCH='$(TORCH)' VENV='$(VENV)' scripts/image
+
+test-image: $(STAMP)  ## build it with buildah, run it, and put the requests of every contract through it; needs root
+	@$(PYTHON) -m pytest -q -s -m slow tests/test_image.py
+
+test-cluster: $(STAMP)  ## play a rolling update, a scale-down and a lost pod with real processes under load
+	@$(PYTHON) -m pytest -q -s -m slow tests/test_kubernetes_played.py
+
 observe: $(STAMP)  ## look at the server: Prometheus with the alerts, and Grafana's dashboards where Grafana is installed
 	@$(PYTHON) -m deploy.observability observe
 
@@ -199,9 +211,11 @@ $(SUPPLY)/.installed: $(STAMP)
 	@$(SUPPLY)/bin/python -m pip install -qq --disable-pip-version-check '.[supply]'
 	@touch $@
 
-lock: $(STAMP)  ## pin all packages that a server needs, with hashes, in requirements/serve.txt
+lock: $(STAMP)  ## pin all packages that a server, and an image, need, with hashes: requirements/serve.txt, image.txt
 	@$(PYTHON) scripts/lock $(PYTHON) serve > requirements/serve.txt.new
 	@mv requirements/serve.txt.new requirements/serve.txt
+	@$(PYTHON) scripts/lock $(PYTHON) serve,gateway,kserve,tracing > requirements/image.txt.new
+	@mv requirements/image.txt.new requirements/image.txt
 
 sbom: $(SUPPLY)/.installed  ## list the packages of a server as CycloneDX: build/sbom.json
 	@$(SUPPLY)/bin/cyclonedx-py requirements --output-format JSON --output-file build/sbom.json requirements/serve.txt

@@ -2,7 +2,8 @@
 
 The server and its gateway are started in the foreground; SIGTERM drains both. Variables of the platforms say
 where: SageMaker's ``SM_MODEL_DIR`` and ``SAGEMAKER_BIND_TO_PORT``, Vertex AI's ``AIP_HTTP_PORT``. The routes of
-Vertex AI are settings of the gateway.
+Vertex AI are settings of the gateway. ``ENGINE_PORT`` is the first of TorchServe's five ports, the third of
+which has metrics; else they are free ones.
 """
 
 from __future__ import annotations
@@ -55,7 +56,15 @@ def command(store: Path, arguments: Sequence[str], environment: Mapping[str, str
     return [
         *(sys.executable, "-m", "deploy", "start", "--foreground"),
         *("--model-store", str(store), "--run-dir", str(_STATE / "run"), "--log-dir", str(_STATE / "logs")),
-        *("--port", "0", "--gateway", "--gateway-port", str(port(environment)), "--drain", str(DRAIN_SECONDS)),
+        *(
+            "--port",
+            environment.get("ENGINE_PORT") or "0",
+            "--gateway",
+            "--gateway-port",
+            str(port(environment)),
+            "--drain",
+            str(DRAIN_SECONDS),
+        ),
         *arguments,
     ]
 
