@@ -382,6 +382,32 @@ def test_the_server_goes_and_comes_back(
             visited.check()
 
 
+def test_live_while_the_server_is_killed(
+    browser: Browser, motion_server: RunningServer, tmp_path: Path
+) -> None:
+    """The camera stays on, what fails is counted, and results come again when the server is back."""
+    options = ("--body-bytes", str(MAX_BODY_BYTES), "--port", str(free_port()))
+    addresses = (motion_server.inference_url, motion_server.management_url)
+    with ExitStack() as stack:
+        with running(tmp_path / "gateway", *addresses, *options) as gateway:
+            visited = stack.enter_context(visit(browser, gateway.url, "narrow, dark"))
+            page = visited.page
+            page.get_by_role("link", name="Live").click()
+            page.get_by_role("button", name="Start the camera").click()
+            rows = page.locator("tbody tr")
+            expect(rows.first).to_contain_text(re.compile(r"\d+ ms"))
+            gateway.process.kill()
+            gateway.process.wait()
+        expect(page.locator("#notice")).to_contain_text("The server does not answer")
+        expect(page.locator(".facts dd").last).not_to_have_text("0")
+        visited.check()
+        before = rows.count()
+        with running(tmp_path / "gateway", *addresses, *options):
+            expect(rows.nth(before)).to_be_visible()
+            expect(page.locator("#notice")).to_be_empty()
+            visited.check()
+
+
 def test_a_timeline_whose_server_is_killed(
     browser: Browser, motion_server: RunningServer, tmp_path: Path
 ) -> None:

@@ -60,7 +60,9 @@ export function learnPanel(teach) {
   async function look() {
     clearTimeout(timer);
     try {
+      const before = now?.learning?.serving.state;
       now = /** @type {Teaching} */ (await json(PATH));
+      if (before === "asked" && now.learning?.serving.state === "yes") await refresh();
       fill();
     } catch (error) {
       if (/** @type {{status?: number}} */ (error).status) trouble.replaceChildren(problem(error, look));
@@ -129,7 +131,7 @@ export function learnPanel(teach) {
   /** How the last run has ended. @param {Learning | null | undefined} learning */
   function outcome(learning) {
     const asked = learning?.serving.state === "asked";
-    const served = !asked && (learning?.serving.state === "yes" || state.models.some((one) => one.name === learning?.name));
+    const served = !asked && state.models.some((one) => one.name === learning?.name);
     const key = JSON.stringify([learning?.id, learning?.state, served, asked, learning?.serving.error]);
     if (result.dataset.key === key) return;  // nothing is said twice
     result.dataset.key = key;

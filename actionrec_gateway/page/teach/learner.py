@@ -117,6 +117,7 @@ class Learner:
             )
             self._last[client] = learning = Learning(name=name, model=model)
             names = {str(self._videos.folder(client) / video.file): video.name for video in videos.values()}
+            names[f"{store}{os.sep}"] = ""
             self._run = asyncio.create_task(self._learn(learning, command, client, names))
             return learning
 
@@ -280,11 +281,11 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
 
 
 def _named(text: str, names: Mapping[str, str], written: Callable[[str], str] = str) -> str:
-    """A text with the clients' names of videos in place of their paths here.
+    """A text with names in place of paths of this host.
 
     Args:
         text: it.
-        names: path -> name.
+        names: path -> name; a folder's is empty.
         written: how the text's format writes a name.
     """
     for path, name in names.items():
