@@ -129,14 +129,14 @@ scale: $(STAMP)  ## set the number of workers: WORKERS=n for each model, or for 
 	@[ -n '$(WORKERS)' ] || { echo 'error: how many workers? make scale WORKERS=2' >&2; exit 1; }
 	@$(PYTHON) -m deploy scale --workers '$(WORKERS)' $(addprefix --model ,$(filter-out all auto,$(MODEL)))
 
-.PHONY: image test-image test-cluster observe panels
+.PHONY: image test-image test-pods observe panels
 image: $(STAMP)  ## build the container's image with MODEL in it, or without: TAG=actionrec DEVICE=cpu|cuda BASE= TORCH=
 	@TAG='$(TAG)' MODEL='$(MODEL)' DEVICE='$(DEVICE)' BASE='$(BASE)' TORCH='$(TORCH)' VENV='$(VENV)' scripts/image
 
 test-image: $(STAMP)  ## build it with buildah, run it, and put the requests of every contract through it; needs root
 	@$(PYTHON) -m pytest -q -s -m slow tests/test_image.py
 
-test-cluster: $(STAMP)  ## play a rolling update, a scale-down and a lost pod with real processes under load
+test-pods: $(STAMP)  ## play a rolling update, a scale-down and a lost pod with real processes under load
 	@$(PYTHON) -m pytest -q -s -m slow tests/test_kubernetes_played.py
 
 observe: $(STAMP)  ## look at the server: Prometheus with the alerts, and Grafana's dashboards where Grafana is installed
