@@ -92,7 +92,7 @@ def numbered(mp4: bytes, number: int) -> bytes:
 
 
 class Run:
-    """``python -m actionrec_engines.batch`` as a process of its own.
+    """``actionrec batch --ray`` as a process of its own.
 
     Args:
         address: of the cluster.
@@ -103,7 +103,14 @@ class Run:
 
     def __init__(self, address: str, videos: Videos, archive: Path, output: Path) -> None:
         self.output = output
-        self.command = [sys.executable, "-m", "actionrec_engines.batch", str(videos.folder), str(videos.listed)]
+        self.command = [
+            sys.executable,
+            "-m",
+            "actionrec_client",
+            "batch",
+            str(videos.folder),
+            str(videos.listed),
+        ]
         self.command += ["--archive", str(archive), "-o", str(output), "--ray", address, "--json"]
 
     def start(self, *more: str) -> subprocess.Popen[str]:
@@ -122,6 +129,7 @@ class Run:
         """Its summary, when it has ended with this exit code."""
         out, err = process.communicate(timeout=_DEADLINE_SECONDS)
         assert process.returncode == code, out + err
+        assert out.startswith("{"), out + err  # and no traceback, whose exit code is 1 too
         return dict(json.loads(out))
 
     def parts(self) -> list[Path]:

@@ -183,6 +183,17 @@ def test_a_video_that_changes_meanwhile_is_an_error(tmp_path: Path) -> None:
         compute._video(content)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "hint"), [(("--ray", "local"), "--archive motion.mar"), ((), "is a folder")]
+)
+def test_what_a_cluster_needs_is_said(arguments: tuple[str, ...], hint: str, tmp_path: Path) -> None:
+    """A cluster without an archive, and a folder without a cluster, are refused before anything is done."""
+    done = actionrec("batch", tmp_path, "-o", tmp_path, *arguments)
+    assert done.returncode == 2
+    assert hint in " ".join(done.stderr.split())
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_has_one_run(tmp_path: Path, motion_archive: Path) -> None:
     """Another run's folder is refused, and so are other options in a run that goes on."""
     folder = tmp_path / "out"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -13,8 +14,24 @@ from ..files import tables
 from . import console, folder, job, work
 
 Output = Annotated[
-    Path, typer.Option("--output", "-o", help="results.jsonl, .csv or .parquet.", dir_okay=False)
+    Path, typer.Option("--output", "-o", help="results.jsonl, .csv or .parquet; with --ray a folder.")
 ]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        help="Address of a Ray cluster, which computes in the server's place; auto, local.",
+        rich_help_panel="Cluster",
+    ),
+]
+Archive = Annotated[
+    Path | None,
+    typer.Option(
+        help="With --ray: the model, as `make archive` makes it.", dir_okay=False, rich_help_panel="Cluster"
+    ),
+]
+_INSTALL = "slowfast-torchserve[serve,gateway,kserve,ray]"
+_ENGINE = "actionrec_engines.batch.__main__"
+"""Imported by its name where it is asked for: the client needs nothing of what an engine needs."""
 
 
 def register(app: typer.Typer) -> None:
@@ -24,6 +41,7 @@ def register(app: typer.Typer) -> None:
         batch,
         "actionrec batch videos/ -o results.csv",
         "actionrec batch 'videos/**/*.mp4' -o results.parquet --resume",
+        "actionrec batch names.txt -o results --ray auto --archive motion.mar",
     )
 
 
@@ -44,16 +62,23 @@ def batch(
     insecure_token: console.InsecureToken = False,
     timeout: console.Timeout = None,
     in_flight: console.InFlight = None,
+    ray: Ray = None,
+    archive: Archive = None,
 ) -> None:
     """Name the action in each of many videos.
 
     One line for each file, with "predictions" or "error", on the disk as soon as it is there. For .csv and
     .parquet the lines go to OUTPUT.jsonl first and are converted at the end. A server that goes away ends
     the run (exit code 3); --resume goes on. A file that is too large for a request becomes a job, where the
-    server is a gateway.
+    server is a gateway. With --ray a cluster computes, without a server, and OUTPUT is a folder of Parquet.
     """
-    folder.check_kind(output, tables.WRITERS)
     options = console.selected(top_k, start, end, views, crops)
+    if ray is not None:
+        _on_a_cluster(ray, inputs, archive, output, console.given(options), resume=resume, as_json=as_json)
+        return
+    if output.is_dir():
+        console.fail(f"{output} is a folder.", "Without --ray the results are a file.")
+    folder.check_kind(output, tables.WRITERS)
     client = console.connect(url, model, token, management_url, timeout, insecure_token)
     has_jobs = cache(client.has_jobs)  # asked when the first large file comes
 
@@ -72,3 +97,23 @@ def batch(
         resume=resume,
         as_json=as_json,
     )
+
+
+def _on_a_cluster(
+    ray: str,
+    inputs: list[str],
+    archive: Path | None,
+    output: Path,
+    options: Mapping[str, object],
+    *,
+    resume: bool,
+    as_json: bool,
+) -> None:
+    """Let the engine for clusters, if it is installed, do it."""
+    if archive is None:
+        console.fail("A cluster needs the model.", "Name its archive: --archive motion.mar.")
+    try:
+        engine = import_module(_ENGINE)
+    except ModuleNotFoundError:
+        console.fail("This Python has no Ray.", f"Install it: pip install '{_INSTALL}'")
+    engine.compute(ray, inputs, archive, output, dict(options), resume=resume, as_json=as_json)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -55,6 +56,26 @@ def batch(
     options = console.given(console.selected(top_k, start, end, views, crops))
     options |= {"stride_seconds": stride} if stride else {}
     options |= {"embedding": "json"} if embedding else {}
+    actors = Actors(cpus, gpus, least, most)
+    compute(address, inputs, archive, output, options, resume=resume, as_json=as_json, actors=actors)
+
+
+def compute(
+    address: str,
+    inputs: Sequence[str],
+    archive: Path,
+    output: Path,
+    options: dict[str, object],
+    *,
+    resume: bool,
+    as_json: bool,
+    actors: Actors | None = None,
+) -> None:
+    """Compute a batch and say what came of it: what `batch` and ``actionrec batch --ray`` are.
+
+    Raises:
+        typer.Exit: videos failed, or there is no result.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
     try:
         plan = planned(output, archive, inputs, options, resume=resume)
@@ -72,7 +93,7 @@ def batch(
                     step = name
                 bars.update(bar, completed=done, total=total)
 
-            found = run(plan, Actors(cpus, gpus, least, most), show)
+            found = run(plan, actors or Actors(), show)
     except FileNotFoundError as error:
         console.fail(f"{error.filename or error} is not there.", "Patterns go in quotes: 'videos/**/*.mp4'.")
     except Refused as error:

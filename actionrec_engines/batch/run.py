@@ -20,8 +20,9 @@ from . import listing, steps
 from .compute import Compute, counts_of
 from .plan import Asked, Plan, Refused
 
-_BLOCKS = 2000
-"""Blocks of a step at most. What is redone after a crash is a block; what is there of it is not done again."""
+_BLOCKS, _BLOCKS_OF_AN_ACTOR = 2000, 8
+"""Blocks of a step at most, or of each actor, so that none is idle while others have much. What is redone
+after a crash is a block, but for what is there of it."""
 
 Batch = dict[str, np.ndarray[Any, Any]]
 Progress = Callable[[str, int, int], None]
@@ -40,14 +41,13 @@ class Actors:
     most: int | None = None
     """None: as many as the cluster has room for when the run begins."""
 
-    def strategy(self) -> ActorPoolStrategy:
-        """The pool, which grows and shrinks between the two."""
+    def number(self) -> int:
+        """How many there may be."""
         there = ray.cluster_resources()  # type: ignore[no-untyped-call]
         rooms = [there.get("CPU", 0.0) / self.cpus]
         if self.gpus:
             rooms.append(there.get("GPU", 0.0) / self.gpus)
-        most = self.most or max(self.least, int(min(rooms)))
-        return ActorPoolStrategy(min_size=self.least, max_size=most)
+        return max(self.least, self.most or int(min(rooms)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,18 +120,20 @@ def run(plan: Plan, actors: Actors, progress: Progress = lambda *_: None) -> Sum
     _each("hashing", plan.shards, lambda n: plan.hashed(n).exists(), partial(_hash, plan=plan), progress)
     _each("grouping", plan.groups, lambda n: plan.grouped(n).exists(), partial(_group, plan=plan), progress)
     done = _parts_in(Path(plan.folder), plan.parts)
+    most = actors.number()
 
     def compute(numbers: Dataset) -> Dataset:
         return numbers.map_batches(
             Compute,
             batch_size=1,
-            compute=actors.strategy(),
+            compute=ActorPoolStrategy(min_size=actors.least, max_size=most),
             num_cpus=actors.cpus,
             num_gpus=actors.gpus,
             fn_constructor_args=(plan, actors.cpus, actors.gpus > 0),
         )
 
-    _each("computing", plan.parts, done.__getitem__, compute, progress)
+    blocks = max(_BLOCKS, _BLOCKS_OF_AN_ACTOR * most)
+    _each("computing", plan.parts, done.__getitem__, compute, progress, blocks)
     counts = {"files": 0, "contents": 0, "failed": 0}
     counted = _numbers(range(plan.parts)).map_batches(partial(_count, plan=plan), batch_size=None)
     for batch in counted.iter_batches(batch_size=None):
@@ -154,6 +156,7 @@ def _each(
     is_done: Callable[[int], object],
     work: Callable[[Dataset], Dataset],
     progress: Progress,
+    blocks: int = _BLOCKS,
 ) -> None:
     """Do what is not done of a step."""
     left = [number for number in range(count) if not is_done(number)]
@@ -161,14 +164,14 @@ def _each(
     progress(step, done, count)
     if not left:
         return
-    for batch in work(_numbers(left)).iter_batches(batch_size=None):
+    for batch in work(_numbers(left, blocks)).iter_batches(batch_size=None):
         done += len(batch["number"])
         progress(step, done, count)
 
 
-def _numbers(numbers: Sequence[int]) -> Dataset:
+def _numbers(numbers: Sequence[int], most: int = _BLOCKS) -> Dataset:
     """The numbers of what is to be done. They are the driver's own, so no lost node takes them along."""
-    size = -(-len(numbers) // _BLOCKS)
+    size = -(-len(numbers) // most)
     blocks = (numbers[first : first + size] for first in range(0, len(numbers), size))
     return ray.data.from_arrow([pa.table({"number": pa.array(block, pa.int64())}) for block in blocks])
 
