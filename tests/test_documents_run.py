@@ -69,8 +69,10 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def readers_folder(tmp_path_factory: pytest.TempPathFactory, motion_unpacked: Path) -> Path:
-    """What a reader has: a clip, a longer video, a folder, a labelled list, an unpacked archive."""
+def readers_folder(
+    tmp_path_factory: pytest.TempPathFactory, motion_unpacked: Path, motion_archive: Path
+) -> Path:
+    """What a reader has: a clip, a longer video, a folder, a labelled list, an archive, and one unpacked."""
     root = tmp_path_factory.mktemp("reader")
     (root / "clip.mp4").write_bytes(CLIP.data)
     (root / "README.md").write_text("no video", encoding="utf-8")
@@ -81,6 +83,7 @@ def readers_folder(tmp_path_factory: pytest.TempPathFactory, motion_unpacked: Pa
     rows = "label,youtube_id,time_start,time_end,split\nmoving left,abc,1,11,val\n"
     (root / "kinetics_val.csv").write_text(rows, encoding="utf-8")
     (root / "unpacked_archive").symlink_to(motion_unpacked)
+    (root / "motion.mar").symlink_to(motion_archive)
     return root
 
 
