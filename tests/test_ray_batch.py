@@ -130,6 +130,7 @@ def test_a_key_is_of_the_video_the_archive_and_the_options() -> None:
     assert len({key, Asked("a", {"views": 3}).key("v"), *others}) == 4
 
 
+@pytest.mark.long
 def test_a_long_list_is_not_kept_in_memory(tmp_path: Path) -> None:
     """Of a list of 45 MB no more is held than a shard of it."""
     count, name = 150_000, "/videos/" + "x" * 290
