@@ -19,7 +19,7 @@ from actionrec.refusals import REFUSALS, refuse
 from .bodies import OPAQUE, form
 from .engine import Answer, Stream, Worker, Workers
 from .errors import JSON, error_body, error_headers
-from .observe import metrics, traces
+from .observe import content, metrics, traces
 from .settings import MODEL, VERSION, Settings
 from .watch import Watch
 
@@ -277,11 +277,11 @@ async def _chunks(
     Raises:
         ClipError: 503, the engine broke it off.
     """
-    last = b""
+    last, count = b"", 0
     try:
         async with reply:
             async for chunk in reply.content.iter_any():
-                last = (last + chunk)[-_END_BYTES:]
+                last, count = (last + chunk)[-_END_BYTES:], count + len(chunk)
                 yield chunk
     except aiohttp.ClientError as error:
         raise refuse("UNAVAILABLE") from error
@@ -289,6 +289,8 @@ async def _chunks(
         timings |= {name.decode(): float(number) for name, number in _TIMING.findall(found[1])}
         metrics.stages(timings)
         asked.timings(timings)
+        if count == len(last):
+            content.note(last)
 
 
 async def _once(body: bytes) -> AsyncIterator[bytes]:

@@ -17,9 +17,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from actionrec_gateway.observe import traces
 from motion.clips import random_clip
+from testing.media import encode
 from tests import helpers_http
 from tests.conftest import PROJECT, RunningServer
 from tests.helpers_gateway import RunningGateway, running
+from tests.hostile_files import frames
 from tests.test_gateway_through import AsTorchServe
 
 pytest_plugins = ("tests.fixtures_gateway",)
@@ -112,6 +114,37 @@ def test_what_waits_and_what_is_in_flight(gateway: RunningGateway) -> None:
 
 
 @pytest.mark.server
+def test_what_is_sent_and_answered(gateway: RunningGateway) -> None:
+    """The video's span, size and rate, the best score and the warnings are those of each reply."""
+    before = measured(gateway)
+    said = gateway.post(PATH, CLIP).json()
+    short = gateway.post(PATH, encode(frames(1))).json()
+    assert [warning["code"] for warning in short["warnings"]] == ["SHORT_WINDOW"]
+    after = measured(gateway)
+
+    def grown(name: str, **labels: str) -> float:
+        key = (name, frozenset({"model": "motion", **labels}.items()))
+        return after[key] - before.get(key, 0.0)
+
+    replies = (said, short)
+    expected = {
+        "actionrec_best_score": [reply["predictions"][0]["score"] for reply in replies],
+        "actionrec_video_span_seconds": [
+            reply["clip"]["end_seconds"] - reply["clip"]["start_seconds"] for reply in replies
+        ],
+        "actionrec_video_short_side_pixels": [
+            min(reply["clip"]["width"], reply["clip"]["height"]) for reply in replies
+        ],
+        "actionrec_video_frames_per_second": [reply["clip"]["source_fps"] for reply in replies],
+        "actionrec_request_bytes": [len(CLIP), len(encode(frames(1)))],
+    }
+    for name, values in expected.items():
+        assert grown(f"{name}_count") == 2
+        assert grown(f"{name}_sum") == pytest.approx(sum(values))
+    assert grown("actionrec_warnings_total", code="SHORT_WINDOW") == 1
+
+
+@pytest.mark.server
 def test_names_of_metrics(gateway: RunningGateway) -> None:
     """Names follow Prometheus' conventions, each has its help, and no label says who asked."""
     families = list(text_string_to_metric_families(gateway.get("/metrics").text))
@@ -121,6 +154,12 @@ def test_names_of_metrics(gateway: RunningGateway) -> None:
         "actionrec_requests_in_flight",
         "actionrec_requests_waiting",
         "actionrec_jobs",
+        "actionrec_request_bytes",
+        "actionrec_best_score",
+        "actionrec_video_span_seconds",
+        "actionrec_video_short_side_pixels",
+        "actionrec_video_frames_per_second",
+        "actionrec_warnings",
         "actionrec_workers_ready",
         "actionrec_workers_wanted",
         "actionrec_worker_started_seconds",

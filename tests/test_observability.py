@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from deploy.config import load_config
 from deploy.observability import dashboards, panels, rules
 from deploy.observability.__main__ import HERE, configuration, made
 from tests.conftest import PROJECT
@@ -110,15 +111,29 @@ def test_metrics_are_documented() -> None:
     """Every metric of the gateway and the sandbox stands in a document, and every one that is used exists."""
     said = read("docs/gateway.md") + read("docs/production.md")
     source = (PROJECT / "actionrec_gateway/observe/metrics.py").read_text()
+    source += (PROJECT / "actionrec_gateway/observe/content.py").read_text()
     source += (PROJECT / "handler/slowfast_handler.py").read_text()
     made = set(re.findall(r'"(actionrec_[a-z_]+)"', source)) - {"actionrec_gateway"}
     assert {name for name in made if name not in said} == set()
     used = set(re.findall(r"\bactionrec_[a-z_]+", (RULES / "actionrec.yml").read_text()))
     for board in panels.BOARDS:
         used |= {name for panel in board.panels for query, _ in panel.queries for name in _names(query)}
-    bare = {re.sub(r"_(bucket|count|sum)$", "", name) for name in used}
+    bare = {re.sub(r"_(bucket|count|sum|total)$", "", name) for name in used}
+    made = {name.removesuffix("_total") for name in made}
     assert {name for name in bare - made if not name.startswith("actionrec_gateway_process_")} == set()
 
 
 def _names(query: str) -> list[str]:
     return re.findall(r"\bactionrec_[a-z_]+", query)
+
+
+def test_the_collector() -> None:
+    """Its pipeline has parts that are defined, listens where the document says, and waits for whole traces."""
+    config = yaml.safe_load((HERE / "collector.yml").read_text())
+    (pipeline,) = config["service"]["pipelines"].values()
+    for kind, names in pipeline.items():
+        assert set(names) == set(config[kind])
+    port = config["receivers"]["otlp"]["protocols"]["http"]["endpoint"].split(":")[1]
+    assert f":{port}" in read("docs/gateway.md")
+    wait = int(config["processors"]["tail_sampling"]["decision_wait"].rstrip("s"))
+    assert wait > load_config(PROJECT / "config.properties").response_seconds

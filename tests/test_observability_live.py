@@ -26,13 +26,17 @@ import yaml
 from deploy.observability import panels
 from deploy.observability.__main__ import HERE, command, configuration
 from motion.clips import random_clip
+from testing.media import encode
 from tests.conftest import DEADLINE_SECONDS, RunningServer, StartServer
 from tests.helpers_gateway import RunningGateway, running
 from tests.helpers_supervisor import eventually
+from tests.hostile_files import frames
 
 pytestmark = [pytest.mark.server, pytest.mark.long]
 
 CLIP = random_clip(11, "moving left").data
+SHORT = encode(frames(1))
+"""Shorter than the model's window, which the reply warns of."""
 RATE_WINDOW = "30s"
 """What Grafana puts in place of its own variable."""
 
@@ -71,7 +75,9 @@ def watched(
     """
     home = tmp_path_factory.mktemp("watched")
     up = server(motion_archive)
-    with running(home / "gateway", up.inference_url, up.management_url) as gateway:
+    candidate = home / "canary.json"
+    candidate.write_text(json.dumps({"motion": {"to": "motion", "share": 0.5}}))
+    with running(home / "gateway", up.inference_url, up.management_url, "--canary", str(candidate)) as gateway:
         text = (HERE / "rules" / "actionrec.yml").read_text()
         assert "actionrec_requests_waiting[5m]" in text
         rules = yaml.safe_load(
@@ -122,6 +128,7 @@ def test_every_panel_shows_data(watched: Watched) -> None:
     while seen != expected:
         assert time.monotonic() < deadline, f"no data: {sorted(expected - seen)}"
         assert watched.send().status_code == 200
+        assert watched.gateway.post("/predictions/motion", SHORT).json()["warnings"]
         assert watched.gateway.post("/predictions/motion", b"no video").status_code == 415
         for board in panels.BOARDS:
             for panel in board.panels:

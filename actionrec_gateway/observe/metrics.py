@@ -22,6 +22,13 @@ REQUEST = Histogram(
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0),
     registry=REGISTRY,
 )
+BYTES = Histogram(
+    "actionrec_request_bytes",
+    "Bytes of a request that was answered with a prediction",
+    ("model",),
+    buckets=(1e4, 1e5, 3e5, 1e6, 3e6, 1e7, 3e7, 1e8),
+    registry=REGISTRY,
+)
 STAGE = Histogram(
     "actionrec_stage_seconds",
     "Time of one step of a prediction, as its reply says",

@@ -94,6 +94,8 @@ class Observed:
                 route = record.route or getattr(scope.get("route"), "path", "") or "none"
                 trace.end(route, record.status, record.model)
                 metrics.REQUEST.labels(route, str(record.status)).observe(seconds)
+                if record.timings_ms:
+                    metrics.BYTES.labels(record.model).observe(record.bytes_in)
                 if record.status >= 400:
                     metrics.ERRORS.labels(route, record.code or "NONE").inc()
                 if record.status >= 400 or scope["path"] not in _QUIET:

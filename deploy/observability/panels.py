@@ -37,7 +37,9 @@ class Board:
     panels: tuple[Panel, ...]
 
 
-def _quantiles(series: str, *by: str) -> tuple[tuple[str, str], ...]:
+def _quantiles(
+    series: str, *by: str, quantiles: tuple[float, ...] = (0.5, 0.95, 0.99)
+) -> tuple[tuple[str, str], ...]:
     labels = ", ".join((*by, "le"))
     legend = " ".join((*(f"{{{{{label}}}}}" for label in by),))
     return tuple(
@@ -45,7 +47,7 @@ def _quantiles(series: str, *by: str) -> tuple[tuple[str, str], ...]:
             f"histogram_quantile({quantile}, sum by ({labels}) (rate({series}[{_RATE}])))",
             f"{legend} p{quantile * 100:g}".strip(),
         )
-        for quantile in (0.5, 0.95, 0.99)
+        for quantile in quantiles
     )
 
 
@@ -65,6 +67,12 @@ BOARDS = (
                 "4xx are faults of the request, 5xx of the server. 503: a full queue, or no worker.",
                 "reqps",
                 ((f"sum by (status) (rate({REQUESTS}[{_RATE}]))", "{{status}}"),),
+            ),
+            Panel(
+                "Errors by code",
+                "What each refused request was told; the table of codes is in docs/requests.md.",
+                "reqps",
+                ((f"sum by (code) (rate(actionrec_errors_total[{_RATE}]))", "{{code}}"),),
             ),
             Panel(
                 "Share of errors",
@@ -229,6 +237,77 @@ BOARDS = (
                 "Connections, above all.",
                 "short",
                 (("actionrec_gateway_process_open_fds", "{{instance}}"),),
+            ),
+        ),
+    ),
+    Board(
+        "input",
+        "Action recognition: what is sent, and how sure the answers are",
+        (
+            Panel(
+                "Score of the best label",
+                "A median that falls: other videos than the model was made for.",
+                "percentunit",
+                _quantiles("actionrec_best_score_bucket", "model", quantiles=(0.1, 0.5, 0.9)),
+            ),
+            Panel(
+                "Warnings for each answer",
+                "By their code. More of them: other cameras, a broken sender.",
+                "short",
+                (
+                    (
+                        f"sum by (code) (rate(actionrec_warnings_total[{_RATE}]))"
+                        f" / on () group_left sum(rate(actionrec_best_score_count[{_RATE}]))",
+                        "{{code}}",
+                    ),
+                ),
+            ),
+            Panel(
+                "Length of what is looked at",
+                "The span of each answer.",
+                "s",
+                _quantiles("actionrec_video_span_seconds_bucket", "model", quantiles=(0.1, 0.5, 0.9)),
+            ),
+            Panel(
+                "Shorter side",
+                "Larger videos take longer to decode.",
+                "short",
+                _quantiles("actionrec_video_short_side_pixels_bucket", "model", quantiles=(0.1, 0.5, 0.9)),
+            ),
+            Panel(
+                "Frames a second",
+                "Of the videos.",
+                "short",
+                _quantiles("actionrec_video_frames_per_second_bucket", "model", quantiles=(0.1, 0.5, 0.9)),
+            ),
+            Panel(
+                "Size of a request",
+                "Of those with an answer.",
+                "bytes",
+                _quantiles("actionrec_request_bytes_bucket", "model", quantiles=(0.1, 0.5, 0.9)),
+            ),
+            Panel(
+                "Answers by candidate",
+                "While a model has one (`python -m deploy canary`): who answered, and how it ended.",
+                "reqps",
+                (
+                    (
+                        f"sum by (model, served, status) (rate(actionrec_canary_seconds_count[{_RATE}]))",
+                        "{{model}}: {{served}} {{status}}",
+                    ),
+                ),
+            ),
+            Panel(
+                "Time to the answer by candidate, 95th percentile",
+                "Of the model and of its candidate.",
+                "s",
+                (
+                    (
+                        "histogram_quantile(0.95, sum by (model, served, le) "
+                        f"(rate(actionrec_canary_seconds_bucket[{_RATE}])))",
+                        "{{model}}: {{served}}",
+                    ),
+                ),
             ),
         ),
     ),
