@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import sys
 from collections import deque
 from collections.abc import Sequence
@@ -22,13 +23,16 @@ from actionrec.refusals import refuse
 from actionrec.service import Reply, Row, Service
 
 from actionrec_gateway.app import create_app
+from actionrec_gateway.errors import error_body
 from actionrec_gateway.observe import logs
 from actionrec_gateway.settings import Settings
 
 from .archive import Archive
 from .rows import BODY_BYTES, RowEngine
 
-_DRAIN_SECONDS = 120
+logger = logging.getLogger(__name__)
+
+DRAIN_SECONDS = 120
 """For what is in flight, as long as a call may take."""
 
 
@@ -97,10 +101,20 @@ class Turns:
             wanted = [(row, future) for row, future in taken if not future.done()]  # and not gone meanwhile
             if not wanted:
                 continue
-            replies = await loop.run_in_executor(self._thread, self._service.answer, [row for row, _ in wanted])
+            rows = [row for row, _ in wanted]
+            try:
+                replies = await loop.run_in_executor(self._thread, self._service.answer, rows)
+            except Exception:  # which `Service.answer` promises not to raise: nobody may wait for ever
+                logger.exception("A call failed")
+                replies = [_failed(row) for row in rows]
             for (_, future), reply in zip(wanted, replies, strict=True):
                 if not future.done():
                     future.set_result(reply)
+
+
+def _failed(row: Row) -> Reply:
+    error = refuse("INTERNAL")
+    return Reply(error.status, error_body(error, row.request_id))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -130,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             server_header=False,
             proxy_headers=False,
             ws="none",
-            timeout_graceful_shutdown=_DRAIN_SECONDS,
+            timeout_graceful_shutdown=DRAIN_SECONDS,
         )
     finally:
         for model in models.values():

@@ -26,7 +26,7 @@ from actionrec_gateway.settings import Settings
 from actionrec_gateway.through import Through
 
 from .archive import Archive
-from .in_process import Turns
+from .in_process import DRAIN_SECONDS, Turns
 from .rows import BODY_BYTES, RowEngine
 
 
@@ -95,7 +95,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     app.add_middleware(Answered)
     app.add_middleware(Identified)
     server = kserve.ModelServer(
-        http_port=given.http_port, grpc_port=given.grpc_port, enable_grpc=given.enable_grpc, workers=1
+        http_port=given.http_port,
+        grpc_port=given.grpc_port,
+        enable_grpc=given.enable_grpc,
+        workers=1,
+        grace_period=DRAIN_SECONDS,
     )
     try:
         server.start([VideoModel(name, engine, settings) for name in models])

@@ -37,13 +37,11 @@ from actionrec_gateway.settings import Settings
 from actionrec_gateway.watch import Watch
 
 from .archive import Archive
-from .in_process import Turns
+from .in_process import DRAIN_SECONDS, Turns
 from .rows import BODY_BYTES, RowEngine
 
 logger = logging.getLogger(__name__)
 
-_DRAIN_SECONDS = 120.0
-"""For what a replica has in flight when it is to end: as long as a call may take."""
 _BATCHES = 3
 """A replica's share of what waits, in calls: one that is being answered, the next one, and one on its way."""
 _HEALTH_SECONDS = 10.0
@@ -196,7 +194,7 @@ def build(arguments: Arguments) -> serve.Application:
         name="door",
         num_replicas=arguments.door.replicas,
         max_ongoing_requests=1000,  # they wait here for the models
-        graceful_shutdown_timeout_s=_DRAIN_SECONDS,
+        graceful_shutdown_timeout_s=float(DRAIN_SECONDS),
         ray_actor_options={"num_cpus": 0},
     )(_Door)
     return door.bind(arguments.door.model_dump(), models)
@@ -217,7 +215,7 @@ def _replicas(name: str, served: Served) -> serve.Application:
         max_ongoing_requests=_BATCHES * rows,
         max_queued_requests=archive.waiting,
         health_check_period_s=_HEALTH_SECONDS,
-        graceful_shutdown_timeout_s=_DRAIN_SECONDS,
+        graceful_shutdown_timeout_s=float(DRAIN_SECONDS),
         ray_actor_options={"num_cpus": served.cpus, "num_gpus": served.gpus},
     )(Replica)
     return deployment.bind(str(served.archive.absolute()), served.rows, served.gpus > 0)

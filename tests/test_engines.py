@@ -110,6 +110,25 @@ def test_turns() -> None:
     assert service.calls == [["0"], ["1", "3"], ["4", "5"]]
 
 
+def test_a_call_that_fails_is_answered() -> None:
+    """Nobody waits for ever where the core raises, which it promises not to; the next call is tried."""
+
+    class Broken(Slow):
+        def answer(self, rows: list[Row]) -> list[Reply]:
+            if not self.calls:
+                self.calls.append([])
+                raise ZeroDivisionError
+            return super().answer(rows)
+
+    async def ask() -> list[Reply]:
+        async with Turns(Broken(), rows=3, waiting=5) as turns:  # type: ignore[arg-type]
+            return [await turns.answer(Row(request_id=name)) for name in ("first", "second")]
+
+    first, second = asyncio.run(ask())
+    assert (first.status, json.loads(first.body)["request_id"]) == (500, "first")
+    assert second == Reply(200, b"second")
+
+
 @pytest.fixture
 def triton(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The module for Triton, with a stand-in for what Triton brings: its tensors are numpy's."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +25,7 @@ from rich.progress import (
 
 from actionrec_client.commands import console, folder
 
-from .plan import Refused
+from .plan import Plan, Refused
 from .run import Actors, Summary, planned, run
 
 
@@ -76,12 +78,30 @@ def compute(
     Raises:
         typer.Exit: videos failed, or there is no result.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
     try:
-        plan = planned(output, archive, inputs, options, resume=resume)
-        logging.getLogger("ray.data").setLevel(logging.WARNING)
-        ray.init(address, log_to_driver=False, include_dashboard=False if address == "local" else None)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        # Ray says on standard output what befalls its nodes; that is the summary's.
+        with redirect_stdout(sys.stderr):
+            plan = planned(output, archive, inputs, options, resume=resume)
+            found = _computed(plan, address, actors or Actors())
+    except FileNotFoundError as error:
+        console.fail(f"{error.filename or error} is not there.", "Patterns go in quotes: 'videos/**/*.mp4'.")
+    except Refused as error:
+        console.fail(str(error))
+    except (RayError, ConnectionError) as error:
+        hint = "The same command with --resume goes on."
+        console.fail(f"The cluster stopped: {error}", hint, console.NOT_READY)
+    _tell(found, output, as_json)
+    if found.failed:
+        raise typer.Exit(console.FAILED)
+
+
+def _computed(plan: Plan, address: str, actors: Actors) -> Summary:
+    """Run a plan on a cluster, with a bar."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    ray.init(address, log_to_driver=False, include_dashboard=False if address == "local" else None)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    try:
         with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console.err) as bars:
             bar = bars.add_task("")
             step = ""
@@ -93,20 +113,9 @@ def compute(
                     step = name
                 bars.update(bar, completed=done, total=total)
 
-            found = run(plan, actors or Actors(), show)
-    except FileNotFoundError as error:
-        console.fail(f"{error.filename or error} is not there.", "Patterns go in quotes: 'videos/**/*.mp4'.")
-    except Refused as error:
-        console.fail(str(error))
-    except (RayError, ConnectionError) as error:
-        console.fail(
-            f"The cluster stopped: {error}", "The same command with --resume goes on.", console.NOT_READY
-        )
+            return run(plan, actors, show)
     finally:
         ray.shutdown()
-    _tell(found, output, as_json)
-    if found.failed:
-        raise typer.Exit(console.FAILED)
 
 
 def _tell(found: Summary, output: Path, as_json: bool) -> None:

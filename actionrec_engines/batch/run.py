@@ -139,6 +139,7 @@ def run(plan: Plan, actors: Actors, progress: Progress = lambda *_: None) -> Sum
     for batch in counted.iter_batches(batch_size=None):
         for name in counts:
             counts[name] += int(batch[name].sum())
+    _tidy(Path(plan.folder))
     return Summary(
         listed=plan.names,
         repeated=plan.names - counts["files"],
@@ -193,6 +194,13 @@ def _stepped(step: Callable[[Plan, int], None], plan: Plan, batch: Batch) -> Bat
 def _count(batch: Batch, plan: Plan) -> Batch:
     counts = [counts_of(plan.part(number)) for number in batch["number"].tolist()]
     return {name: np.array([each[name] for each in counts]) for name in ("files", "contents", "failed")}
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what processes that were killed left half. All that was to be written is there."""
+    for place in (folder, folder / "work" / "hashed", folder / "work" / "grouped"):
+        for left in place.glob(".*.partial"):
+            left.unlink(missing_ok=True)
 
 
 def _parts_in(folder: Path, count: int) -> bytearray:
