@@ -65,7 +65,9 @@ async def _waiting(engine: Engine) -> None:
     try:
         async with asyncio.timeout(_ENGINE_SECONDS):
             metrics.set_waiting(await engine.waiting())
+        metrics.ENGINE_UP.set(1)
     except (ClipError, TimeoutError):
+        metrics.ENGINE_UP.set(0)
         metrics.set_waiting({})  # no figure at all is better than an old one
 
 

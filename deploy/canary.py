@@ -101,6 +101,10 @@ def load(run_dir: Path) -> dict[str, dict[str, Any]]:
 
 def _run(options: argparse.Namespace) -> int:
     state, candidates = running(options.run_dir), load(options.run_dir)
+    if not (options.run_dir / "gateway.json").exists():
+        raise DeployError(
+            "the server has no gateway, which sends requests to a candidate", "make serve GATEWAY=1"
+        )
     if options.what == "show":
         for model, its in sorted(candidates.items()):
             print(f"{model}: {its['share']:.0%} of its requests are answered by {its['to']}")  # noqa: T201

@@ -160,6 +160,7 @@ def test_names_of_metrics(gateway: RunningGateway) -> None:
         "actionrec_video_short_side_pixels",
         "actionrec_video_frames_per_second",
         "actionrec_warnings",
+        "actionrec_engine_up",
         "actionrec_workers_ready",
         "actionrec_workers_wanted",
         "actionrec_worker_started_seconds",

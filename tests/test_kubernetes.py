@@ -249,11 +249,10 @@ def test_kserve() -> None:
     }
 
 
-@pytest.mark.parametrize("component", ["models-volume", "models-store"])
-def test_where_archives_come_from(component: str, tmp_path: Path) -> None:
-    """From a volume, or by an init container that checks them: they lie where the server looks, read-only."""
+def with_component(component: str, name: str) -> dict[str, Any]:
+    """The pods of the base with a component added."""
     # kustomize takes relative paths only, so the overlay lies beside the others.
-    overlay = HERE / "overlays" / f".{tmp_path.name}"
+    overlay = HERE / "overlays" / f".{name}"
     overlay.mkdir()
     try:
         (overlay / "kustomization.yaml").write_text(
@@ -272,7 +271,14 @@ def test_where_archives_come_from(component: str, tmp_path: Path) -> None:
         overlay.rmdir()
     (deployment,) = [document for document in documents if document["kind"] == "Deployment"]
     kubernetes_validate.validate(deployment, VERSIONS[-1], strict=True)
-    spec = deployment["spec"]["template"]["spec"]
+    spec: dict[str, Any] = deployment["spec"]["template"]["spec"]
+    return spec
+
+
+@pytest.mark.parametrize("component", ["models-volume", "models-store"])
+def test_where_archives_come_from(component: str, tmp_path: Path) -> None:
+    """From a volume, or by an init container that checks them: they lie where the server looks, read-only."""
+    spec = with_component(component, tmp_path.name)
     mounts = {mount["mountPath"]: mount for mount in spec["containers"][0]["volumeMounts"]}
     assert mounts["/opt/ml/model"]["readOnly"] is True
     if component == "models-store":
@@ -280,3 +286,16 @@ def test_where_archives_come_from(component: str, tmp_path: Path) -> None:
         assert first["command"] == ["python", "-m", "deploy.container.fetch"]
         assert first["image"] == spec["containers"][0]["image"]
         assert first["securityContext"]["readOnlyRootFilesystem"] is True
+
+
+def test_tokens(tmp_path: Path) -> None:
+    """Where the gateway is to ask for tokens, it reads them from a Secret that only its group can read."""
+    spec = with_component("tokens", tmp_path.name)
+    variables = {entry["name"]: entry["value"] for entry in spec["containers"][0]["env"]}
+    mounts = {mount["mountPath"]: mount for mount in spec["containers"][0]["volumeMounts"]}
+    file = Path(variables["GATEWAY_TOKENS"])
+    mount = mounts[str(file.parent)]
+    assert mount["readOnly"] is True
+    (volume,) = [volume for volume in spec["volumes"] if volume["name"] == mount["name"]]
+    assert volume["secret"] == {"secretName": "actionrec-tokens", "defaultMode": 0o440}
+    assert spec["securityContext"]["fsGroup"] == spec["securityContext"]["runAsGroup"]

@@ -45,6 +45,7 @@ ERRORS = Counter(
 IN_FLIGHT = Gauge(
     "actionrec_requests_in_flight", "Requests that the engine has and has not answered", registry=REGISTRY
 )
+ENGINE_UP = Gauge("actionrec_engine_up", "1: the engine answers; 0: it does not", registry=REGISTRY)
 WAITING = Gauge(
     "actionrec_requests_waiting",
     "Requests in the engine's queue that no worker has taken; for an autoscaler",

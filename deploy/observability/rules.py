@@ -60,7 +60,7 @@ def alerts() -> list[Alert]:
         Alert("GatewayDown", 'up{job="actionrec"} == 0', "2m", True, "{{ $labels.instance }} does not answer."),
         Alert(
             "EngineSilent",
-            'up{job="actionrec"} == 1 unless on (instance) actionrec_workers_wanted',
+            "actionrec_engine_up == 0",
             "2m",
             True,
             "The gateway {{ $labels.instance }} answers, and the engine behind it does not.",
