@@ -52,14 +52,16 @@ def test_the_formula_is_borne_out(name: str, busy: float) -> None:
 
 @pytest.mark.parametrize("rate", [1.0, 30.0, 1_000.0, 10_000.0])
 def test_the_least_number_of_pods(rate: float) -> None:
-    """The plan keeps the time that is allowed, in the simulation too; one pod fewer does not."""
+    """The plan keeps the time that is allowed, in the simulation too; a fiftieth of the pods fewer does not."""
     times = SHAPES["measured"]
     plan = capacity.plan(times, rate, 0.5)
     assert plan.formula_seconds <= 0.5
-    assert plan.simulated_seconds <= 0.5 * 1.1
+    assert plan.simulated_seconds <= 0.5
     assert plan.busy == pytest.approx(rate * times.mean() / plan.pods)
     assert plan.busy < 1
-    assert plan.pods == 1 or capacity.answered_within(times, rate / (plan.pods - 1)) > 0.5
+    fewer = plan.pods - max(1, plan.pods // 50)
+    found = np.quantile(capacity.simulate(times, rate / fewer), capacity.SHARE) if fewer else np.inf
+    assert found > 0.5 or capacity.answered_within(times, rate / fewer) > 0.5
 
 
 def test_more_load_takes_more() -> None:
