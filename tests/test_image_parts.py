@@ -118,6 +118,19 @@ def test_ports(tmp_path: Path) -> None:
     assert said[said.index("--port") + 1] == "0"
 
 
+def test_the_sandbox_is_insisted_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the image says of the sandbox goes before the archive; without a word, the archive's holds."""
+    monkeypatch.syspath_prepend(PROJECT / "handler")
+    from slowfast_handler import _insisted
+
+    assert _insisted() == {}
+    monkeypatch.setenv("ACTIONREC_SANDBOX", "require")
+    assert {"sandbox": False, "decode": "cpu"} | _insisted() == {"sandbox": "require", "decode": "cpu"}
+    monkeypatch.setenv("ACTIONREC_SANDBOX", "off")
+    with pytest.raises(ValueError, match="must be require or not set, got 'off'"):
+        _insisted()
+
+
 def test_a_record_as_json() -> None:
     """A log record is one line with its time in UTC, level and text, and with a traceback where it has one."""
     try:

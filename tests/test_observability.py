@@ -6,10 +6,13 @@ import json
 import re
 import subprocess
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import yaml
+from actionrec.sandbox.confine import REQUIRED
+from actionrec.service import SandboxState, Service
 
 from deploy.config import load_config
 from deploy.observability import dashboards, panels, rules
@@ -125,6 +128,22 @@ def test_metrics_are_documented() -> None:
 
 def _names(query: str) -> list[str]:
     return re.findall(r"\bactionrec_[a-z_]+", query)
+
+
+@pytest.mark.parametrize(
+    ("defences", "missing"),
+    [
+        (dict.fromkeys(REQUIRED, "on") | {"network_namespace": "Operation not permitted"}, 0),
+        (dict.fromkeys(REQUIRED, "on") | {"seccomp": "no kernel for it"}, 1),
+        ({}, len(REQUIRED)),
+    ],
+)
+def test_missing_defences_are_counted(defences: dict[str, str], missing: int) -> None:
+    """Required ones that do not hold: a missing second line wakes nobody; no sandbox lacks all of them."""
+    sandbox = SimpleNamespace(defences=defences, replaced=7)
+    classifier: Any = SimpleNamespace(sandbox=sandbox)
+    assert Service(classifier).sandbox_state() == SandboxState(missing, 7)
+    assert Service(cast(Any, SimpleNamespace(sandbox=None))).sandbox_state() == SandboxState(len(REQUIRED), 0)
 
 
 def test_the_collector() -> None:
