@@ -123,6 +123,13 @@ def test_what_was_learned_on_a_narrow_screen(browser: Browser, school: School) -
         page.get_by_role("button", name="Remove them").click()
         expect(page.get_by_text("neither open here nor on the server")).to_be_visible()
         visited.check()
+        page.locator("#main input[type=file]").first.set_input_files(school.videos[:CLIPS])
+        page.get_by_role("button", name="Take their labels away").click()
+        expect(page.locator("#main")).not_to_contain_text("in 7 videos")
+        expect(page.get_by_text("6 in 6 videos")).to_be_visible()
+        page.get_by_label("Labels", exact=True).set_input_files(school.labels)
+        expect(page.get_by_text("7 in 7 videos")).to_be_visible()
+        expect(page.get_by_text("Saved on the server")).to_be_visible()
     (home,) = (school.deploy.run_dir / "gateway" / "teach").iterdir()
     assert not list((home / "videos").iterdir())
 

@@ -20,8 +20,9 @@ const ENDED = { cancelled: "Cancelled. What is known of the videos is kept: it g
   stopped: "The server ended meanwhile. Begin again: it goes on from there." };
 
 /**
- * @param {{spans: () => Span[], files: Map<string, File>, stored: () => Promise<boolean>}} teach what is marked, the
- *   videos that are open, and a call that has the labels saved
+ * @param {{spans: () => Span[], files: Map<string, File>, stored: () => Promise<boolean>,
+ *   forget: (videos: string[]) => void}} teach what is marked, the videos that are open, a call that has the labels
+ *   saved, and one that takes away those of some videos
  */
 export function learnPanel(teach) {
   /** @type {Teaching | null} */
@@ -73,7 +74,7 @@ export function learnPanel(teach) {
     if (shown && (soon || !now || now.busy)) timer = setTimeout(look, soon ? LOOK_MS : WAIT_MS);
   }
 
-  /** What keeps it from being begun. @returns {string[]} */
+  /** What keeps it from being begun. @returns {Node[]} */
   function missing() {
     const spans = teach.spans();
     const labels = byLabel(spans);
@@ -81,11 +82,14 @@ export function learnPanel(teach) {
     const there = new Set(now?.videos.map((one) => one.name));
     const gone = [...new Set(spans.map((one) => one.video))].filter((one) => !there.has(one) && !teach.files.has(one));
     const some = (/** @type {string[]} */ all) => all.slice(0, NAMED).join(", ") + (all.length > NAMED ? ` and ${all.length - NAMED} more` : "");
-    return [
-      labels.length < 2 ? "Mark at least two labels; what is no action of interest is one, too." : "",
-      few.length ? `A label needs ${LEAST_VIDEOS} different videos: ${some(few.map((one) => `${one.label} has ${one.videos}`))}.` : "",
-      gone.length ? `These videos are neither open here nor on the server: ${some(gone)}. Choose them, or take their labels away.` : "",
-    ].filter(Boolean);
+    const texts = [
+      labels.length < 2 && "Mark at least two labels; what is no action of interest is one, too.",
+      few.length && `A label needs ${LEAST_VIDEOS} different videos: ${some(few.map((one) => `${one.label} has ${one.videos}`))}.`,
+      gone.length && `These videos are neither open here nor on the server: ${some(gone)}. Choose them, or take their labels away.`,
+    ];
+    const found = texts.filter(Boolean).map((text) => el("p", { class: "soft" }, String(text)));
+    if (gone.length) found.push(el("div", {}, button("Take their labels away", () => teach.forget(gone), { class: "small" })));
+    return found;
   }
 
   function fill() {
@@ -101,7 +105,7 @@ export function learnPanel(teach) {
     const lacking = can && !running && !sending ? missing() : [];
     const others = can && now.busy && !running;
     begin.disabled = lacking.length > 0 || others;
-    put(lacks, ...lacking.map((text) => el("p", { class: "soft" }, text)),
+    put(lacks, ...lacking,
       others && el("p", { class: "soft" }, "Somebody else's labels are being learned now: one at a time."));
     work.hidden = !running && !sending;
     steps.hidden = !learning?.steps.length || Boolean(sending);

@@ -51,7 +51,7 @@ export function teachPage() {
     if (reading.files?.[0]) read(reading.files[0]);
     reading.value = "";
   } });
-  const learn = learnPanel({ spans: () => spans, files, stored });
+  const learn = learnPanel({ spans: () => spans, files, stored, forget });
   const work = el("div", { class: "two", hidden: true },
     el("section", { class: "card stack", "aria-label": "Player" }, player.element, scrub.element,
       el("div", { class: "row" }, play, button("‹ Frame", () => player.step(-1), { "aria-label": "The frame before" }),
@@ -169,8 +169,16 @@ export function teachPage() {
   }
 
   /** @param {Span} one */
-  function remove(one) {
-    spans = spans.filter((other) => other !== one);
+  const remove = (one) => keepOnly((other) => other !== one);
+
+  /** @param {string[]} videos */
+  function forget(videos) {
+    keepOnly((one) => !videos.includes(one.video));
+  }
+
+  /** @param {(one: Span) => boolean} wanted */
+  function keepOnly(wanted) {
+    spans = spans.filter(wanted);
     selected = null;
     changed();
     say("Taken away");
