@@ -28,6 +28,7 @@ STEPS = (
     "start",
     "claims",
     "stream_encoding",
+    "scale",
     "pictures",
 )
 
