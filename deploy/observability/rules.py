@@ -94,6 +94,14 @@ def alerts() -> list[Alert]:
             "{{ $value | humanize }} requests to {{ $labels.model }} wait for a worker, on average.",
         ),
         Alert(
+            "CandidateFails",
+            'sum by (model, served) (rate(actionrec_canary_seconds_count{status=~"5.."}[10m]))'
+            " / sum by (model, served) (rate(actionrec_canary_seconds_count[10m])) > 0.02",
+            "5m",
+            True,
+            "{{ $labels.served }} fails {{ $value | humanizePercentage }} of its share of {{ $labels.model }}.",
+        ),
+        Alert(
             "SandboxDefencesMissing",
             "actionrec_sandbox_defences_missing > 0",
             "0m",
