@@ -2,54 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from .panel import GPU, RATE, Board, Panel, quantiles_of
 from .rules import OBJECTIVE, REQUESTS, SECONDS
 
-_RATE = "$__rate_interval"
-"""Grafana's own: long enough for a rate, whatever the zoom."""
-GPU = "GPU"
-"""Titles begin so where a query needs a GPU: NVIDIA's dcgm-exporter answers it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Panel:
-    """One picture."""
-
-    title: str
-    says: str
-    """What it answers, and what is normal."""
-    unit: str
-    """Grafana's name: ``s``, ``reqps``, ``bytes``, ``percentunit``, ``short``."""
-    queries: tuple[tuple[str, str], ...]
-    """PromQL and its legend."""
-    number: bool = False
-    """Show the last value only."""
-
-
-@dataclass(frozen=True, slots=True)
-class Board:
-    """One dashboard."""
-
-    name: str
-    """Of its file, and its address in Grafana: ``actionrec-<name>``."""
-    title: str
-    panels: tuple[Panel, ...]
-
-
-def _quantiles(
-    series: str, *by: str, quantiles: tuple[float, ...] = (0.5, 0.95, 0.99)
-) -> tuple[tuple[str, str], ...]:
-    labels = ", ".join((*by, "le"))
-    legend = " ".join((*(f"{{{{{label}}}}}" for label in by),))
-    return tuple(
-        (
-            f"histogram_quantile({quantile}, sum by ({labels}) (rate({series}[{_RATE}])))",
-            f"{legend} p{quantile * 100:g}".strip(),
-        )
-        for quantile in quantiles
-    )
-
+__all__ = ["BOARDS", "GPU", "Board", "Panel"]
 
 BOARDS = (
     Board(
@@ -60,19 +16,19 @@ BOARDS = (
                 "Requests",
                 "Requests for work, without what machines ask every few seconds.",
                 "reqps",
-                ((f"sum by (route) (rate({REQUESTS}[{_RATE}]))", "{{route}}"),),
+                ((f"sum by (route) (rate({REQUESTS}[{RATE}]))", "{{route}}"),),
             ),
             Panel(
                 "Answers by status",
                 "4xx are faults of the request, 5xx of the server. 503: a full queue, or no worker.",
                 "reqps",
-                ((f"sum by (status) (rate({REQUESTS}[{_RATE}]))", "{{status}}"),),
+                ((f"sum by (status) (rate({REQUESTS}[{RATE}]))", "{{status}}"),),
             ),
             Panel(
                 "Errors by code",
                 "What each refused request was told; the table of codes is in docs/requests.md.",
                 "reqps",
-                ((f"sum by (code) (rate(actionrec_errors_total[{_RATE}]))", "{{code}}"),),
+                ((f"sum by (code) (rate(actionrec_errors_total[{RATE}]))", "{{code}}"),),
             ),
             Panel(
                 "Share of errors",
@@ -80,7 +36,7 @@ BOARDS = (
                 "percentunit",
                 (("actionrec:errors:ratio5m", "5 minutes"), ("actionrec:errors:ratio1h", "1 hour")),
             ),
-            Panel("Duration", "From a request's first byte to its reply's last.", "s", _quantiles(SECONDS)),
+            Panel("Duration", "From a request's first byte to its reply's last.", "s", quantiles_of(SECONDS)),
             Panel(
                 "Waiting and in flight",
                 "Waiting is above 0 only while every worker is busy. What an autoscaler follows.",
@@ -112,7 +68,7 @@ BOARDS = (
                 (
                     (
                         "histogram_quantile(0.5, sum by (stage, le) "
-                        f"(rate(actionrec_stage_seconds_bucket[{_RATE}])))",
+                        f"(rate(actionrec_stage_seconds_bucket[{RATE}])))",
                         "{{stage}}",
                     ),
                 ),
@@ -124,7 +80,7 @@ BOARDS = (
                 (
                     (
                         "histogram_quantile(0.95, sum by (stage, le) "
-                        f"(rate(actionrec_stage_seconds_bucket[{_RATE}])))",
+                        f"(rate(actionrec_stage_seconds_bucket[{RATE}])))",
                         "{{stage}}",
                     ),
                 ),
@@ -133,13 +89,13 @@ BOARDS = (
                 "Seconds of work in a second",
                 "What the stages take together. Near the number of cores, the machine is full.",
                 "short",
-                ((f"sum by (stage) (rate(actionrec_stage_seconds_sum[{_RATE}]))", "{{stage}}"),),
+                ((f"sum by (stage) (rate(actionrec_stage_seconds_sum[{RATE}]))", "{{stage}}"),),
             ),
             Panel(
                 "Predictions",
                 "Answered with a prediction.",
                 "reqps",
-                ((f'sum(rate(actionrec_stage_seconds_count{{stage="inference"}}[{_RATE}]))', "predictions"),),
+                ((f'sum(rate(actionrec_stage_seconds_count{{stage="inference"}}[{RATE}]))', "predictions"),),
             ),
             Panel(
                 "Time in TorchServe's queue",
@@ -147,8 +103,8 @@ BOARDS = (
                 "µs",
                 (
                     (
-                        f"sum by (model_name) (rate(ts_queue_latency_microseconds[{_RATE}]))"
-                        f" / (sum by (model_name) (rate(ts_inference_requests_total[{_RATE}])) > 0)",
+                        f"sum by (model_name) (rate(ts_queue_latency_microseconds[{RATE}]))"
+                        f" / (sum by (model_name) (rate(ts_inference_requests_total[{RATE}])) > 0)",
                         "{{model_name}}",
                     ),
                 ),
@@ -179,7 +135,7 @@ BOARDS = (
                 (
                     (
                         "sum by (route, status) "
-                        f'(rate(actionrec_request_seconds_count{{route=~"/jobs.*"}}[{_RATE}]))',
+                        f'(rate(actionrec_request_seconds_count{{route=~"/jobs.*"}}[{RATE}]))',
                         "{{route}} {{status}}",
                     ),
                 ),
@@ -248,7 +204,7 @@ BOARDS = (
                 "Score of the best label",
                 "A median that falls: other videos than the model was made for.",
                 "percentunit",
-                _quantiles("actionrec_best_score_bucket", "model", quantiles=(0.1, 0.5, 0.9)),
+                quantiles_of("actionrec_best_score_bucket", "model", quantiles=(0.1, 0.5, 0.9)),
             ),
             Panel(
                 "Warnings for each answer",
@@ -256,8 +212,8 @@ BOARDS = (
                 "short",
                 (
                     (
-                        f"sum by (code) (rate(actionrec_warnings_total[{_RATE}]))"
-                        f" / on () group_left sum(rate(actionrec_best_score_count[{_RATE}]))",
+                        f"sum by (code) (rate(actionrec_warnings_total[{RATE}]))"
+                        f" / on () group_left sum(rate(actionrec_best_score_count[{RATE}]))",
                         "{{code}}",
                     ),
                 ),
@@ -266,25 +222,25 @@ BOARDS = (
                 "Length of what is looked at",
                 "The span of each answer.",
                 "s",
-                _quantiles("actionrec_video_span_seconds_bucket", "model", quantiles=(0.1, 0.5, 0.9)),
+                quantiles_of("actionrec_video_span_seconds_bucket", "model", quantiles=(0.1, 0.5, 0.9)),
             ),
             Panel(
                 "Shorter side",
                 "Larger videos take longer to decode.",
                 "short",
-                _quantiles("actionrec_video_short_side_pixels_bucket", "model", quantiles=(0.1, 0.5, 0.9)),
+                quantiles_of("actionrec_video_short_side_pixels_bucket", "model", quantiles=(0.1, 0.5, 0.9)),
             ),
             Panel(
                 "Frames a second",
                 "Of the videos.",
                 "short",
-                _quantiles("actionrec_video_frames_per_second_bucket", "model", quantiles=(0.1, 0.5, 0.9)),
+                quantiles_of("actionrec_video_frames_per_second_bucket", "model", quantiles=(0.1, 0.5, 0.9)),
             ),
             Panel(
                 "Size of a request",
                 "Of those with an answer.",
                 "bytes",
-                _quantiles("actionrec_request_bytes_bucket", "model", quantiles=(0.1, 0.5, 0.9)),
+                quantiles_of("actionrec_request_bytes_bucket", "model", quantiles=(0.1, 0.5, 0.9)),
             ),
             Panel(
                 "Answers by candidate",
@@ -292,7 +248,7 @@ BOARDS = (
                 "reqps",
                 (
                     (
-                        f"sum by (model, served, status) (rate(actionrec_canary_seconds_count[{_RATE}]))",
+                        f"sum by (model, served, status) (rate(actionrec_canary_seconds_count[{RATE}]))",
                         "{{model}}: {{served}} {{status}}",
                     ),
                 ),
@@ -304,7 +260,7 @@ BOARDS = (
                 (
                     (
                         "histogram_quantile(0.95, sum by (model, served, le) "
-                        f"(rate(actionrec_canary_seconds_bucket[{_RATE}])))",
+                        f"(rate(actionrec_canary_seconds_bucket[{RATE}])))",
                         "{{model}}: {{served}}",
                     ),
                 ),
@@ -346,7 +302,7 @@ BOARDS = (
                 (
                     (
                         "sum by (stage) "
-                        f'(rate(actionrec_stage_seconds_sum{{stage=~"decode|inference"}}[{_RATE}]))',
+                        f'(rate(actionrec_stage_seconds_sum{{stage=~"decode|inference"}}[{RATE}]))',
                         "{{stage}}",
                     ),
                 ),
