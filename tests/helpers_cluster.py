@@ -26,7 +26,7 @@ from tests.conftest import PROJECT
 
 NODES = 3
 _NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 100 << 20, "include_dashboard": False}
-_DEADLINE_SECONDS = 1800
+DEADLINE_SECONDS = 1800
 
 
 @contextmanager
@@ -127,7 +127,7 @@ class Run:
 
     def finish(self, process: subprocess.Popen[str], code: int) -> dict[str, Any]:
         """Its summary, when it has ended with this exit code."""
-        out, err = process.communicate(timeout=_DEADLINE_SECONDS)
+        out, err = process.communicate(timeout=DEADLINE_SECONDS)
         assert process.returncode == code, out + err
         assert out.startswith("{"), out + err  # and no traceback, whose exit code is 1 too
         return dict(json.loads(out))
@@ -138,7 +138,7 @@ class Run:
 
     def wait_for(self, parts: int, process: subprocess.Popen[str]) -> None:
         """Wait until so many parts are there."""
-        deadline = time.monotonic() + _DEADLINE_SECONDS
+        deadline = time.monotonic() + DEADLINE_SECONDS
         while len(self.parts()) < parts:
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ from actionrec_engines.batch.files import read_all
 from actionrec_engines.batch.plan import Asked, Plan
 from motion.clips import random_clip
 from tests.conftest import RunningServer
-from tests.helpers_cli import actionrec
-from tests.helpers_cluster import Run, Videos, cluster, kill_an_actor, make
+from tests.helpers_cli import actionrec, command, environment
+from tests.helpers_cluster import DEADLINE_SECONDS, Run, Videos, cluster, kill_an_actor, make
 
 CLIP = random_clip(11, "moving left").data
 _MORE = ("hint", "sha256", "key", "segments", "embedding")
@@ -75,7 +76,14 @@ def check_rows(run: Run, videos: Videos, root: Path, server: RunningServer) -> N
     for row in rows:
         assert (row["error"] is None) != (row["predictions"] is None)
     other = root / "served.parquet"
-    done = actionrec("batch", videos.folder, videos.listed, "-o", other, server=server)
+    done = subprocess.run(
+        command("batch", videos.folder, videos.listed, "-o", other),
+        env=environment(server),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
+        check=False,
+    )
     assert done.returncode == 1, done.stdout + done.stderr
     served = {row["file"]: row for row in pq.read_table(other).to_pylist()}
     assert served.keys() == videos.names

@@ -101,6 +101,16 @@ def slow() -> bytes:
     return encode(textured_frames(160, 120, 15), fps=5)
 
 
+@cache
+def small(container: str, codec: str) -> bytes:
+    """A file of this kind, the same on every machine."""
+    if codec == "libvpx":  # which in real time, as the fuzzer has it, leaves out what it finds no time for
+        return encode(
+            textured_frames(64, 48, 12), codec=codec, container=container, options={"deadline": "good"}
+        )
+    return seeds.small(container, codec)
+
+
 def with_fields(*fields: tuple[str, bytes], end: bytes = b"--XX--\r\n") -> bytes:
     """A form of any fields."""
     head = b'--XX\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n'
@@ -191,7 +201,7 @@ def _covering(kinds: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 KINDS = tuple(
-    Case(f"{container}, {codec}", partial(seeds.small, container, codec), {"top_k": 1})
+    Case(f"{container}, {codec}", partial(small, container, codec), {"top_k": 1})
     for container, codec in _covering(seeds.KINDS)
 )
 _NOWHERE = hostile.Lure(Path("nowhere"), "http://127.0.0.1:9")
