@@ -147,8 +147,8 @@ def test_administrators_may(
 def test_a_host_that_cannot_learn(gateway: RunningGateway) -> None:
     """Where the program or the archives are not, the page is told, and nothing is begun."""
     assert teaching(gateway)["can"] == "absent"
-    assert error_of(begin(gateway)) == (501, "CANNOT_LEARN")
-    assert error_of(ask(gateway, "POST", "serving")) == (501, "CANNOT_LEARN")
+    assert error_of(begin(gateway)) == (409, "CANNOT_LEARN")
+    assert error_of(ask(gateway, "POST", "serving")) == (409, "CANNOT_LEARN")
 
 
 @pytest.mark.server

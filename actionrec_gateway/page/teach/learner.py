@@ -91,7 +91,7 @@ class Learner:
             model: that it is learned on.
 
         Raises:
-            ClipError: 400, 404, 409: it cannot be begun; 501: not on this host.
+            ClipError: 400, 404, 409: it cannot be begun.
         """
         async with self._lock:
             store = self._store()
@@ -161,7 +161,7 @@ class Learner:
         if self.project is None or self._settings.model_store is None:
             raise ClipError(
                 "CANNOT_LEARN",
-                501,
+                409,
                 "This server has not what learning needs.",
                 "Export the labels, and run make learn where the project is set up.",
             )
