@@ -16,7 +16,9 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,9 @@ logger = logging.getLogger(__name__)
 _BATCHES = 3
 """A replica's share of what waits, in calls: one that is being answered, the next one, and one on its way."""
 _HEALTH_SECONDS = 10.0
+_DELETE_SECONDS = 60
+"""That Ray itself waits for an application to go."""
+_LAST_SECONDS = 1.0
 _APPLICATION = "actionrec"
 
 
@@ -243,6 +248,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         }
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
         ray.init(given.address, include_dashboard=False, log_to_driver=False)
+        ended = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):  # in the place of Ray's, which end at once
+            signal.signal(number, lambda *_: ended.set())
         serve.start(http_options={"host": given.host, "port": given.port})
         application = build(Arguments(models=models, door=Door(run_dir=given.run_dir.absolute())))
         serve.run(application, name=_APPLICATION, route_prefix="/")
@@ -251,14 +259,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     sys.stdout.write(json.dumps({"url": f"http://{given.host}:{given.port}"}) + "\n")
     sys.stdout.flush()
-    ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
     ended.wait()
-    serve.delete(_APPLICATION)  # each replica answers what it has
+    _drain()
     serve.shutdown()  # type: ignore[no-untyped-call]
     ray.shutdown()
     return 0
+
+
+def _drain() -> None:
+    """Delete the application: each replica answers what it has, and Ray's proxy sends that on."""
+    for _ in range(1 + DRAIN_SECONDS // _DELETE_SECONDS):
+        with suppress(TimeoutError):
+            serve.delete(_APPLICATION)
+            break
+    time.sleep(_LAST_SECONDS)
 
 
 if __name__ == "__main__":
