@@ -29,6 +29,7 @@ CELLS = (48, 30)
 """What is compared: shapes and shades, and neither letters nor figures, which differ from run to run."""
 MOST_DIFFERENCE = 6.0
 """Of 255, in the mean."""
+expect.set_options(timeout=PATIENCE_MS)
 
 
 def tried(page: Page) -> None:
