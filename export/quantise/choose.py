@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,15 +15,16 @@ from torch import Tensor, nn
 
 from ..calibration import Calibration, generated
 from ..fold import fold
-from .ranges import Ranges, observe
+from .ranges import observe
+from .refine import refine
 from .steps import Convolution, Network, network
 from .trunk import ByteTrunk
 
 MARGINS = (1.0, 1.15, 1.3, 1.5)
 """How many times as large as on calibration clips numbers may become. With a wide margin each byte is coarser;
 with a narrow one, what another clip exceeds it by is cut off."""
-_COST_CLIPS = 2
-"""Clips on which each convolution's cost is measured."""
+FIRST = 3
+"""How many convolutions are the first to be kept in floating point: of a SlowFast the stems."""
 
 
 @dataclass(frozen=True)
@@ -95,28 +96,41 @@ def quantise(
         say(f"trying ranges of {margin:g} x what was observed")
         tried[margin] = judge(ByteTrunk(net, spec, ranges, margin))
     margin = min(tried, key=lambda each: tried[each].mean_difference)
-    reached = tried[margin]
-    floats: list[str] = []
-    if not reached.meets(wanted):
-        say("measuring what each convolution costs in scores")
-        ranked = _by_cost(net, head, spec, ranges, margin, calibration.judging[:_COST_CLIPS])
-        count = 2
-        while not reached.meets(wanted) and len(floats) < len(ranked):
-            floats = ranked[:count]
-            say(f"keeping {len(floats)} of {len(ranked)} convolutions in floating point")
-            reached = judge(ByteTrunk(net, spec, ranges, margin, floats, dtype))
-            count *= 2
+    names = [step.name for step in net.convolutions]
+    for floats in _prefixes(names):
+        say(
+            f"fitting {len(names) - len(floats)} convolutions to the clips"
+            + (f"; the first {len(floats)} stay in floating point" if floats else "")
+        )
+        found = ByteTrunk(net, spec, ranges, margin, floats, dtype)
+        refine(found, net, spec, calibration.observed)
+        reached = judge(found)
+        if reached.meets(wanted):
+            break
     report = {
         "calibrated_on": calibration.source,
         "clips": len(calibration.observed) + len(calibration.judging),
         "margin": margin,
-        "convolutions": len(net.convolutions),
+        "convolutions": len(names),
         "in_floating_point": [_described(net, name) for name in floats],
         "top1_agreement": reached.top1_agreement,
         "mean_score_difference": reached.mean_difference,
         "changed_labels": judge.changed(calibration),
     }
-    return ByteTrunk(net, spec, ranges, margin, floats, dtype).eval(), report
+    return found.eval(), report
+
+
+def _prefixes(names: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Which convolutions stay in floating point: first none, then ever more, from the first on.
+
+    What the first ones are off by passes through all others, and grows there. And between neighbours in
+    floating point nothing is rounded, which before and after a single one it would be.
+    """
+    count = 0
+    while count < len(names):
+        yield names[:count]
+        count = max(FIRST, 2 * count)
+    yield names
 
 
 class _Judge:
@@ -141,19 +155,6 @@ class _Judge:
 
     def _scores(self, maps: Sequence[Tensor]) -> Tensor:
         return self._head(maps).softmax(1)
-
-
-def _by_cost(
-    net: Network, head: Head, spec: ClipSpec, ranges: Ranges, margin: float, clips: Tensor
-) -> list[str]:
-    """Names of all convolutions: first those whose being in bytes, alone, changes scores most."""
-    names = [step.name for step in net.convolutions]
-    judge = _Judge(net, head, spec, clips)
-    costs = {}
-    for name in names:
-        others = [other for other in names if other != name]
-        costs[name] = judge(ByteTrunk(net, spec, ranges, margin, others)).mean_difference
-    return sorted(names, key=lambda name: -costs[name])
 
 
 def _described(net: Network, name: str) -> str:

@@ -5,7 +5,8 @@ folded into weights and biases, so they cost nothing:
 
     y / s_out = sum of (w * s_in / s_out) (q - zero) + b / s_out
 
-A byte cannot be below 0: with zero 0 that is the ReLU.
+A byte cannot be below 0: with zero 0 that is the ReLU. What is to be added is not rounded: oneDNN gives numbers
+too.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _onednn = torch.ops.onednn
 
 FEW_CHANNELS = 8
 """Outputs of a convolution that computes two frames at once; see `export.rewrite.PairedFrames`."""
-_LARGEST_WEIGHT = 127
+LARGEST_WEIGHT = 127
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,9 @@ class Scale:
         """The step as float32 [1, C, 1, 1, 1]."""
         return self.step.float().view(1, -1, 1, 1, 1)
 
-    def numbers(self, values: Tensor) -> Tensor:
-        """Bytes -> float32."""
-        return (values.float() - self.zero) * self.shaped()
-
 
 def to_bytes(values: Tensor) -> Tensor:
-    """Numbers in steps of their scale, of which 0 is the least -> bytes."""
+    """Numbers in steps of their scale, zero added -> bytes."""
     return values.round().clamp(0, 255).to(torch.uint8)
 
 
@@ -66,12 +63,12 @@ def _not_too_small(sizes: Tensor) -> Tensor:
 
 
 class ByteConvolution(nn.Module):
-    """A convolution from bytes to bytes.
+    """A convolution of bytes, which gives bytes or numbers.
 
     Args:
         step: the convolution in floating point.
         given: what its input's bytes stand for.
-        gives: what its output's bytes are to stand for.
+        gives: what its output's bytes are to stand for, or the type of the numbers that it is to give.
         offset: number that is added to all inputs that are no padding (`Levels`).
     """
 
@@ -80,70 +77,101 @@ class ByteConvolution(nn.Module):
     weight_zeros: Tensor
     bias: Tensor
 
-    def __init__(self, step: Convolution, given: Scale, gives: Scale, offset: float = 0.0) -> None:
+    def __init__(
+        self, step: Convolution, given: Scale, gives: Scale | torch.dtype, offset: float = 0.0
+    ) -> None:
         super().__init__()
-        weight = step.weight.double() * given.step.view(1, -1, 1, 1, 1)
-        bias = step.bias.double() + offset * weight.sum((1, 2, 3, 4))
-        weight, bias = weight / gives.step.view(-1, 1, 1, 1, 1), bias / gives.step
-        steps = weight.abs().amax((1, 2, 3, 4)).clamp_min(1e-12) / _LARGEST_WEIGHT
-        rounded = (weight / steps.view(-1, 1, 1, 1, 1)).round().to(torch.int8)
+        self.unit = gives.step if isinstance(gives, Scale) else torch.ones(len(step.bias), dtype=torch.float64)
+        """float64 [out]: what its results, biases and weights are counted in."""
+        exact = self.exact_weight(step, given)
         self._stride, self._padding = step.stride, step.padding
-        self._given_zero, self._gives_zero = given.zero, gives.zero
+        self._given_zero = given.zero
+        self._gives = (gives.zero, torch.uint8) if isinstance(gives, Scale) else (0, gives)
         self._paired = (
-            len(rounded) <= FEW_CHANNELS
-            and step.stride[0] == 1
-            and step.padding[0] == step.weight.shape[2] // 2
+            len(exact) <= FEW_CHANNELS and step.stride[0] == 1 and step.padding[0] == step.weight.shape[2] // 2
         )
+        steps = weight_steps(exact)
+        self.register_buffer("weight_steps", self._twice(steps).float())
+        self.register_buffer("weight_zeros", torch.zeros(len(self.weight_steps), dtype=torch.int64))
+        self.register_buffer("bias", torch.zeros(len(self.weight_steps)))
+        self.register_buffer("weight", torch.empty(0, dtype=torch.int8))
+        self.put(exact / steps.view(-1, 1, 1, 1, 1))
+        self.add(step.bias.double() / self.unit + offset * exact.sum((1, 2, 3, 4)))
+
+    def exact_weight(self, step: Convolution, given: Scale) -> Tensor:
+        """The weights before they are rounded, float64 [out, in, t, h, w]."""
+        return step.weight.double() * given.step.view(1, -1, 1, 1, 1) / self.unit.view(-1, 1, 1, 1, 1)
+
+    def put(self, weight: Tensor) -> None:
+        """Set the weights: [out, in, t, h, w], in steps of `weight_steps`; they are rounded."""
+        rounded = weight.round().to(torch.int8)
         if self._paired:
             # Frame 2t needs the weights followed by a zero, frame 2t + 1 a zero followed by the weights.
             rounded = torch.cat([functional.pad(rounded, (0, 0, 0, 0, *ends)) for ends in ((0, 1), (1, 0))])
-            steps, bias = steps.repeat(2), bias.repeat(2)
-            self._stride = (2, *step.stride[1:])
-        self.register_buffer("weight", rounded)
-        self.register_buffer("weight_steps", steps.float())
-        self.register_buffer("weight_zeros", torch.zeros(len(steps), dtype=torch.int64))
-        self.register_buffer("bias", bias.float())
+        self.weight = rounded
+
+    def add(self, difference: Tensor) -> None:
+        """Add to the biases: [out], in `unit`."""
+        self.bias = self.bias + self._twice(difference).float()
+
+    def unrounded(self, values: Tensor) -> Tensor:
+        """uint8 [B, C, t, h, w] -> float32, in `unit`: the sums that `forward` makes bytes of."""
+        weight = self.weight.float() * self.weight_steps.view(-1, 1, 1, 1, 1)
+        stride = (2, *self._stride[1:]) if self._paired else self._stride
+        shifted = values.float() - self._given_zero
+        result = functional.conv3d(shifted, weight, self.bias, stride, self._padding)
+        return _unpaired(result) if self._paired else result
 
     def forward(self, values: Tensor) -> Tensor:
-        """uint8 [B, C, t, h, w] -> uint8."""
+        """uint8 [B, C, t, h, w] -> uint8, or numbers."""
+        stride = (2, *self._stride[1:]) if self._paired else self._stride
         ones = [1, 1, 1]
         packed = _onednn.qconv_prepack(
             *(self.weight, self.weight_steps, 1.0, self._given_zero),
-            *(self._stride, self._padding, ones, 1, list(values.shape)),
+            *(stride, self._padding, ones, 1, list(values.shape)),
         )
         result: Tensor = _onednn.qconv_pointwise(
             *(values, 1.0, self._given_zero, packed, self.weight_steps, self.weight_zeros, self.bias),
-            *(self._stride, self._padding, ones, 1, 1.0, self._gives_zero, torch.uint8, "none", [], ""),
+            *(stride, self._padding, ones, 1, 1.0, *self._gives, "none", [], ""),
         )
         return _unpaired(result) if self._paired else result
 
+    def _twice(self, values: Tensor) -> Tensor:
+        """What each output has, for both frames that are computed at once."""
+        return values.repeat(2) if self._paired else values
+
+
+def weight_steps(exact: Tensor) -> Tensor:
+    """From one whole weight to the next, for each output: float64 [out]."""
+    return exact.abs().amax((1, 2, 3, 4)).clamp_min(1e-12) / LARGEST_WEIGHT
+
 
 class FloatConvolution(nn.Module):
-    """A convolution from bytes to floating point, for where bytes are too coarse.
+    """A convolution in floating point, for where bytes are too coarse.
 
     Args:
         step: the convolution.
-        given: what its input's bytes stand for.
-        dtype: what it computes with.
+        dtype: what it computes with and gives.
+        given: what its input's bytes stand for; None: it is given numbers.
         offset: number that is added to all inputs that are no padding, in steps of the input's scale.
     """
 
-    def __init__(self, step: Convolution, given: Scale, dtype: torch.dtype, offset: float = 0.0) -> None:
+    def __init__(
+        self, step: Convolution, dtype: torch.dtype, given: Scale | None = None, offset: float = 0.0
+    ) -> None:
         super().__init__()
         self._step_sizes = (step.stride, step.padding)
         self._relu = step.relu
-        self._offset = given.zero - offset
-        weight = (step.weight.double() * given.step.view(1, -1, 1, 1, 1)).to(dtype)
-        self.weight = nn.Parameter(weight, requires_grad=False)
+        self._offset = 0.0 if given is None else given.zero - offset
+        weight = step.weight if given is None else step.weight.double() * given.step.view(1, -1, 1, 1, 1)
+        self.weight = nn.Parameter(weight.to(dtype), requires_grad=False)
         self.bias = nn.Parameter(step.bias.to(dtype), requires_grad=False)
 
     def forward(self, values: Tensor) -> Tensor:
-        """uint8 [B, C, t, h, w] -> float32."""
+        """uint8 or numbers [B, C, t, h, w] -> numbers."""
         stride, padding = self._step_sizes
-        shifted = values.to(torch.float32) - self._offset
-        result = functional.conv3d(
-            shifted.to(self.weight.dtype), self.weight, self.bias, stride, padding
-        ).float()
+        shifted = values.to(torch.float32) - self._offset if values.dtype == torch.uint8 else values
+        result = functional.conv3d(shifted.to(self.weight.dtype), self.weight, self.bias, stride, padding)
         return result.relu() if self._relu else result
 
 

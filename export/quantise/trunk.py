@@ -18,8 +18,9 @@ from .steps import Addition, Concatenation, Convolution, Network, Pathway, Pool,
 class ByteTrunk(nn.Module):
     """A trunk whose convolutions, all but a few, are of bytes.
 
-    Pathways are whole levels, uint8 [B, 3, t, H, W] each; feature maps are float32. A sum is computed in
-    floating point, in generated code, and rounded to bytes unless it is a feature map.
+    Pathways are whole levels, uint8 [B, 3, t, H, W] each; feature maps are float32. What is added is not
+    rounded. Sums are computed in generated code, and rounded to bytes unless they are feature maps. What a
+    convolution in floating point takes is not rounded either, unless it comes from one of bytes.
 
     Args:
         network: the trunk in floating point.
@@ -41,17 +42,16 @@ class ByteTrunk(nn.Module):
     ) -> None:
         super().__init__()
         self._network = network
-        self._scales: dict[str, Scale | None] = {}
-        """Of each step's bytes; None: it gives numbers."""
-        self._layers = nn.ModuleDict()
+        self._dtype = dtype
+        self._in_numbers = _in_numbers(network, frozenset(floats))
+        self.scales: dict[str, Scale] = {}
+        """What each step's bytes stand for, where it gives bytes or somebody makes bytes of what it gives."""
+        self.layers = nn.ModuleDict()
         for step in network.steps:
-            self._scales[step.name] = self._scale(step, spec, ranges, margin, floats)
+            self.scales[step.name] = self._scale(step, spec, ranges, margin)
+            self.register_buffer(f"{step.name}_step", self.scales[step.name].shaped())
             if isinstance(step, Convolution):
-                self._layers[step.name] = self._layer(step, spec, floats, dtype)
-            for name in step.inputs if isinstance(step, Addition) else ():
-                self._keep(f"{name}_step", self._scales[name])
-            if step.name in network.outputs or isinstance(step, Addition) or step.name in floats:
-                self._keep(f"{step.name}_step", self._scales[step.name])
+                self.layers[step.name] = self._layer(step, spec, floats, dtype)
 
     def forward(self, pathways: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Levels -> feature maps."""
@@ -59,17 +59,19 @@ class ByteTrunk(nn.Module):
         for step, pathway in zip(self._network.steps, pathways, strict=False):
             given[step.name] = pathway
         for step in self._network.steps[len(pathways) :]:
-            given[step.name] = self._computed(step, [given[name] for name in step.inputs])
-        return tuple(self._numbers(name, given[name]) for name in self._network.outputs)
+            given[step.name] = self.computed(step, [given[name] for name in step.inputs])
+        return tuple(self._numbers(name, given[name]).float() for name in self._network.outputs)
 
-    def _computed(self, step: Step, inputs: list[Tensor]) -> Tensor:
+    def computed(self, step: Step, inputs: Sequence[Tensor]) -> Tensor:
+        """What a step gives, from what the steps before it gave: bytes (uint8) or numbers."""
         if isinstance(step, Convolution):
-            result: Tensor = self._layers[step.name](*inputs)
-            # A convolution in floating point gives numbers; whoever adds them takes them as they are.
-            return result if result.dtype == torch.uint8 else self._bytes(step.name, result)
+            result: Tensor = self.layers[step.name](self.taken(step, inputs[0]))
+            return result if result.dtype == torch.uint8 else self._given(step, result)
         if isinstance(step, Addition):
             first, second = (self._numbers(*pair) for pair in zip(step.inputs, inputs, strict=True))
-            return self._bytes(step.name, (first + second).relu())
+            return self._given(step, (first + second).relu())
+        as_wanted = self._numbers if step.name in self._in_numbers else self._bytes
+        inputs = [as_wanted(*pair) for pair in zip(step.inputs, inputs, strict=True)]
         if isinstance(step, Concatenation):
             # Channels are the innermost numbers in memory.
             inner = [each.permute(0, 2, 3, 4, 1) for each in inputs]
@@ -77,28 +79,23 @@ class ByteTrunk(nn.Module):
         assert isinstance(step, Pool)
         return _pooled(inputs[0], step)
 
-    def _scale(
-        self, step: Step, spec: ClipSpec, ranges: Ranges, margin: float, floats: Collection[str]
-    ) -> Scale | None:
-        """What the bytes that a step gives stand for; None where it gives numbers."""
-        users = self._network.users(step.name)
+    def taken(self, step: Convolution, values: Tensor) -> Tensor:
+        """What the layer of a convolution is given, of what the step before it gave."""
+        (source,) = step.inputs
+        if isinstance(self.layers[step.name], ByteConvolution):
+            return self._bytes(source, values)
+        return values if self._is_pathway(source) else self._numbers(source, values)
+
+    def _scale(self, step: Step, spec: ClipSpec, ranges: Ranges, margin: float) -> Scale:
+        """What the bytes that a step gives stand for."""
         if isinstance(step, Pathway):
             zero, _ = _zero_level(spec)
             return Scale(torch.tensor([1 / (255 * std) for std in spec.std], dtype=torch.float64), zero)
         if isinstance(step, Concatenation):
-            scales = [self._scales[name] for name in step.inputs]
-            return Scale(torch.cat([scale.step for scale in scales if scale is not None]), 0)
+            return Scale(torch.cat([self.scales[name].step for name in step.inputs]), 0)
         if isinstance(step, Pool):
-            return self._scales[step.inputs[0]]
-        if (
-            step.name in self._network.outputs
-            and not users
-            and (isinstance(step, Addition) or step.name in floats)
-        ):
-            return None
+            return self.scales[step.inputs[0]]
         if isinstance(step, Convolution) and not step.relu:
-            if step.name in floats:
-                return None
             low, high = ranges[step.name].low, ranges[step.name].high
             return Scale.of_signed(torch.maximum(low.abs(), high.abs()) * margin)
         return Scale.of_positive(ranges[step.name].high * margin)
@@ -107,31 +104,58 @@ class ByteTrunk(nn.Module):
         self, step: Convolution, spec: ClipSpec, floats: Collection[str], dtype: torch.dtype
     ) -> ByteConvolution | FloatConvolution:
         (source,) = step.inputs
-        given, gives = self._scales[source], self._scales[step.name]
-        assert given is not None
-        first = source in [each.name for each in self._network.steps if isinstance(each, Pathway)]
+        given, first = self.scales[source], self._is_pathway(source)
         offset = _zero_level(spec)[1] if first else 0.0
         if step.name in floats:
-            return FloatConvolution(step, given, dtype, offset)
-        assert gives is not None
+            return FloatConvolution(step, dtype, given if first else None, offset)
+        gives = dtype if step.name in self._in_numbers else self.scales[step.name]
         return ByteConvolution(step, given, gives, offset)
 
-    def _keep(self, name: str, scale: Scale | None) -> None:
-        if scale is not None and name not in dict(self.named_buffers()):
-            self.register_buffer(name, scale.shaped())
+    def _is_pathway(self, name: str) -> bool:
+        return name in [step.name for step in self._network.steps if isinstance(step, Pathway)]
+
+    def _given(self, step: Step, numbers: Tensor) -> Tensor:
+        """What a step that has computed numbers gives."""
+        if step.name in self._in_numbers:
+            return numbers.to(self._dtype)
+        return self._bytes(step.name, numbers)
 
     def _numbers(self, name: str, values: Tensor) -> Tensor:
-        """What a step gives, in floating point."""
-        scale = self._scales[name]
-        if scale is None:
-            return values
-        return (values.float() - scale.zero) * self.get_buffer(f"{name}_step")
+        """What a step gave, in floating point."""
+        if values.dtype != torch.uint8:
+            return values.float() if self._dtype == torch.float32 else values
+        return (values.float() - self.scales[name].zero) * self.get_buffer(f"{name}_step")
 
     def _bytes(self, name: str, values: Tensor) -> Tensor:
-        """Numbers as a step gives them: in bytes, unless it gives numbers."""
-        if self._scales[name] is None:
+        """What a step gave, in bytes."""
+        if values.dtype == torch.uint8:
             return values
-        return to_bytes(values * (1 / self.get_buffer(f"{name}_step")))
+        scaled = values.float() * (1 / self.get_buffer(f"{name}_step"))
+        return to_bytes(scaled + self.scales[name].zero)
+
+
+def _in_numbers(network: Network, floats: frozenset[str]) -> frozenset[str]:
+    """Names of the steps that give numbers, not bytes.
+
+    Those are the feature maps, what convolutions give to sums, and what convolutions in floating point take
+    unless it comes from one of bytes.
+    """
+    found: set[str] = set()
+    for step in reversed(network.steps):
+        users = network.users(step.name)
+        summand = isinstance(step, Convolution) and any(isinstance(user, Addition) for user in users)
+        of_bytes = isinstance(step, Convolution) and step.name not in floats
+        if summand or (
+            not isinstance(step, Pathway)
+            and not of_bytes
+            and (
+                (step.name in network.outputs and not users)
+                or any(user.name in floats for user in users)
+                or any(user.name in found for user in users if isinstance(user, Concatenation | Pool))
+            )
+        ):
+            found.add(step.name)
+    return frozenset(found)
 
 
 def _zero_level(spec: ClipSpec) -> tuple[int, float]:
@@ -143,8 +167,8 @@ def _zero_level(spec: ClipSpec) -> tuple[int, float]:
 
 
 def _pooled(values: Tensor, step: Pool) -> Tensor:
-    """A maximum over windows of bytes, which after a ReLU are at least 0. torch has none for bytes; this is
-    generated code.
+    """A maximum over windows of bytes or numbers, which after a ReLU are at least 0. torch has none for bytes;
+    this is generated code.
     """
     batch, channels, time, height, width = values.shape
     frames = values.permute(0, 2, 1, 3, 4).reshape(batch * time, channels, height, width)
