@@ -27,7 +27,7 @@ from export.calibration import Calibration, from_folder
 from export.errors import ExportError
 from export.fold import fold
 from export.quantise import choose
-from export.quantise.choose import Closeness, Quantising, quantise
+from export.quantise.choose import Closeness, Quantising, as_good, quantise
 from export.quantise.layers import ByteConvolution, FloatConvolution, Scale
 from export.quantise.ranges import Ranges, observe
 from export.quantise.refine import refine
@@ -228,6 +228,9 @@ def test_the_first_stay_in_floating_point(motion: Motion, monkeypatch: pytest.Mo
             asked.append(len(kept))
             return Closeness(1.0, 0.01 if names[4] in kept else 0.3)
 
+        def agreement(self) -> float:
+            return 0.5
+
         def changed(self, _: object) -> list[str]:
             return ["b.mp4"]
 
@@ -261,6 +264,14 @@ def test_fitting_makes_up_for_rounding(motion: Motion) -> None:
         float((scores_of(each, head, clips[6:]) - expected).abs().amax(1).mean()) for each in (plain, fitted)
     ]
     assert errors[1] < errors[0]
+
+
+def test_ties() -> None:
+    """A label that is hardly behind the best one is as good; one that is further behind is not."""
+    true = torch.tensor([[0.40, 0.38, 0.22], [0.50, 0.30, 0.20], [0.50, 0.30, 0.20]])
+    scores = torch.tensor([[0.37, 0.41, 0.22], [0.30, 0.50, 0.20], [0.45, 0.35, 0.20]])
+    assert as_good(scores, true, 0.03).tolist() == [True, False, True]
+    assert as_good(scores, true, 0.0).tolist() == [False, False, True]
 
 
 def test_margin_is_the_one_with_the_closest_scores(motion: Motion, monkeypatch: pytest.MonkeyPatch) -> None:
