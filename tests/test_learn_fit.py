@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 
 from export.learn import fit as fitting
 from export.learn.fit import Samples, fit, folds
-from export.learn.measure import Measured, Share, Verdict, measure, wilson
+from export.learn.measure import COUNTED, Measured, Share, Verdict, measure, wilson
 from export.learn.picture import bars, confusion
 
 FEATURES = 200
@@ -170,7 +170,7 @@ def test_wilson() -> None:
     """The interval is Wilson's, and has a length where all are right."""
     assert wilson(0.9, 10) == pytest.approx((0.5958, 0.9821), abs=1e-4)  # as in tables of it
     assert wilson(1.0, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
-    assert Share(27, 30).interval() == wilson(0.9, 10)
+    assert Share(27, 30).interval() == wilson(0.9, 30 / COUNTED)
 
 
 def test_verdicts() -> None:
