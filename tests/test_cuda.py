@@ -16,7 +16,7 @@ from actionrec.head import Head
 from actionrec.manifest import Artifact, Manifest
 from actionrec.model import cuda
 from actionrec.model.head import TorchHead
-from actionrec.model.host import device_of_worker, fingerprint, mismatch
+from actionrec.model.host import arithmetic, device_of_worker, fingerprint, mismatch
 from actionrec.model.loaders import LOADERS, Trunk
 from actionrec.model.runtime import Runtime
 from actionrec.model.transform import LAYOUT
@@ -229,6 +229,19 @@ def test_tf32_is_used_where_it_is_asked_for(precision: str, load: Load) -> None:
     loaded.scores(loaded.transform(frames(*[200] * 3)))
     assert seen == {(precision == "tf32",) * 2}
     assert (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32) == before
+
+
+def test_blocks_of_two_threads() -> None:
+    """Of two blocks that overlap, neither leaves its arithmetic behind, whichever ends first."""
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    for first, second in ((0, 1), (1, 0)):
+        blocks = [arithmetic("fp32"), arithmetic("tf32")]
+        for block in blocks:
+            block.__enter__()
+        blocks[first].__exit__(None, None, None)
+        assert torch.backends.cuda.matmul.allow_tf32 == (first == 0)
+        blocks[second].__exit__(None, None, None)
+        assert (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32) == before
 
 
 @pytest.mark.parametrize("precision", ["tf32", "bf16"])

@@ -79,9 +79,17 @@ class Deploy:
         return state
 
     def family(self) -> list[psutil.Process]:
-        """The JVM and the workers."""
+        """The JVM and the workers; one that has ended is none, though the JVM may not have noticed yet."""
         jvm = psutil.Process(self.state().process.pid)
-        return [jvm, *jvm.children(recursive=True)]
+        return [jvm, *(child for child in jvm.children(recursive=True) if alive(child))]
+
+
+def alive(process: psutil.Process) -> bool:
+    """Whether it has not ended."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 import logging
 import platform
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -94,16 +96,47 @@ def arithmetic(precision: str) -> Iterator[None]:
     torch leaves TF32, which keeps 11 of the 24 bits of each factor, on for convolutions and off for matrices.
     Inside, both are on for ``tf32`` and off for all others. cuDNN tries all its kernels for a new shape, and
     keeps the fastest: `cuda.BATCHES` are the few shapes that there are, and warming up meets each of them.
-    For the whole process; as it was afterwards.
+    For the whole process; as it was, once no block of any thread is left.
     """
-    convolutions, matrices = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = convolutions.allow_tf32, matrices.allow_tf32, convolutions.benchmark
-    convolutions.allow_tf32 = matrices.allow_tf32 = precision == "tf32"
-    convolutions.benchmark = True
+    tf32 = precision == "tf32"
+    wanted = _Flags(tf32, tf32, True)
+    with _changing:
+        if not _flags:
+            _flags.append(_Flags.now())
+        _flags.append(wanted)
+        wanted.set()
     try:
         yield
     finally:
-        convolutions.allow_tf32, matrices.allow_tf32, convolutions.benchmark = before
+        with _changing:
+            _flags[:] = [each for each in _flags if each is not wanted]
+            _flags[-1].set()
+            if len(_flags) == 1:
+                _flags.clear()
+
+
+@dataclass(frozen=True)
+class _Flags:
+    """torch's settings of a process: TF32 in convolutions and in matrices, and trying cuDNN's kernels."""
+
+    convolutions: bool
+    matrices: bool
+    benchmark: bool
+
+    @classmethod
+    def now(cls) -> _Flags:
+        cudnn = torch.backends.cudnn
+        return cls(cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32, cudnn.benchmark)
+
+    def set(self) -> None:
+        torch.backends.cudnn.allow_tf32 = self.convolutions
+        torch.backends.cuda.matmul.allow_tf32 = self.matrices
+        torch.backends.cudnn.benchmark = self.benchmark
+
+
+_changing = threading.Lock()
+_flags: list[_Flags] = []
+"""As they were before any block, then those of the blocks that are open; the last ones hold."""
 
 
 def has_fast(precision: str, device: torch.device | str) -> bool:
