@@ -3,6 +3,7 @@
 <name>.mar
   slowfast_handler.py    the one class that TorchServe calls
   torchserve_queue.py    asks TorchServe for its queue
+  torchserve_metrics.py  tells its metrics of the sandbox
   actionrec/             the core under it
   model.pt, model.pt2    the exported network without its head, one file per artifact
   head.npz               the head: pools and the last linear layer

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from actionrec.model.host import device_of_worker
 from actionrec.service import JSON, Reply, Row, Service
+from torchserve_metrics import SandboxMetrics
 from torchserve_queue import Queue
-from ts.metrics.metric_type_enum import MetricTypes
 
 if TYPE_CHECKING:
     from ts.context import Context
@@ -20,9 +20,6 @@ _SHARE_OF_TIMEOUT = 0.9  # of ``responseTimeout``: TorchServe kills a worker tha
 _CLIENT = "X-Actionrec-Client"  # request header with the client's name, set by the front
 _OWN = "X-Actionrec"  # header of every reply made here, so that a front can tell it from TorchServe's own
 _ERROR = "X-Actionrec-Error"  # header with a copy of an error's body: nginx drops the body of some statuses
-_SANDBOX = "ACTIONREC_SANDBOX"
-_MISSING = "actionrec_sandbox_defences_missing"
-_REPLACED = "actionrec_sandbox_children_replaced_total"
 
 
 class SlowFastHandler:
@@ -38,10 +35,10 @@ class SlowFastHandler:
             device_of_worker(properties.get("gpu_id")),
             rows=properties["batch_size"],
             answer_seconds=timeout and timeout * _SHARE_OF_TIMEOUT,
-            **(config.get("handler") or {}) | _insisted(),  # sandbox, decode
+            **(config.get("handler") or {}),  # sandbox, decode
         )
         self.service.others_wait = Queue(self.service.classifier.manifest.name).waits
-        self._replaced = 0
+        self.sandbox_metrics = SandboxMetrics(self.service)
 
     def handle(self, data: Sequence[Mapping[str, Any]], context: Context) -> list[bytes]:
         """Answer a batch: one body per row, in order. Each row has its own status."""
@@ -52,26 +49,8 @@ class SlowFastHandler:
             flags = [context.get_request_header(index, flag) == "True" for flag in ("explain", "describe")]
             rows.append(Row(fields, client, context.get_request_id(index), *flags))
         replies = [_sent(reply, context, index) for index, reply in enumerate(self.service.answer(rows))]
-        self._count(context)
+        self.sandbox_metrics.add_to(context)
         return replies
-
-    def _count(self, context: Context) -> None:
-        """Say what the sandbox lacks, and how many of its children were replaced since the last batch.
-
-        Every worker of a model adds to one counter; the gauge is the same for all of them, which share a host.
-        """
-        state = self.service.sandbox_state()
-        context.metrics.add_metric(_MISSING, state.missing, "count", 0, metric_type=MetricTypes.GAUGE)
-        context.metrics.add_counter(_REPLACED, state.replaced - self._replaced, 0)
-        self._replaced = state.replaced
-
-
-def _insisted() -> dict[str, str]:
-    """What the host asks for, whatever the archive says; images ask so."""
-    said = os.environ.get(_SANDBOX, "")
-    if said not in ("", "require"):
-        raise ValueError(f"{_SANDBOX} must be require or not set, got {said!r}")
-    return {"sandbox": said} if said else {}
 
 
 def _sent(reply: Reply, context: Context, index: int) -> bytes:

@@ -121,14 +121,14 @@ def test_ports(tmp_path: Path) -> None:
 def test_the_sandbox_is_insisted_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the image says of the sandbox goes before the archive; without a word, the archive's holds."""
     monkeypatch.syspath_prepend(PROJECT / "handler")
-    from slowfast_handler import _insisted
+    from actionrec.service import _insisted
 
-    assert _insisted() == {}
+    assert [_insisted(said) for said in (True, False)] == [True, False]
     monkeypatch.setenv("ACTIONREC_SANDBOX", "require")
-    assert {"sandbox": False, "decode": "cpu"} | _insisted() == {"sandbox": "require", "decode": "cpu"}
+    assert _insisted(False) == "require"
     monkeypatch.setenv("ACTIONREC_SANDBOX", "off")
     with pytest.raises(ValueError, match="must be require or not set, got 'off'"):
-        _insisted()
+        _insisted(True)
 
 
 def test_a_record_as_json() -> None:

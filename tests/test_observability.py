@@ -115,7 +115,7 @@ def test_metrics_are_documented() -> None:
     said = read("docs/gateway.md") + read("docs/production.md")
     source = (PROJECT / "actionrec_gateway/observe/metrics.py").read_text()
     source += (PROJECT / "actionrec_gateway/observe/content.py").read_text()
-    source += (PROJECT / "handler/slowfast_handler.py").read_text()
+    source += (PROJECT / "handler/torchserve_metrics.py").read_text()
     made = set(re.findall(r'"(actionrec_[a-z_]+)"', source)) - {"actionrec_gateway"}
     assert {name for name in made if name not in said} == set()
     used = set(re.findall(r"\bactionrec_[a-z_]+", (RULES / "actionrec.yml").read_text()))

@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 JSON = "application/json"
 """Media type of all replies."""
+SANDBOX = "ACTIONREC_SANDBOX"
+"""Variable with ``require``: no model is loaded without the required defences, whatever its archive says."""
 _RETRY_SECONDS = 1
 """``Retry-After``, in seconds, where the same request may succeed later."""
 
@@ -117,7 +119,8 @@ class Service:
             device: where the model runs: ``cpu``, ``cuda:0``.
             rows: the most rows of one call; as many videos are open at once, each in a child of its own.
                 Default: as many as are decoded at once, which whoever started this process may say (`worker`).
-            sandbox: decode in child processes; ``require``: fail where a required defence is missing.
+            sandbox: decode in child processes; ``require``: fail where a required defence is missing. The
+                variable `SANDBOX` may ask for that, whatever stands here.
             answer_seconds: seconds that a call of `answer` may take; rows that are not done by then get an
                 error.
             decode: ``gpu``: decode large videos on the GPU, in this process.
@@ -132,7 +135,7 @@ class Service:
             device,
             decode_threads=decode_threads(),
             open_clips=rows,
-            sandbox=sandbox,
+            sandbox=_insisted(sandbox),
             answer_seconds=answer_seconds,
             decode=decode,
         )
@@ -221,6 +224,18 @@ def end_process(reason: str) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(1)
+
+
+def _insisted(sandbox: bool | str) -> bool | str:
+    """What is wanted of the sandbox, where the host may insist on more.
+
+    Raises:
+        ValueError: the host says something else.
+    """
+    said = os.environ.get(SANDBOX, "")
+    if said not in ("", "require"):
+        raise ValueError(f"{SANDBOX} must be require or not set, got {said!r}")
+    return said or sandbox
 
 
 def _refused(error: ClipError, request_id: str) -> Reply:
