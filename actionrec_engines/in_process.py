@@ -117,19 +117,33 @@ def _failed(row: Row) -> Reply:
     return Reply(error.status, error_body(error, row.request_id))
 
 
+def add_archives(parser: argparse.ArgumentParser) -> None:
+    """Add what `loaded` needs to a command line."""
+    parser.add_argument("archives", nargs="+", type=Path, metavar="ARCHIVE", help="a file of `make archive`")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda:0")
+
+
+def loaded(given: argparse.Namespace) -> dict[str, Turns]:
+    """The models of a command line's archives, by their names.
+
+    Raises:
+        OSError, ValueError, RuntimeError: one is no archive, or does not fit this host.
+    """
+    archives = [Archive.open(path) for path in given.archives]
+    return {archive.manifest.name: Turns.load(archive, given.device) for archive in archives}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve archives in this process; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m actionrec_engines.in_process", description=main.__doc__)
-    parser.add_argument("archives", nargs="+", type=Path, metavar="ARCHIVE", help="a file of `make archive`")
+    add_archives(parser)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--device", default="cpu", help="cpu or cuda:0")
     parser.add_argument("--run-dir", type=Path, default=Path("run"), help="of jobs and uploads")
     given = parser.parse_args(arguments)
     logs.start(None)
     try:
-        archives = [Archive.open(path) for path in given.archives]
-        models = {archive.manifest.name: Turns.load(archive, given.device) for archive in archives}
+        models = loaded(given)
     except (OSError, ValueError, RuntimeError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

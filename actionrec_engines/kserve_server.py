@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import kserve
@@ -25,8 +24,7 @@ from actionrec_gateway.identity import Identified, request_id_of
 from actionrec_gateway.settings import Settings
 from actionrec_gateway.through import Through
 
-from .archive import Archive
-from .in_process import DRAIN_SECONDS, Turns
+from .in_process import DRAIN_SECONDS, add_archives, loaded
 from .rows import BODY_BYTES, RowEngine
 
 
@@ -78,12 +76,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ours = argparse.ArgumentParser(
         prog="python -m actionrec_engines.kserve_server", description=main.__doc__, parents=[parser]
     )
-    ours.add_argument("archives", nargs="+", type=Path, metavar="ARCHIVE", help="a file of `make archive`")
-    ours.add_argument("--device", default="cpu", help="cpu or cuda:0")
+    add_archives(ours)
     given = ours.parse_args(arguments)
     try:
-        archives = [Archive.open(path) for path in given.archives]
-        models = {archive.manifest.name: Turns.load(archive, given.device) for archive in archives}
+        models = loaded(given)
     except (OSError, ValueError, RuntimeError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

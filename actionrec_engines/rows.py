@@ -17,7 +17,7 @@ from actionrec.service import JSON, Reply, Row
 
 from actionrec_gateway.bodies import form
 from actionrec_gateway.engine import Answer, Stream
-from actionrec_gateway.errors import error_body, error_headers
+from actionrec_gateway.errors import error_answer
 from actionrec_gateway.observe import metrics
 from actionrec_gateway.watch import Watch
 
@@ -100,8 +100,7 @@ class RowEngine:
                     Row({"body": body}, client, request_id)
                 )
         except ClipError as error:
-            headers = {"content-type": JSON, **error_headers(error)}
-            return Answer(error.status, error_body(error, request_id), headers)
+            return error_answer(error, request_id)
         return Answer(reply.status, reply.body, _headers(reply))
 
     async def models(self) -> list[str]:

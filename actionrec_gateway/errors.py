@@ -14,6 +14,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .engine import Answer
+
 logger = logging.getLogger(__name__)
 
 JSON = "application/json"
@@ -34,6 +36,12 @@ def error_headers(error: ClipError) -> dict[str, str]:
     if error.status == 429 or (known and known.again):
         headers["Retry-After"] = "1"
     return headers
+
+
+def error_answer(error: ClipError, request_id: str) -> Answer:
+    """An error as an engine's answer."""
+    headers = {"content-type": JSON, **error_headers(error)}
+    return Answer(error.status, error_body(error, request_id), headers)
 
 
 def error_response(error: ClipError, request: Request) -> Response:

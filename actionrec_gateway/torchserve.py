@@ -14,11 +14,11 @@ from urllib.parse import urlencode
 
 import aiohttp
 from actionrec.errors import ClipError
-from actionrec.refusals import REFUSALS, refuse
+from actionrec.refusals import refuse
 
 from .bodies import OPAQUE, form
 from .engine import Answer, Stream, Worker, Workers
-from .errors import JSON, error_body, error_headers
+from .errors import JSON, error_answer
 from .observe import content, metrics, traces
 from .settings import MODEL, VERSION, Settings
 from .watch import Watch
@@ -105,9 +105,7 @@ class TorchServe:
                 stream = await self.forward(path, _once(body), headers)
                 reply = b"".join([chunk async for chunk in stream.body])
         except ClipError as error:
-            return Answer(
-                error.status, error_body(error, request_id), {"content-type": JSON, **error_headers(error)}
-            )
+            return error_answer(error, request_id)
         return Answer(stream.status, reply, _without_length(stream.headers))
 
     async def models(self) -> list[str]:
@@ -228,8 +226,7 @@ class TorchServe:
             pass  # TorchServe's own form, or none
         code = _CODES.get(reply.status, "UNAVAILABLE")
         error = refuse(code, max_body_bytes=self._settings.body_bytes or "the engine's choice of")
-        headers = {"content-type": JSON, **error_headers(error)}
-        return Answer(REFUSALS[code].status, error_body(error, request_id), headers)
+        return error_answer(error, request_id)
 
 
 def _worker(said: Mapping[str, Any]) -> Worker:

@@ -131,7 +131,8 @@ def _introduce(options: argparse.Namespace, state: State, candidates: dict[str, 
         if name not in state.models:
             raise DeployError(f"{name} is not served", f"served are {', '.join(state.models)}")
     if options.videos or options.what == "compare":
-        files = sorted(path for path in (options.videos or Path("-")).glob("*") if path.suffix in _VIDEOS)
+        folder: Path | None = options.videos
+        files = sorted(path for path in folder.glob("*") if path.suffix in _VIDEOS) if folder else []
         found = compare(state, model, candidate, files)
         print(  # noqa: T201
             f"{found.videos} videos: the same label for {found.agreement:.1%}, scores differ by "

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import threading
 from pathlib import Path
 from typing import Annotated
 
 from actionrec.errors import ClipError
 from pydantic import BaseModel, Field, model_validator
+
+from . import whole
 
 _MOST_SPANS = 20_000
 Name = Annotated[str, Field(min_length=1, max_length=400)]
@@ -80,13 +81,7 @@ class Labels:
                 )
             kept = Spans(revision=changed.revision + 1, spans=changed.spans)
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path = self._path(client)
-            part = path.with_suffix(".part")
-            with part.open("w", encoding="utf-8") as file:
-                file.write(kept.model_dump_json())
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
+            whole.write(self._path(client), kept.model_dump_json())
         return kept
 
     def _path(self, client: str) -> Path:

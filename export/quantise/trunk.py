@@ -123,7 +123,7 @@ class ByteTrunk(nn.Module):
     def _numbers(self, name: str, values: Tensor) -> Tensor:
         """What a step gave, in floating point."""
         if values.dtype != torch.uint8:
-            return values.float() if self._dtype == torch.float32 else values
+            return values
         return (values.float() - self.scales[name].zero) * self.get_buffer(f"{name}_step")
 
     def _bytes(self, name: str, values: Tensor) -> Tensor:

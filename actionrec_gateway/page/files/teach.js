@@ -214,24 +214,25 @@ export function teachPage() {
     timer = setTimeout(store, SAVE_MS);
   }
 
-  /** Whether the server has all labels now. */
-  async function stored() {
+  /** Save them now. */
+  function stored() {
     clearTimeout(timer);
-    await store();
-    return saved.textContent === SAVED;
+    return store();
   }
 
+  /** @returns {Promise<boolean>} whether the server has all labels now */
   async function store() {
     try {
       const kept = await json("page/labels", { method: "PUT", headers: { "Content-Type": "application/json" },
         body: JSON.stringify({ revision, spans }) });
       revision = /** @type {{revision: number}} */ (kept).revision;
       saved.textContent = SAVED;
+      return true;
     } catch (error) {
       saved.textContent = "Not saved";
       if (/** @type {{code?: string}} */ (error).code !== "LABELS_CHANGED") {
         trouble.replaceChildren(problem(error, store));
-        return;
+        return false;
       }
       const note = problem(error);
       note.append(el("div", { class: "row" }, button("Take those of the server", load), button("Keep mine", async () => {
@@ -240,6 +241,7 @@ export function teachPage() {
         store();
       })));
       trouble.replaceChildren(note);
+      return false;
     }
   }
 

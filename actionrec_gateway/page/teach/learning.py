@@ -13,6 +13,8 @@ from typing import Any, Literal
 from actionrec.errors import ClipError
 from pydantic import BaseModel, Field
 
+from .. import whole
+
 _MOST_STEPS = 200
 """Lines that are kept: a folder of broken videos tells one for each."""
 
@@ -108,10 +110,7 @@ class Learning(BaseModel):
 
     def save(self, home: Path) -> None:
         """Keep it in a client's folder."""
-        path = home / "learning.json"
-        part = path.with_suffix(".part")
-        part.write_text(self.model_dump_json(), encoding="utf-8")
-        part.replace(path)
+        whole.write(home / "learning.json", self.model_dump_json())
 
     @classmethod
     def load(cls, home: Path) -> Learning | None:

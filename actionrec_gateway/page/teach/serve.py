@@ -20,6 +20,7 @@ from typing import Any
 from actionrec.errors import ClipError
 
 from ...engine import Engine
+from .. import whole
 
 _LOOK_SECONDS = 1.0
 _MOST_SECONDS = 600.0
@@ -55,7 +56,7 @@ async def serve(engine: Engine, name: str, wishes: Path | None) -> None:
             "The archive is in its model store: stop it, and make serve again.",
         )
     # Where it is registered, the supervisor has to know of it, too: for its next start.
-    await asyncio.to_thread(_write, wishes, {"name": name, "state": "wanted"})
+    await asyncio.to_thread(whole.write, wishes, json.dumps({"name": name, "state": "wanted"}))
     if not registered:
         await _granted(name, wishes)
 
@@ -85,12 +86,6 @@ def _read(path: Path) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError, TypeError):
         return {}
-
-
-def _write(path: Path, said: dict[str, str]) -> None:
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(said), encoding="utf-8")
-    part.replace(path)
 
 
 def _message(body: bytes) -> str:

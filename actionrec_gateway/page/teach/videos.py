@@ -14,6 +14,7 @@ from actionrec.errors import ClipError
 from pydantic import BaseModel
 
 from ...jobs.files import NewFile
+from .. import whole
 from ..labels import key_of
 
 
@@ -117,10 +118,7 @@ class Videos:
         return self.home(client) / "videos.json"
 
     def _write(self, client: str, kept: Mapping[str, Video]) -> None:
-        path = self._index(client)
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps([one.model_dump() for one in kept.values()]), encoding="utf-8")
-        part.replace(path)
+        whole.write(self._index(client), json.dumps([one.model_dump() for one in kept.values()]))
 
 
 def too_much(most_bytes: int) -> ClipError:
