@@ -18,7 +18,7 @@ COUNTED = 4
 """Videos for each one that an interval counts. The answers of a cross-validation depend on each other, since
 its layers have most of their videos in common; a layer of all videos is another one again; and new videos have
 luck of their own. Over ten lists of 84 clips (`benchmarks/learn.py`) what the folds say and the accuracy on 120
-new clips differ by 0.057 (standard deviation), which is that of 21 independent clips."""
+new clips differ by 0.055 (standard deviation), which is that of 20 independent clips."""
 SURE_SHARE = 0.95
 """Share of the right answers whose score is above the threshold of `unsure_below`."""
 
