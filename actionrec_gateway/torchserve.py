@@ -7,9 +7,9 @@ import json
 import logging
 import re
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 import aiohttp
@@ -24,6 +24,7 @@ from .settings import MODEL, VERSION, Settings
 from .watch import Watch
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 _CONNECT_SECONDS = 2.0
 _MANAGEMENT_SECONDS = 5.0
@@ -136,24 +137,18 @@ class TorchServe:
 
     async def waiting(self) -> dict[str, int]:
         """See `Engine.waiting`."""
-        names = await self.models()
-        found = await asyncio.gather(*(self._management(f"/models/{name}") for name in names))
-        return {
-            name: sum(int(entry["jobQueueStatus"]["pendingRequests"]) for entry in entries)
-            for name, entries in zip(names, found, strict=True)
-        }
+        return await self._of_each_model(
+            lambda entries: sum(int(entry["jobQueueStatus"]["pendingRequests"]) for entry in entries)
+        )
 
     async def workers(self) -> dict[str, Workers]:
         """See `Engine.workers`."""
-        names = await self.models()
-        found = await asyncio.gather(*(self._management(f"/models/{name}") for name in names))
-        return {
-            name: Workers(
+        return await self._of_each_model(
+            lambda entries: Workers(
                 sum(int(entry["minWorkers"]) for entry in entries),
                 tuple(_worker(worker) for entry in entries for worker in entry["workers"]),
             )
-            for name, entries in zip(names, found, strict=True)
-        }
+        )
 
     async def manage(self, method: str, path: str, query: Mapping[str, str]) -> Answer:
         """See `Engine.manage`. A call to scale may take as long as a model loads."""
@@ -197,6 +192,19 @@ class TorchServe:
         except aiohttp.ClientError as error:
             if isinstance(error.__cause__, OSError | None):  # and not what broke the body off
                 logger.warning("The engine does not answer: %s", error)
+            raise refuse("UNAVAILABLE") from error
+
+    async def _of_each_model(self, read: Callable[[Sequence[Any]], T]) -> dict[str, T]:
+        """What is read from the entries that the management API has for a model, one for each version.
+
+        Raises:
+            ClipError: as `_management`; 503, an entry is not as TorchServe's are.
+        """
+        names = await self.models()
+        found = await asyncio.gather(*(self._management(f"/models/{name}") for name in names))
+        try:
+            return {name: read(entries) for name, entries in zip(names, found, strict=True)}
+        except (LookupError, TypeError, ValueError) as error:
             raise refuse("UNAVAILABLE") from error
 
     async def _management(self, path: str) -> Any:  # noqa: ANN401  # JSON

@@ -65,6 +65,8 @@ class CountingEngine:
         """Requests that are held now."""
         self.refuse: Callable[[dict[str, str]], int] = lambda _: 0
         """A status to answer with in the place of a reply; 0: the reply."""
+        self.odd: dict[str, Any] = {}
+        """What its management says of a model beside, or in the place of, what is usual."""
         self.behind = behind
         self._generation = 0
         self._lock = threading.Lock()
@@ -82,7 +84,8 @@ class CountingEngine:
                         return
                     self._send(found.status_code, found.content)
                     return
-                one = {"modelName": "motion", "jobQueueStatus": {"pendingRequests": engine.held}}
+                one = {"modelName": "motion", "minWorkers": 1, "workers": []} | engine.odd
+                one["jobQueueStatus"] = {"pendingRequests": engine.held}
                 shown = [one] if self.path.startswith("/models/") else {"models": [one]}
                 self._send(200, json.dumps(shown).encode())
 

@@ -40,6 +40,7 @@ def free(engine: CountingEngine) -> Iterator[CountingEngine]:
     engine.asked.clear()
     yield engine
     engine.refuse = lambda _: 0
+    engine.odd = {}
     engine.let_pass.set()
 
 
@@ -242,6 +243,18 @@ def test_jobs_are_counted_for_prometheus(gateway: RunningGateway) -> None:
     """The metrics say how many jobs there are in each state."""
     ended(gateway.url, made(gateway.post("/jobs", VIDEO))["id"])
     assert 'actionrec_jobs{state="done"} 1.0' in gateway.get("/metrics").text
+
+
+def test_an_engine_that_speaks_otherwise_costs_its_own_metrics_only(
+    gateway: RunningGateway, free: CountingEngine
+) -> None:
+    """Workers that are not told of as TorchServe tells are not counted; all else is."""
+    assert 'actionrec_workers_wanted{model="motion"} 1.0' in gateway.get("/metrics").text
+    for free.odd in ({"minWorkers": None}, {"workers": [{"id": "1"}]}, {"workers": 3}):
+        reply = gateway.get("/metrics")
+        assert reply.status_code == 200
+        assert "actionrec_workers_wanted{" not in reply.text
+        assert "actionrec_engine_up 1.0" in reply.text
 
 
 def test_a_client_sees_its_own_jobs_only(tmp_path: Path, free: CountingEngine) -> None:
