@@ -1,4 +1,4 @@
-"""Promise: an MP4 that promises more samples than it can have is refused before FFmpeg makes room for them."""
+"""Promise: an MP4 with too many tracks, or more samples than it can have, is refused before FFmpeg opens it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from actionrec.errors import ClipError
 from actionrec.spec import ClipSpec
 from actionrec.video.container import Source
 from actionrec.video.decode import decode
-from actionrec.video.sample_tables import MOST_TABLES, SPARE, too_many_samples
+from actionrec.video.sample_tables import MOST_TABLES, SPARE, too_many_samples, too_many_tracks
 
-from tests.hostile_files import fragmented, good, samples, with_run
+from tests.hostile_files import fragmented, good, many_streams, samples, with_run
 
 SPEC = ClipSpec(short_side=64, crop=64)
 
@@ -35,6 +35,19 @@ def test_more_than_the_file_has_bytes(video: bytes) -> None:
     ):
         Source(video)
     assert (caught.value.code, caught.value.status) == ("TOO_MANY_FRAMES", 413)
+
+
+def test_more_tracks_than_are_allowed() -> None:
+    """They are counted, so that it does not depend on the machine's speed which refusal it is."""
+    with (
+        patch("actionrec.video.container.open_container", side_effect=AssertionError("opened")),
+        pytest.raises(ClipError, match="TOO_MANY_STREAMS"),
+    ):
+        Source(many_streams(1000))
+    assert decode(many_streams(64), SPEC).source_frames == 64
+    assert too_many_tracks(many_streams(65), 64)
+    assert not too_many_tracks(good() + b"\0\0\0\0trak" * 100, 64), "a name alone is no track"
+    assert not too_many_tracks(b"trak" * 100, 64)
 
 
 def test_what_is_plausible_is_opened() -> None:

@@ -22,7 +22,7 @@ from av.video.stream import VideoStream
 from ..errors import ClipError
 from ..limits import DEFAULT_LIMITS, Limits
 from ..problems import problem, unreadable
-from .sample_tables import too_many_samples
+from .sample_tables import too_many_samples, too_many_tracks
 from .transport_stream import is_transport_stream, programs
 
 MAX_REORDER = 16
@@ -107,6 +107,8 @@ class Source:
             # `programs` checks transport streams only, so FFmpeg must not take anything else for one.
             self._formats = ",".join(name for name in CONTAINERS.split(",") if name != "mpegts")
         elif programs(data, limits.streams) > limits.streams:
+            raise problem("too_many_streams", most=limits.streams)
+        if too_many_tracks(data, limits.streams):
             raise problem("too_many_streams", most=limits.streams)
         if too_many_samples(data):
             raise problem("too_many_samples")
