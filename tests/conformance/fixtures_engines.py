@@ -18,7 +18,7 @@ from tests.helpers_gateway import RunningGateway
 from tests.helpers_jobs import free_port
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def service(motion_unpacked: Path) -> Iterator[Service]:
     """The core itself, which all engines run."""
     service = Service(Classifier.load(motion_unpacked, open_clips=4, sandbox=True))
@@ -26,7 +26,7 @@ def service(motion_unpacked: Path) -> Iterator[Service]:
     service.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def in_process(service: Service) -> Engine:
     """A call in this process."""
 
@@ -37,19 +37,19 @@ def in_process(service: Service) -> Engine:
     return ask
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def torchserve(motion_server: RunningServer) -> Engine:
     """TorchServe, without a door before it."""
     return over_http(motion_server.inference_url)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def through_the_gateway(gateway: RunningGateway) -> Engine:
     """TorchServe behind the gateway."""
     return over_http(gateway.url)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ray_serve(tmp_path_factory: pytest.TempPathFactory, motion_archive: Path) -> Iterator[Engine]:
     """Ray Serve, with one replica."""
     home = tmp_path_factory.mktemp("ray_serve")
@@ -59,7 +59,7 @@ def ray_serve(tmp_path_factory: pytest.TempPathFactory, motion_archive: Path) ->
         yield over_http(url)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def kserve_server(tmp_path_factory: pytest.TempPathFactory, motion_archive: Path) -> Iterator[Engine]:
     """KServe's own server."""
     port = free_port()

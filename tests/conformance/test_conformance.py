@@ -23,7 +23,7 @@ TOGETHER = ("a form", "damaged, few frames left", "another clip", "crops")
 EXPECTED = expected()
 
 
-@pytest.fixture(scope="session", params=ENGINES)
+@pytest.fixture(scope="module", params=ENGINES)
 def engine(request: pytest.FixtureRequest) -> Engine:
     """Each of them in turn."""
     found: Engine = request.getfixturevalue(request.param)
