@@ -107,6 +107,7 @@ def quantise(
         found = ByteTrunk(net, spec, ranges, margin, floats, dtype)
         refine(found, net, spec, calibration.observed)
         reached = judge(found)
+        say(f"scores differ by {reached.mean_difference:.3f}, {reached.top1_agreement:.0%} of the labels agree")
         if reached.meets(wanted):
             break
     report = {
