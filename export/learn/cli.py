@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import math
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -31,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     order, as_json = _parse(arguments)
     tell: Teller = ForPrograms(sys.stdout, Console(stderr=True)) if as_json else ForPeople(Console())
+    signal.signal(signal.SIGINT, _interrupt_once)
     try:
         learn(order, tell)
     except ExportError as error:
@@ -46,6 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Console(stderr=True).print("interrupted; run this again and it goes on from where it stopped")
         return 130
     return 0
+
+
+def _interrupt_once(*_: object) -> None:
+    """Interrupt, and let nothing interrupt what tidies up then: a parent's death may be told once a thread."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _parse(arguments: Sequence[str] | None) -> tuple[Order, bool]:

@@ -26,8 +26,9 @@ from .videos import Video, Videos
 
 logger = logging.getLogger(__name__)
 
-_END_SECONDS = 10.0
-"""Time to end by itself after it was interrupted."""
+_INTERRUPTS, _END_SECONDS = 5, 2.0
+"""How often a run is interrupted, and its time to end by itself each time. An interrupt that comes while
+packages are imported may be lost on them."""
 _LINE_BYTES = 1 << 22
 _SAVE_SECONDS = 2.0
 _LAST_BYTES = 2000
@@ -204,6 +205,9 @@ class Learner:
                 learning.error = learning.error or _silent(code, home / "learn.log", names)
                 learning.end("failed")
         except asyncio.CancelledError:
+            # It may have come to its end all the same.
+            for ending in (program.ARCHIVE, program.REPORT):
+                (self._store() / (learning.name + ending)).unlink(missing_ok=True)
             learning.end(self._ending)
         except ClipError as error:
             learning.error = Trouble.of(error)
@@ -271,10 +275,11 @@ def _silent(code: int, log: Path, names: Mapping[str, str]) -> Trouble:
 
 async def _stop(process: asyncio.subprocess.Process) -> None:
     """End it with all its children."""
-    if process.returncode is None:
-        process.send_signal(signal.SIGINT)  # so that it leaves no half archive behind
-        with suppress(TimeoutError):
-            await asyncio.wait_for(process.wait(), _END_SECONDS)
+    for _ in range(_INTERRUPTS):
+        if process.returncode is None:
+            process.send_signal(signal.SIGINT)  # so that it leaves no half archive behind
+            with suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), _END_SECONDS)
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     await process.wait()
