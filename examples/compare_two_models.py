@@ -34,6 +34,8 @@ def main() -> None:
     agreed = 0
     try:
         clients = ActionClient(options.a), ActionClient(options.b)
+        for client in clients:
+            client.reach()  # a server that is not there is told of at once, not after all tries
         for clip in options.clips:
             (a, ms_a), (b, ms_b) = (timed(client, clip) for client in clients)
             times[0].append(ms_a)

@@ -30,6 +30,8 @@ MODELS = {
     "x3d_m": "torchscript",
 }
 """By name, the RUNTIME in which each is built."""
+MINUTES = {"slow_r50", "x3d_m"}
+"""Those that `make test-slow` tries: each has a brother of its kind here."""
 HUBS = {"slowfast_r50": "slowfast", "slow_r50": "resnet", "x3d_s": "x3d", "x3d_m": "x3d"}
 GIVE_PROBABILITIES = {"x3d_s", "x3d_m"}
 """Of pytorchvideo's models, those with a softmax of their own; the others give logits."""
@@ -61,7 +63,10 @@ def published_scores(name: str, net: nn.Module, pathways: list[torch.Tensor]) ->
 
 
 @pytest.mark.server
-@pytest.mark.parametrize(("name", "runtime"), MODELS.items())
+@pytest.mark.parametrize(
+    ("name", "runtime"),
+    [pytest.param(*each, marks=[pytest.mark.slow] * (each[0] in MINUTES)) for each in MODELS.items()],
+)
 def test_scores_are_those_of_the_published_pipeline(name: str, runtime: str, tmp_path: Path) -> None:
     """Top-1 is equal on every clip, and no score differs by more than a thousandth."""
     model = zoo.get(name)
