@@ -107,7 +107,9 @@ def _run(options: argparse.Namespace) -> int:
         )
     if options.what == "show":
         for model, its in sorted(candidates.items()):
-            print(f"{model}: {its['share']:.0%} of its requests are answered by {its['to']}")  # noqa: T201
+            print(_shown(model, its))  # noqa: T201
+        if not candidates:
+            print("No model has a candidate.")  # noqa: T201
         return 0
     if options.model is None:
         raise DeployError("of which model?", f"python -m deploy canary {options.what} {state.models[0]}")
@@ -117,8 +119,10 @@ def _run(options: argparse.Namespace) -> int:
         raise DeployError(f"{options.model} has no candidate", "canary show says which have one")
     if options.what == "promote":
         candidates[options.model]["share"] = 1.0
+        print(_shown(options.model, candidates[options.model]))  # noqa: T201
     else:
         del candidates[options.model]
+        print(f"{options.model}: it answers all of its requests itself")  # noqa: T201
     write(options.run_dir / FILE, candidates)
     return 0
 
@@ -145,8 +149,14 @@ def _introduce(options: argparse.Namespace, state: State, candidates: dict[str, 
                 f"nothing was changed; --least {options.least:g} is the limit",
             )
     if options.what == "start":
-        write(options.run_dir / FILE, {**candidates, model: {"to": candidate, "share": options.share}})
+        candidates[model] = {"to": candidate, "share": options.share}
+        write(options.run_dir / FILE, candidates)
+        print(_shown(model, candidates[model]))  # noqa: T201
     return 0
+
+
+def _shown(model: str, its: dict[str, Any]) -> str:
+    return f"{model}: {its['share']:.0%} of its requests are answered by {its['to']}"
 
 
 def _best(state: State, model: str, video: Path) -> dict[str, Any]:
