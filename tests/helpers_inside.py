@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -10,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from actionrec.refusals import refuse
 from actionrec.spec import ClipSpec
 
 from actionrec_gateway.app import create_app
 from actionrec_gateway.engine import Answer
+from actionrec_gateway.jobs import files
 from actionrec_gateway.settings import Settings
 from tests.helpers_jobs import REPLY
 
@@ -101,6 +104,26 @@ async def living(run_dir: Path, engine: Engine, **settings: Any) -> AsyncIterato
     finally:
         incoming.put_nowait("lifespan.shutdown")
         await life
+
+
+class FullDisk:
+    """Writing videos fails where it is full.
+
+    Args:
+        after: bytes that fit.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+        self.room = after
+        write = files.NewFile.write
+
+        def limited(file: files.NewFile, data: bytes) -> None:
+            self.room -= len(data)
+            if self.room < 0:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            write(file, data)
+
+        monkeypatch.setattr(files.NewFile, "write", limited)
 
 
 def run(run_dir: Path, test: Callable[[Client, Engine], Awaitable[None]], **settings: Any) -> None:  # noqa: ANN401

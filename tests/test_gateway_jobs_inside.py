@@ -5,7 +5,6 @@ children, files that nobody wants.
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import time
 from collections.abc import Mapping
@@ -23,28 +22,8 @@ from actionrec_gateway.jobs import asker, files, service, store, webhooks, work
 from actionrec_gateway.jobs.asked import Asked, check_size
 from actionrec_gateway.jobs.cutter import CutterProcess
 from testing.media import encode, textured_frames
-from tests.helpers_inside import DESCRIBED, Client, Engine, ended, left, made, refused, reply_to, run
+from tests.helpers_inside import DESCRIBED, Client, Engine, FullDisk, ended, left, made, refused, reply_to, run
 from tests.helpers_jobs import free_port
-
-
-class FullDisk:
-    """Writing videos fails where it is full.
-
-    Args:
-        after: bytes that fit.
-    """
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
-        self.room = after
-        write = files.NewFile.write
-
-        def limited(file: files.NewFile, data: bytes) -> None:
-            self.room -= len(data)
-            if self.room < 0:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            write(file, data)
-
-        monkeypatch.setattr(files.NewFile, "write", limited)
 
 
 def test_a_full_disk_keeps_nothing_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,15 +10,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 import requests
 
 from actionrec_gateway.page.files import FOLDER
 from actionrec_gateway.page.teach.learning import Learning
+from actionrec_gateway.page.teach.videos import Videos
 from export.learn.data import LEAST_VIDEOS
 from tests.conftest import DEADLINE_SECONDS, RunningServer
 from tests.helpers_gateway import Guarded, RunningGateway, running
+from tests.helpers_inside import Client, Engine, FullDisk, refused, run
 from tests.test_gateway_through import error_of
 
 pytest_plugins = ("tests.fixtures_gateway",)
@@ -248,3 +251,25 @@ def test_a_report_opens_with_its_own_secret(tmp_path: Path) -> None:
     assert not again.is_ticket("")
     assert not again.is_ticket(ticket[:-1])
     assert json.loads((tmp_path / "learning.json").read_text())["report"] == learning.report
+
+
+def test_a_full_disk_keeps_nothing_half(
+    tmp_path: Path, motion_archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that fills up while a video comes, or is too small at once: 507, and the video before stays."""
+    disk, here = FullDisk(monkeypatch, 3 << 20), f"http://127.0.0.1{TEACH}"
+
+    async def test(client: Client, _: Engine) -> None:
+        async def put(data: bytes) -> httpx.Response:
+            return await client.put(f"{here}/videos", params={"name": "a.mp4"}, content=data)
+
+        assert (await put(bytes(1000))).status_code == 200
+        assert refused(await put(bytes(5 << 20))) == (507, "NO_ROOM")
+        disk.room = 1 << 30
+        monkeypatch.setattr(Videos, "disk_bytes", lambda *_: 1000)
+        assert refused(await put(bytes(2000))) == (507, "NO_ROOM")
+        assert (await client.get(here)).json()["videos"] == [{"name": "a.mp4", "bytes": 1000}]
+        (file,) = tmp_path.glob("teach/*/videos/*")
+        assert file.stat().st_size == 1000
+
+    run(tmp_path, test, model_store=motion_archive.parent)
