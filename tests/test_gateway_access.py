@@ -54,7 +54,7 @@ def test_a_changed_file_holds_at_once(path: Path) -> None:
     whole = path.read_text()
     path.write_text(whole + "nonsense\n")
     assert tokens.client(f"Bearer {ada}") == "ada"
-    path.write_text("".join(line for line in whole.splitlines(keepends=True) if "ada" not in line))
+    path.write_text("".join(line for line in whole.splitlines(keepends=True) if '"ada"' not in line))
     assert tokens.client(f"Bearer {ada}") is None
     assert tokens.client(f"Bearer {bob}") == "bob"
     path.unlink()

@@ -408,6 +408,35 @@ def test_live_while_the_server_is_killed(
             visited.check()
 
 
+def test_the_server_itself_while_it_is_killed(
+    browser: Browser, motion_server: RunningServer, tmp_path: Path
+) -> None:
+    """That it is gone is said beside its last figures; when it is back, they begin at nought."""
+    options = ("--port", str(free_port()))
+    addresses = (motion_server.inference_url, motion_server.management_url)
+    with ExitStack() as stack:
+        with running(tmp_path / "gateway", *addresses, *options) as gateway:
+            visited = stack.enter_context(visit(browser, gateway.url, "narrow, light"))
+            page = visited.page
+            page.get_by_role("link", name="Server").click()
+            answered = page.locator("section.card", has_text="Answers by status")
+            expect(answered).to_contain_text("None yet.")
+            gateway.post("/predictions/motion", SAMPLE.read_bytes())
+            expect(answered).to_contain_text("200 answered1")
+            gateway.process.kill()
+            gateway.process.wait()
+        trouble = page.get_by_text("The server does not answer.")  # once
+        expect(trouble).to_be_visible()
+        expect(answered).to_contain_text("200 answered1")
+        visited.check()
+        with running(tmp_path / "gateway", *addresses, *options) as gateway:
+            expect(trouble).to_have_count(0)
+            for _ in range(2):
+                gateway.post("/predictions/motion", SAMPLE.read_bytes())
+            expect(answered).to_contain_text("200 answered2")
+            visited.check()
+
+
 def test_a_timeline_whose_server_is_killed(
     browser: Browser, motion_server: RunningServer, tmp_path: Path
 ) -> None:

@@ -24,7 +24,7 @@ function key(sample) {
 }
 
 /**
- * What the counters have grown by; after a restart of the server, what they have come to since.
+ * What the counters have grown by; one that the earlier look has not counts from nought.
  *
  * @param {Look} before
  * @param {Look} now
@@ -33,10 +33,8 @@ function key(sample) {
  */
 function grown(before, now, name, wanted) {
   const old = new Map(before.samples.filter((one) => one.name === name).map((one) => [key(one), one.value]));
-  return now.samples.filter((one) => one.name === name && wanted(one.labels)).map((one) => {
-    const was = old.get(key(one)) || 0;
-    return { labels: one.labels, value: one.value >= was ? one.value - was : one.value };
-  });
+  return now.samples.filter((one) => one.name === name && wanted(one.labels))
+    .map((one) => ({ labels: one.labels, value: one.value - (old.get(key(one)) || 0) }));
 }
 
 /** @param {{value: number}[]} some */

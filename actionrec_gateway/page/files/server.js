@@ -1,5 +1,5 @@
 /** Server: what is served, by how many workers, how fast; changed with an administrator's token. */
-import { ask, json, models } from "./api.js";
+import { ApiError, ask, json, models } from "./api.js";
 import { busy, button, el, problem, say, width } from "./dom.js";
 import { errors, gauge, quantile, rate, samples, stages, statuses } from "./figures.js";
 import { refresh, state } from "./state.js";
@@ -10,11 +10,13 @@ import { refresh, state } from "./state.js";
 const EVERY_MS = 3000;
 const KEPT_MS = 300_000;
 const RATE_MS = 30_000;
+const STARTED = "actionrec_gateway_process_start_time_seconds";
 
 export function serverPage() {
   /** @type {Look[]} */
   let looks = [];
   let timer = 0;
+  let shown = false;
   const figures = el("div", {}, busy("Asking the server …"));
   const served = el("div", { class: "stack" });
   const trouble = el("div", {});
@@ -28,15 +30,20 @@ export function serverPage() {
     clearTimeout(timer);
     try {
       const [text, found] = await Promise.all([ask("metrics").then((response) => response.text()), models()]);
-      looks.push({ at: performance.now(), samples: samples(text) });
+      const now = { at: performance.now(), samples: samples(text) };
+      const last = looks.at(-1);
+      // Its counters began at nought again.
+      if (last && gauge(last, STARTED) !== gauge(now, STARTED)) looks = [{ at: last.at, samples: [] }];
+      looks.push(now);
       looks = looks.filter((one) => one.at > performance.now() - KEPT_MS);
       trouble.replaceChildren();
       figures.replaceChildren(figuresCard(looks));
       show(found);
     } catch (error) {
-      trouble.replaceChildren(problem(error));
+      // That the server is gone is told above, for all parts of the page.
+      trouble.replaceChildren(...(error instanceof ApiError && !error.status ? [] : [problem(error)]));
     }
-    timer = setTimeout(look, EVERY_MS);
+    if (shown) timer = setTimeout(look, EVERY_MS);
   }
 
   /** @param {Model[]} found */
@@ -63,9 +70,13 @@ export function serverPage() {
     root,
     show() {
       looks = [];
+      shown = true;
       look();
     },
-    hide() { clearTimeout(timer); },
+    hide() {
+      shown = false;
+      clearTimeout(timer);
+    },
   };
 }
 
