@@ -23,6 +23,7 @@ STEPS = (
     "jvm",
     "upload",
     "gateway",
+    "day",
     "batching",
     "process",
     "start",
