@@ -14,6 +14,7 @@ from pathlib import Path
 
 PROJECT = Path(__file__).parent.parent
 _LENGTH_BYTES = 8
+_READY = "ready"
 
 
 class Apart:
@@ -62,7 +63,8 @@ def apart(module: str, *arguments: str, variables: Mapping[str, str] | None = No
     )
     try:
         child = Apart(process)
-        child.receive()
+        while not child.receive().endswith(_READY):
+            pass  # libraries may print, too, while it gets ready
         yield child
     finally:
         process.kill()
@@ -74,6 +76,6 @@ def answer(handle: Callable[[bytes], object]) -> None:
     # Output of libraries must not get between the answers.
     out = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
-    out.write(b"ready\n")
+    out.write(f"{_READY}\n".encode())
     while head := sys.stdin.buffer.read(_LENGTH_BYTES):
         out.write(f"{handle(sys.stdin.buffer.read(int.from_bytes(head, 'big')))}\n".encode())
