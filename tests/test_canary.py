@@ -215,4 +215,4 @@ def test_mistakes(up: Deploy, arguments: tuple[str, ...], says: str) -> None:
     done = up("canary", *arguments)
     assert done.returncode == 1
     assert says in done.stderr
-    assert up("canary", "show").stdout == ""
+    assert up("canary", "show").stdout == "No model has a candidate.\n"
