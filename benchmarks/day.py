@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import itertools
 import json
 import math
 import os
@@ -37,6 +36,7 @@ from deploy.observability.rules import OBJECTIVE
 from deploy.state import running
 from export.build import Order, build
 from motion.clips import random_clip
+from motion.scene import LABELS
 from testing.media import encode, textured_frames
 
 MODEL, CANDIDATE = "motion", "motion-next"
@@ -49,6 +49,8 @@ BURSTS = (9.5, 14.0, 19.0)
 """The hours at which they begin..."""
 BURST_HOURS, BURST_TIMES = 0.25, 2.0
 """... how long they last, and how many times the hour's rate they are."""
+Said = dict[bytes, str]
+"""File -> its label, or the code of its refusal."""
 _BLOCK_HOURS = 3
 _CLIPS = 48
 
@@ -186,19 +188,18 @@ def odd_files() -> list[bytes]:
 
 
 async def live(
-    day: Day, server: Server, wanted: dict[bytes, str], events: dict[float, tuple[str, Any]]
+    day: Day, server: Server, good: Said, odd: Said, events: dict[float, tuple[str, Any]]
 ) -> list[Sent]:
     """Send what comes, and have happen what happens.
 
     Args:
         day: when requests come.
         server: that is asked.
-        wanted: video -> the label or code that it had before.
+        good: videos.
+        odd: other files.
         events: hour -> what it is called, and a function.
     """
     chance = np.random.default_rng(1)
-    good = [data for data, said in wanted.items() if not said.isupper()]
-    odd = [data for data, said in wanted.items() if said.isupper()]
     began = time.perf_counter()
     seconds_of = day.seconds / 24.0
     tasks: list[asyncio.Task[Sent]] = []
@@ -213,10 +214,10 @@ async def live(
         happening = asyncio.create_task(happen())
         for hour in day.arrivals():
             is_odd = chance.random() < ODD_SHARE
-            pool = odd if is_odd else good
-            data = pool[int(chance.integers(len(pool)))]
+            pool = list((odd if is_odd else good).items())
+            data, said = pool[int(chance.integers(len(pool)))]
             await asyncio.sleep(max(0.0, began + hour * seconds_of - time.perf_counter()))
-            tasks.append(asyncio.create_task(_ask(client, hour, data, wanted[data], is_odd)))
+            tasks.append(asyncio.create_task(_ask(client, hour, data, said, is_odd)))
         await happening
         return list(await asyncio.gather(*tasks))
 
@@ -282,13 +283,15 @@ def _live(server: Server, day: Day) -> int:
         21.0: ("a restart", server.restart),
     }
 
-    async def before() -> dict[bytes, str]:
+    async def before(files: list[bytes]) -> Said:
         async with AsyncActionClient(server.url, model=MODEL, timeout=PATIENCE_SECONDS) as client:
-            return {data: await answer(client, data) for data in itertools.chain(videos(), odd_files())}
+            return {data: await answer(client, data) for data in files}
 
-    wanted = asyncio.run(before())
+    good, odd = asyncio.run(before(videos())), asyncio.run(before(odd_files()))
+    if not set(good.values()) <= set(LABELS) or set(odd.values()) & set(LABELS):
+        raise RuntimeError(f"before the day: {Counter(good.values())}, {Counter(odd.values())}")
     asked_before, failed_before = server.faults()
-    sent = asyncio.run(live(day, server, wanted, events))
+    sent = asyncio.run(live(day, server, good, odd, events))
     asked, failed = server.faults()
     asked, failed = asked - asked_before, failed - failed_before
     wrong = Counter(one.said for one in sent if not one.right)

@@ -122,6 +122,12 @@ def interleaved_ms(
     return {name: statistics.median(values) for name, values in taken.items()}
 
 
+def _shown(value: object) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
 def report(name: str, title: str, rows: list[dict[str, Any]], notes: Mapping[str, Any] | None = None) -> None:
     """Print rows as a table, and write them with the machine to ``results/<name>.json``.
 
@@ -129,7 +135,7 @@ def report(name: str, title: str, rows: list[dict[str, Any]], notes: Mapping[str
     """
     table = Table(*rows[0], title=title)
     for row in rows:
-        table.add_row(*(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()))
+        table.add_row(*map(_shown, row.values()))
     console.print(table)
     if LOAD_BEFORE > QUIET_LOAD and not os.environ.get(_ANYHOW):
         console.print(

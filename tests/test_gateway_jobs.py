@@ -250,7 +250,8 @@ def test_an_engine_that_speaks_otherwise_costs_its_own_metrics_only(
 ) -> None:
     """Workers that are not told of as TorchServe tells are not counted; all else is."""
     assert 'actionrec_workers_wanted{model="motion"} 1.0' in gateway.get("/metrics").text
-    for free.odd in ({"minWorkers": None}, {"workers": [{"id": "1"}]}, {"workers": 3}):
+    for odd in ({"minWorkers": None}, {"workers": [{"id": "1"}]}, {"workers": 3}):
+        free.odd = odd
         reply = gateway.get("/metrics")
         assert reply.status_code == 200
         assert "actionrec_workers_wanted{" not in reply.text

@@ -356,14 +356,19 @@ def test_by_keyboard_alone(browser: Browser, gateway: RunningGateway) -> None:
         expect(page.get_by_role("img", name=re.compile("Curve of when"))).to_be_visible()
 
 
+def at_one_place(server: RunningServer) -> tuple[str, ...]:
+    """Arguments of a gateway that can be started again where it was."""
+    addresses = server.inference_url, server.management_url
+    return (*addresses, "--body-bytes", str(MAX_BODY_BYTES), "--port", str(free_port()))
+
+
 def test_the_server_goes_and_comes_back(
     browser: Browser, motion_server: RunningServer, tmp_path: Path, look: str
 ) -> None:
     """A server that is killed is told on the page, which keeps what it shows; when it is back, all goes on."""
-    options = ("--body-bytes", str(MAX_BODY_BYTES), "--port", str(free_port()))
-    addresses = (motion_server.inference_url, motion_server.management_url)
+    given = at_one_place(motion_server)
     with ExitStack() as stack:
-        with running(tmp_path / "gateway", *addresses, *options) as gateway:
+        with running(tmp_path / "gateway", *given) as gateway:
             visited = stack.enter_context(visit(browser, gateway.url, look))
             page = visited.page
             page.get_by_role("button", name="Use a sample").click()
@@ -375,7 +380,7 @@ def test_the_server_goes_and_comes_back(
         expect(notice).to_contain_text("The server does not answer")
         expect(page.locator(".health")).to_have_text("Server gone")
         visited.check()
-        with running(tmp_path / "gateway", *addresses, *options):
+        with running(tmp_path / "gateway", *given):
             expect(notice).to_be_empty()
             page.get_by_role("button", name="Try again").click()
             expect(page.locator(".labels li").first).to_contain_text("growing")
@@ -386,10 +391,9 @@ def test_live_while_the_server_is_killed(
     browser: Browser, motion_server: RunningServer, tmp_path: Path
 ) -> None:
     """The camera stays on, what fails is counted, and results come again when the server is back."""
-    options = ("--body-bytes", str(MAX_BODY_BYTES), "--port", str(free_port()))
-    addresses = (motion_server.inference_url, motion_server.management_url)
+    given = at_one_place(motion_server)
     with ExitStack() as stack:
-        with running(tmp_path / "gateway", *addresses, *options) as gateway:
+        with running(tmp_path / "gateway", *given) as gateway:
             visited = stack.enter_context(visit(browser, gateway.url, "narrow, dark"))
             page = visited.page
             page.get_by_role("link", name="Live").click()
@@ -402,7 +406,7 @@ def test_live_while_the_server_is_killed(
         expect(page.locator(".facts dd").last).not_to_have_text("0")
         visited.check()
         before = rows.count()
-        with running(tmp_path / "gateway", *addresses, *options):
+        with running(tmp_path / "gateway", *given):
             expect(rows.nth(before)).to_be_visible()
             expect(page.locator("#notice")).to_be_empty()
             visited.check()
@@ -412,10 +416,9 @@ def test_the_server_itself_while_it_is_killed(
     browser: Browser, motion_server: RunningServer, tmp_path: Path
 ) -> None:
     """That it is gone is said beside its last figures; when it is back, they begin at nought."""
-    options = ("--port", str(free_port()))
-    addresses = (motion_server.inference_url, motion_server.management_url)
+    given = at_one_place(motion_server)
     with ExitStack() as stack:
-        with running(tmp_path / "gateway", *addresses, *options) as gateway:
+        with running(tmp_path / "gateway", *given) as gateway:
             visited = stack.enter_context(visit(browser, gateway.url, "narrow, light"))
             page = visited.page
             page.get_by_role("link", name="Server").click()
@@ -429,7 +432,7 @@ def test_the_server_itself_while_it_is_killed(
         expect(trouble).to_be_visible()
         expect(answered).to_contain_text("200 answered1")
         visited.check()
-        with running(tmp_path / "gateway", *addresses, *options) as gateway:
+        with running(tmp_path / "gateway", *given) as gateway:
             expect(trouble).to_have_count(0)
             for _ in range(2):
                 gateway.post("/predictions/motion", SAMPLE.read_bytes())
@@ -443,10 +446,9 @@ def test_a_timeline_whose_server_is_killed(
     """Segments come while the job runs; after the server was killed and started again, the rest comes too."""
     path = tmp_path / "long.mp4"
     path.write_bytes(looped(SAMPLE.read_bytes(), 9))
-    options = ("--body-bytes", str(MAX_BODY_BYTES), "--port", str(free_port()))
-    addresses = (motion_server.inference_url, motion_server.management_url)
+    given = at_one_place(motion_server)
     with ExitStack() as stack:
-        with running(tmp_path / "gateway", *addresses, *options) as gateway:
+        with running(tmp_path / "gateway", *given) as gateway:
             visited = stack.enter_context(visit(browser, gateway.url, "wide, light"))
             page = visited.page
             page.get_by_role("link", name="Timeline").click()
@@ -458,7 +460,7 @@ def test_a_timeline_whose_server_is_killed(
             gateway.process.wait()
         expect(page.locator("#notice")).to_contain_text("The server does not answer")
         expect(page.locator(".list button").nth(3)).to_contain_text("moving down")
-        with running(tmp_path / "gateway", *addresses, *options):
+        with running(tmp_path / "gateway", *given):
             expect(page.get_by_role("button", name="Download JSON")).to_be_visible()
             rows = page.locator(".list button")
             expect(rows).to_have_count(4 * 9)

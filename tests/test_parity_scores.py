@@ -31,7 +31,7 @@ MODELS = {
 }
 """By name, the RUNTIME in which each is built."""
 MINUTES = {"slow_r50", "x3d_m"}
-"""Those that `make test-slow` tries: each has a brother of its kind here."""
+"""Those that `make test-slow` tries; `x3d_s`, of one pathway too, is tried each time."""
 HUBS = {"slowfast_r50": "slowfast", "slow_r50": "resnet", "x3d_s": "x3d", "x3d_m": "x3d"}
 GIVE_PROBABILITIES = {"x3d_s", "x3d_m"}
 """Of pytorchvideo's models, those with a softmax of their own; the others give logits."""

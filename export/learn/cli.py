@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     order, as_json = _parse(arguments)
     tell: Teller = ForPrograms(sys.stdout, Console(stderr=True)) if as_json else ForPeople(Console())
-    signal.signal(signal.SIGINT, _interrupt_once)
+    before = signal.signal(signal.SIGINT, _interrupt_once)
     try:
         learn(order, tell)
     except ExportError as error:
@@ -47,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         Console(stderr=True).print("interrupted; run this again and it goes on from where it stopped")
         return 130
+    finally:
+        signal.signal(signal.SIGINT, before)
     return 0
 
 

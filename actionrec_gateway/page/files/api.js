@@ -58,6 +58,9 @@ export async function ask(path, options = {}) {
   return response;
 }
 
+/** Whether there was no answer at all, which is told above, for all parts of the page. @param {unknown} error */
+export const isGone = (error) => error instanceof ApiError && error.status === 0;
+
 function gone() {
   events.dispatchEvent(new Event("gone"));
   return new ApiError(0, "", "The server does not answer.", "It may be starting again. What you see here stays.");

@@ -2,7 +2,7 @@
  * Learning the labels on the server: the videos are sent, `make learn` runs there, its report is shown, and the new
  * model is served beside the old one.
  */
-import { ApiError, ask, json, query, upload } from "./api.js";
+import { ApiError, ask, isGone, json, query, upload } from "./api.js";
 import { busy, button, bytes, el, percent, problem, put, say } from "./dom.js";
 import { LEAST_VIDEOS, byLabel } from "./labelfiles.js";
 import { refresh, state } from "./state.js";
@@ -66,7 +66,7 @@ export function learnPanel(teach) {
       if (before === "asked" && now.learning?.serving.state === "yes") await refresh();
       fill();
     } catch (error) {
-      if (/** @type {{status?: number}} */ (error).status) trouble.replaceChildren(problem(error, look));
+      if (!isGone(error)) trouble.replaceChildren(problem(error, look));
     }
     const learning = now?.learning;
     const soon = learning?.state === "running" || learning?.serving.state === "asked";

@@ -1,5 +1,5 @@
 /** Server: what is served, by how many workers, how fast; changed with an administrator's token. */
-import { ApiError, ask, json, models } from "./api.js";
+import { ask, isGone, json, models } from "./api.js";
 import { busy, button, el, problem, say, width } from "./dom.js";
 import { errors, gauge, quantile, rate, samples, stages, statuses } from "./figures.js";
 import { refresh, state } from "./state.js";
@@ -40,8 +40,7 @@ export function serverPage() {
       figures.replaceChildren(figuresCard(looks));
       show(found);
     } catch (error) {
-      // That the server is gone is told above, for all parts of the page.
-      trouble.replaceChildren(...(error instanceof ApiError && !error.status ? [] : [problem(error)]));
+      trouble.replaceChildren(...(isGone(error) ? [] : [problem(error)]));
     }
     if (shown) timer = setTimeout(look, EVERY_MS);
   }

@@ -7,7 +7,6 @@ import html
 import json
 import logging
 import os
-import signal
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -26,9 +25,6 @@ from .videos import Video, Videos
 
 logger = logging.getLogger(__name__)
 
-_INTERRUPTS, _END_SECONDS = 5, 2.0
-"""How often a run is interrupted, and its time to end by itself each time. An interrupt that comes while
-packages are imported may be lost on them."""
 _LINE_BYTES = 1 << 22
 _SAVE_SECONDS = 2.0
 _LAST_BYTES = 2000
@@ -244,7 +240,7 @@ class Learner:
                     saved = loop.time()
             return await process.wait()
         finally:
-            await _stop(process)
+            await program.stop(process)
 
     def _take_report(self, learning: Learning, client: str, names: Mapping[str, str]) -> None:
         """Put the names of the videos into the report, which knows only what they are called here."""
@@ -271,18 +267,6 @@ def _silent(code: int, log: Path, names: Mapping[str, str]) -> Trouble:
     last = _named(log.read_text(encoding="utf-8", errors="replace")[-_LAST_BYTES:], names).strip()
     message = f"Learning ended by itself (exit code {code})."
     return Trouble(code="LEARNING_FAILED", message=message, hint=last.rpartition("\n")[2])
-
-
-async def _stop(process: asyncio.subprocess.Process) -> None:
-    """End it with all its children."""
-    for _ in range(_INTERRUPTS):
-        if process.returncode is None:
-            process.send_signal(signal.SIGINT)  # so that it leaves no half archive behind
-            with suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), _END_SECONDS)
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    await process.wait()
 
 
 def _named(text: str, names: Mapping[str, str], written: Callable[[str], str] = str) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import importlib.util
 import os
+import signal
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from ..labels import Span
@@ -18,6 +21,9 @@ _NEEDS = ("torch", "torchvision", "sklearn")
 _PRIVATE = ("GATEWAY_", "OTEL_", "AIP_", "DATABASE_URL", "FETCH", "PYTHONPATH")
 """How the names of variables begin that are none of its business."""
 ARCHIVE, REPORT = ".mar", ".report.html"
+_INTERRUPTS, _END_SECONDS = 5, 2.0
+"""How often a run is interrupted, and its time to end by itself each time. An interrupt that comes while
+packages are imported may be lost on them."""
 
 
 def project() -> Path | None:
@@ -64,3 +70,16 @@ def write_list(path: Path, spans: Iterable[Span], videos: Mapping[str, Video]) -
         table.writerow(("path", "label", "start_seconds", "end_seconds"))
         for span in spans:
             table.writerow((videos[span.video].file, span.label, span.start_seconds, span.end_seconds))
+
+
+async def stop(process: asyncio.subprocess.Process) -> None:
+    """End it with all its children."""
+    for _ in range(_INTERRUPTS):
+        if process.returncode is not None:
+            break
+        process.send_signal(signal.SIGINT)  # so that it leaves no half archive behind
+        with suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), _END_SECONDS)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()

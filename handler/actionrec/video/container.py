@@ -103,12 +103,13 @@ class Source:
         self._hardware = hardware
         self.limits = limits
         self._formats = CONTAINERS
-        if not is_transport_stream(data):
+        if is_transport_stream(data):
+            too_many = programs(data, limits.streams) > limits.streams
+        else:
             # `programs` checks transport streams only, so FFmpeg must not take anything else for one.
             self._formats = ",".join(name for name in CONTAINERS.split(",") if name != "mpegts")
-        elif programs(data, limits.streams) > limits.streams:
-            raise problem("too_many_streams", most=limits.streams)
-        if too_many_tracks(data, limits.streams):
+            too_many = too_many_tracks(data, limits.streams)
+        if too_many:
             raise problem("too_many_streams", most=limits.streams)
         if too_many_samples(data):
             raise problem("too_many_samples")

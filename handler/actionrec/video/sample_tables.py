@@ -3,7 +3,8 @@
 FFmpeg keeps 70 bytes for each sample (a frame, or a piece of sound) in a table. Two tables can promise any
 number of samples without a byte for each: a track fragment run (trun) without fields, and a table of equal
 sizes (stsz). 24 KB of them take 3 GB. But each sample has at least one byte, so no honest file promises more
-samples than it has bytes. And FFmpeg opens a decoder for each track: a thousand take it two seconds.
+samples than it has bytes. And FFmpeg opens a decoder for each track, which takes it
+longer for a thousand than opening may take.
 """
 
 from __future__ import annotations
