@@ -37,8 +37,10 @@ _SIZE_WEIGHTS = (0.3, 0.14, 0.1, 0.1, 0.12, 0.08, 0.06, 0.06, 0.04)
 _RATES = (10, 12, 15, 24, 25, 30, 50, 60)
 _RATE_WEIGHTS = (0.06, 0.06, 0.12, 0.16, 0.2, 0.26, 0.07, 0.07)
 _QUALITY_CODECS = ("libx264", "libx265")
-_SPEED_OPTIONS = {
-    "libx264": {"preset": "veryfast"},
+_ENCODER_OPTIONS = {
+    # Its macroblock tree reads memory that it has not written (with AVX-512; PyAV 18.1's x264): the same frames
+    # gave other files.
+    "libx264": {"preset": "veryfast", "mbtree": "0"},
     "libx265": {"preset": "ultrafast", "x265-params": "log-level=error:pools=1"},
     "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8"},
 }
@@ -100,8 +102,9 @@ def encode(frames: Image, fps: int, *, codec: str = "libx264", crf: int = 23, co
     if frames.ndim != 4 or frames.shape[3] != 3 or frames.shape[1] % 2 or frames.shape[2] % 2:
         raise ValueError(f"frames must be [T, H, W, 3] with even H and W, got {frames.shape}")
     buffer = io.BytesIO()
-    options = dict(_SPEED_OPTIONS.get(codec, {}))
-    with av.open(buffer, "w", format=container) as output:
+    options = dict(_ENCODER_OPTIONS.get(codec, {}))
+    # Without "bitexact" Matroska and WebM files get a number at random.
+    with av.open(buffer, "w", format=container, container_options={"fflags": "+bitexact"}) as output:
         stream = cast(VideoStream, output.add_stream(codec, rate=fps))
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"

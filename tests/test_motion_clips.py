@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +22,7 @@ from motion.recipe import WINDOW_SECONDS, random_scene
 from motion.samples import Sample, batch
 from motion.scene import LABELS, OPPOSITE, Scene
 from motion.sprites import SPRITE_SIDE, Sprite
+from tests.conftest import PROJECT
 
 TIMES = np.linspace(0, WINDOW_SECONDS, 8, endpoint=False)
 
@@ -45,6 +49,30 @@ def test_same_seed_same_file() -> None:
     first, again, other = (random_clip(seed, size=(160, 120), seconds=2.2) for seed in (5, 5, 6))
     assert first == again
     assert first.data != other.data
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265", "libvpx-vp9", "mpeg4", "mjpeg"])
+def test_a_file_depends_on_no_memory_and_no_process(codec: str) -> None:
+    """The same bytes whatever fresh memory holds: an encoder that reads what it has not written shows here."""
+    program = (
+        "import hashlib, sys; from motion.clips import random_clip\n"
+        "for seed in (101, 103): print(hashlib.sha256("
+        "random_clip(seed, codec=sys.argv[1], size=(340, 256), seconds=2).data).hexdigest())"
+    )
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", program, codec],
+            cwd=PROJECT,
+            env={**os.environ, "MALLOC_PERTURB_": fill},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        ).stdout
+        for fill in ("0", "1", "85")
+    ]
+    assert len(said[0].split()) == 2
+    assert said[1:] == said[:1] * 2
 
 
 @pytest.mark.parametrize(("width", "height"), [(64, 48), (48, 64), (640, 360)])
