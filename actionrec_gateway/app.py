@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp
 
-from . import contracts, described, errors, health, jobs, management, page
+from . import contracts, described, errors, health, jobs, live, management, page
 from .access import Access, Tokens
 from .engine import Engine
 from .identity import Identified
@@ -41,7 +41,7 @@ def create_app(settings: Settings, engine: Engine, closing: asyncio.Event | None
     async def life(api: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(engine.close)
-            for part in (jobs, contracts, page):
+            for part in (jobs, live, contracts, page):
                 await stack.enter_async_context(part.life(api))
             yield
 
@@ -59,7 +59,7 @@ def create_app(settings: Settings, engine: Engine, closing: asyncio.Event | None
     api.state.closing = closing or asyncio.Event()
     api.state.refresh = []  # of `metrics.Refresh`: called before the metrics are shown
     errors.install(api)
-    own = health.router(), management.router(), page.router()
+    own = health.router(), management.router(), live.router(), page.router()
     for routes in (*own, jobs.router(settings), contracts.router(settings)):
         api.include_router(routes)
     described.complete(api, tokens=settings.tokens is not None)

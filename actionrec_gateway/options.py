@@ -77,6 +77,7 @@ def parse(arguments: Sequence[str] | None, environment: Mapping[str, str] = os.e
     add("admins", "names in it that may change the server: ada,grace", _names)
     add("fetch", "what may be fetched: https://clips.example.org/,s3://bucket/prefix/", _names)
     add("fetch_private", "1: private addresses may be fetched from and called back", _truth)
+    add("streams_at_once", "streams by address that are watched at the same time", int)
     add("upload_bytes", "largest video of a job", int)
     add("jobs_per_client", "jobs of one client that may wait or run", int)
     add("jobs_at_once", "jobs that this gateway works on at the same time", int)

@@ -44,6 +44,8 @@ class Settings:
     """What may be fetched: ``https://clips.example.org/``, ``s3://bucket/prefix/``; empty: nothing."""
     fetch_private: bool = False
     """Whether private and loopback addresses may be fetched from and called back; for closed networks."""
+    streams_at_once: int = 4
+    """Streams by address that this gateway watches at the same time; each has a process that decodes."""
     database_url: str | None = None
     """PostgreSQL's address for several gateways; None: SQLite in `run_dir`."""
     upload_bytes: int = 4 * GIGABYTE

@@ -1,8 +1,9 @@
 """Clips of six motions that the bundled model was not trained on, drawn with OpenCV alone.
 
-They stand for a user's own videos: examples and tests learn from some of them and are tried on others.
+They stand for a user's own videos: examples and tests learn from some of them and are tried on others. Over
+real footage, which moves itself, they are hard.
 
-    python -m testing.motions --out my_videos --clips 14
+    python -m testing.motions --out my_videos --clips 14 [--footage folder]
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import cast
 import cv2
 import numpy as np
 
+from motion.backdrops import Backdrops
 from motion.clips import encode
 from motion.textures import Image
 
@@ -29,12 +31,13 @@ Place = Callable[[float], tuple[float, float]]
 """Seconds -> x and y of the object's middle from the frame's, in lengths of its shorter side."""
 
 
-def motion_clip(label: str, seed: int) -> bytes:
-    """An MP4 file of 2.2 to 3 s with one object on a still background; equal arguments give equal bytes.
+def motion_clip(label: str, seed: int, backdrops: Backdrops | None = None) -> bytes:
+    """An MP4 file of 2.2 to 3 s with one object; equal arguments give equal bytes.
 
     Args:
         label: one of `MOTIONS`.
-        seed: decides size, rate, colours, shape, place and pace.
+        seed: decides size, rate, colours, shape, place, pace, and which footage.
+        backdrops: for a background that moves; None: a still one.
     """
     rng = np.random.default_rng([seed, MOTIONS.index(label)])
     width, height = _SIZES[rng.integers(len(_SIZES))]
@@ -46,18 +49,24 @@ def motion_clip(label: str, seed: int) -> bytes:
     size, turn = float(np.exp(rng.uniform(np.log(0.15), np.log(0.45)))), float(rng.uniform(0, 360))
     shape = int(rng.integers(3))
     count = round(rng.uniform(2.2, 3.0) * rate)
-    frames = [_drawn(background, shape, color, place(number / rate), size, turn) for number in range(count)]
-    return encode(np.stack(frames), rate, crf=int(rng.integers(20, 33)))
+    crf = int(rng.integers(20, 33))
+    behind = backdrops.draw(rng) if backdrops else None
+    times = [number / rate for number in range(count)]
+    frames = [
+        _drawn(behind(t, width, height) if behind else background, shape, color, place(t), size, turn)
+        for t in times
+    ]
+    return encode(np.stack(frames), rate, crf=crf)
 
 
-def write_folders(folder: Path, clips: int, seed: int = 0) -> list[Path]:
+def write_folders(folder: Path, clips: int, seed: int = 0, backdrops: Backdrops | None = None) -> list[Path]:
     """Write a folder of clips for each motion; returns the paths of all clips."""
     paths = []
     for label in MOTIONS:
         (folder / label).mkdir(parents=True, exist_ok=True)
         for number in range(seed, seed + clips):
             path = folder / label / f"{number}.mp4"
-            path.write_bytes(motion_clip(label, number))
+            path.write_bytes(motion_clip(label, number, backdrops))
             paths.append(path)
     return paths
 
@@ -114,8 +123,10 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--clips", type=int, default=14, help="of each motion")
     parser.add_argument("--seed", type=int, default=0, help="number of the first clip of each motion")
+    parser.add_argument("--footage", type=Path, metavar="DIR", help="of videos, for backgrounds that move")
     options = parser.parse_args()
-    paths = write_folders(options.out, options.clips, options.seed)
+    backdrops = Backdrops(options.footage) if options.footage else None
+    paths = write_folders(options.out, options.clips, options.seed, backdrops)
     sys.stdout.write(f"{len(paths)} clips in {options.out}\n")
     return 0
 

@@ -21,28 +21,14 @@ from testing.media import encode, numbered_frames, textured_frames, turn
 from tests.conftest import RunningServer
 from tests.helpers_gateway import MAX_BODY_BYTES, Guarded, RunningGateway, running
 from tests.helpers_jobs import free_port
-from tests.helpers_page import LOOKS, PATIENCE_MS, Visit, chromium, visit
+from tests.helpers_page import Visit, visit
 
-pytest_plugins = ("tests.fixtures_gateway",)
+pytest_plugins = ("tests.fixtures_gateway", "tests.fixtures_page")
 pytestmark = pytest.mark.server
 
 SAMPLE = FOLDER / "sample.mp4"
 EDGES = [0.0, 3.0, 6.0, 9.0]
 LABELS = ["growing", "moving right", "rotating clockwise", "moving down"]
-expect.set_options(timeout=PATIENCE_MS)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """One browser; each test opens the page as somebody new."""
-    with chromium() as found:
-        yield found
-
-
-@pytest.fixture(params=LOOKS)
-def look(request: pytest.FixtureRequest) -> str:
-    """Size and scheme."""
-    return str(request.param)
 
 
 @pytest.fixture

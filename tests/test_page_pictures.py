@@ -20,8 +20,9 @@ from actionrec_gateway.page.files import FOLDER
 from testing.motions import motion_clip
 from tests.conftest import PROJECT, RunningServer
 from tests.helpers_gateway import MAX_BODY_BYTES, RunningGateway, running
-from tests.helpers_page import PATIENCE_MS, chromium, visit
+from tests.helpers_page import PATIENCE_MS, visit
 
+pytest_plugins = ("tests.fixtures_page",)
 pytestmark = pytest.mark.server
 
 SAMPLE = FOLDER / "sample.mp4"
@@ -29,7 +30,6 @@ CELLS = (48, 30)
 """What is compared: shapes and shades, and neither letters nor figures, which differ from run to run."""
 MOST_DIFFERENCE = 6.0
 """Of 255, in the mean."""
-expect.set_options(timeout=PATIENCE_MS)
 
 
 def tried(page: Page) -> None:
@@ -105,13 +105,6 @@ PICTURES: dict[str, tuple[str, Callable[[Page], None]]] = {
     "console-server": ("wide, light", server),
     "console-narrow": ("narrow, dark", tried),
 }
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """A browser."""
-    with chromium() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

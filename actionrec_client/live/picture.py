@@ -15,14 +15,13 @@ from typing import Protocol, cast
 
 import av
 import cv2
-import numpy as np
 from av.container import OutputContainer
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from ..files.draw import Picture, draw_labels
 from .events import Label
+from .upright import Upright
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +50,7 @@ class Painter:
 
     def __init__(self, sinks: Sequence[Sink]) -> None:
         self._sinks = sinks
-        self._reformatter = VideoReformatter()
+        self._upright = Upright(_MOST_WIDE)
         self._waiting: deque[tuple[VideoFrame, float]] = deque(maxlen=_MOST_WAITING)
         self._changed = threading.Condition()
         self._closed = False
@@ -105,13 +104,6 @@ class Painter:
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed)
             return self._waiting.popleft() if self._waiting else None
-
-    def _upright(self, frame: VideoFrame) -> Picture:
-        scale = min(1.0, _MOST_WIDE / max(frame.width, frame.height))
-        # Even, since 4:2:0 halves them.
-        width, height = (max(2, int(edge * scale) // 2 * 2) for edge in (frame.width, frame.height))
-        rgb = self._reformatter.reformat(frame, width=width, height=height, format="rgb24", threads=1)
-        return np.ascontiguousarray(np.rot90(rgb.to_ndarray(), k=frame.rotation // 90))
 
 
 class VideoFile:

@@ -17,10 +17,11 @@ from actionrec.sandbox import Caller, Sandbox
 from actionrec.spec import ClipSpec
 from actionrec.video.decode import Decoded
 
+from ..jpeg import jpeg
+
 _COLUMNS = 8
 _EDGE = 128
 """Pixels of a frame on the sheet: it is for people."""
-_QUALITY = 82
 _AT_ONCE = 4
 """Clips that are in memory."""
 
@@ -66,7 +67,7 @@ class Frames:
             "seconds": [round(seconds, 3) for seconds in view.frame_seconds],
             "columns": _COLUMNS,
             "edge": _EDGE,
-            "jpeg": base64.b64encode(_jpeg(view)).decode("ascii"),
+            "jpeg": base64.b64encode(jpeg(_sheet(view))).decode("ascii"),
         }
 
     def close(self) -> None:
@@ -76,7 +77,7 @@ class Frames:
             self._sandbox = None
 
 
-def _jpeg(view: Decoded) -> bytes:
+def _sheet(view: Decoded) -> npt.NDArray[np.uint8]:
     frames = view.rounded()
     rows = max(1, math.ceil(len(frames) / _COLUMNS))
     sheet: npt.NDArray[np.uint8] = np.zeros((rows * _EDGE, _COLUMNS * _EDGE, 3), np.uint8)
@@ -84,8 +85,4 @@ def _jpeg(view: Decoded) -> bytes:
         top, left = (number // _COLUMNS) * _EDGE, (number % _COLUMNS) * _EDGE
         small = cv2.resize(frame, (_EDGE, _EDGE), interpolation=cv2.INTER_AREA)
         sheet[top : top + _EDGE, left : left + _EDGE] = small
-    done, encoded = cv2.imencode(
-        ".jpg", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
-    )
-    assert done
-    return encoded.tobytes()
+    return sheet

@@ -92,6 +92,9 @@ export async function json(path, options) {
   }
 }
 
+/** A request with JSON. @param {Record<string, any>} value */
+export const posted = (value, method = "POST") => ({ method, headers: { "Content-Type": "application/json" }, body: JSON.stringify(value) });
+
 /** @param {Record<string, any>} options those without a value are left out */
 export function query(options) {
   const given = Object.entries(options).filter(([, value]) => value !== undefined && value !== null && value !== "");
@@ -195,24 +198,12 @@ export async function follow(id, changed, signal) {
     try {
       const headers = last ? { "Last-Event-ID": last } : undefined;
       const response = await ask(`jobs/${id}/events`, { headers, signal });
-      const reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).getReader();
-      const decoder = new TextDecoder();
-      let text = "";
-      for (;;) {
-        const { done, value } = await reader.read();
-        if (done) break;
-        text += decoder.decode(value, { stream: true });
-        const blocks = text.split("\n\n");
-        text = blocks.pop() || "";
-        for (const block of blocks) {
-          const fields = Object.fromEntries(block.split("\n").map((line) => line.split(/: (.*)/s, 2)));
-          if (!fields.data) continue;
-          last = fields.id;
-          wait = 250;
-          const job = /** @type {Job} */ (JSON.parse(fields.data));
-          changed(job);
-          if (!["waiting", "running"].includes(job.state)) return;
-        }
+      for await (const fields of sent(response)) {
+        last = fields.id;
+        wait = 250;
+        const job = /** @type {Job} */ (JSON.parse(fields.data));
+        changed(job);
+        if (!["waiting", "running"].includes(job.state)) return;
       }
     } catch (error) {
       if (signal.aborted) return;
@@ -220,5 +211,38 @@ export async function follow(id, changed, signal) {
       if (!(error instanceof ApiError)) gone();
     }
     await new Promise((resolve) => setTimeout(resolve, wait));
+  }
+}
+
+/**
+ * Watch a stream that lies at an address, until it ends or the signal says stop.
+ *
+ * @param {Record<string, any>} wanted
+ * @param {AbortSignal} signal
+ * @returns {AsyncGenerator<[string, any]>} the name of each event, and what it says
+ */
+export async function* watch(wanted, signal) {
+  const response = await ask("live", { ...posted(wanted), signal });
+  try {
+    for await (const { event, data } of sent(response)) yield [event, JSON.parse(data)];
+  } catch (error) {
+    throw signal.aborted ? error : gone();
+  }
+}
+
+/** The fields of server-sent events. @param {Response} response */
+async function* sent(response) {
+  const reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).getReader();
+  const decoder = new TextDecoder();
+  for (let text = "";;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    text += decoder.decode(value, { stream: true });
+    const blocks = text.split("\n\n");
+    text = blocks.pop() || "";
+    for (const block of blocks) {
+      const fields = Object.fromEntries(block.split("\n").map((line) => line.split(/: (.*)/s, 2)));
+      if (fields.data) yield fields;
+    }
   }
 }

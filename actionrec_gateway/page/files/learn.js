@@ -2,7 +2,7 @@
  * Learning the labels on the server: the videos are sent, `make learn` runs there, its report is shown, and the new
  * model is served beside the old one.
  */
-import { ApiError, ask, isGone, json, query, upload } from "./api.js";
+import { ApiError, ask, isGone, json, posted, query, upload } from "./api.js";
 import { busy, button, bytes, el, percent, problem, put, say } from "./dom.js";
 import { LEAST_VIDEOS, byLabel } from "./labelfiles.js";
 import { refresh, state } from "./state.js";
@@ -14,7 +14,6 @@ const WAIT_MS = 5000;
 const NAMED = 5;
 const STEPS = 6;
 const PATH = "page/teach";
-const JSON_BODY = { "Content-Type": "application/json" };
 /** @type {Record<string, string>} */
 const ENDED = { cancelled: "Cancelled. What is known of the videos is kept: it goes on from there.",
   stopped: "The server ended meanwhile. Begin again: it goes on from there." };
@@ -190,7 +189,7 @@ export function learnPanel(teach) {
       if (!await teach.stored()) throw new Error("Your labels are not saved yet.");
       await send(mine.signal);
       if (!mine.signal.aborted) {
-        await ask(`${PATH}/learning`, { method: "POST", headers: JSON_BODY, body: JSON.stringify(wanted) });
+        await ask(`${PATH}/learning`, posted(wanted));
         if (mine.signal.aborted) await ask(`${PATH}/learning`, { method: "DELETE" });
         else say("Learning has begun");
       }

@@ -1,12 +1,12 @@
 /**
  * Live: the camera through the browser. Recorders overlap, one begun each interval, so that each file has one whole
  * window of the model. One request is under way at a time: where the server is slower than the interval, windows are
- * left out and counted, and the newest goes next.
+ * left out and counted, and the newest goes next. A stream by its address is watched by the server.
  */
-import { predict } from "./api.js";
+import { predict, watch } from "./api.js";
 import { closeCamera, openCamera, record } from "./camera.js";
 import { button, el, percent, problem, say, width } from "./dom.js";
-import { allLabels, chosenModel, modelField, state } from "./state.js";
+import { addressForm, allLabels, chosenModel, modelField, state } from "./state.js";
 
 /** @import { Prediction } from "../types.js" */
 
@@ -27,18 +27,21 @@ export function livePage() {
   let sending = false;
   let timer = 0;
   let life = 0;
+  let leave = new AbortController();
   const counts = { answered: 0, skipped: 0, failed: 0 };
 
   const video = el("video", { muted: true, autoplay: true, playsinline: true, "aria-label": "Camera" });
   video.muted = true;
+  const picture = el("img", { alt: "Newest picture of the stream", hidden: true });
   const caption = el("div", { class: "caption", hidden: true });
-  const box = el("div", { class: "player", hidden: true }, video, caption);
+  const box = el("div", { class: "player", hidden: true }, video, picture, caption);
   const empty = el("div", { class: "drop" }, el("h2", {}, "Watch the camera"),
     el("p", { class: "soft" }, "Each window goes to this server, is answered, and is kept nowhere."));
   const start = button("Start the camera", begin, { class: "main" });
   const stop = button("Stop", end, { hidden: true });
   const interval = choice([["0.5", "half a second"], ["1", "second"], ["2", "2 seconds"], ["5", "5 seconds"]], "1");
   const smooth = choice([["0", "none"], ["1", "1 s"], ["2", "2 s"], ["5", "5 s"]], "2");
+  const byAddress = addressForm("stream", "Watch it", watchAddress);
   const trouble = el("div", {});
   const labels = el("ol", { class: "labels" });
   const facts = el("dl", { class: "facts" });
@@ -49,13 +52,13 @@ export function livePage() {
       el("table", {}, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Time"), el("th", { scope: "col" }, "Label"),
         el("th", { scope: "col", class: "number" }, "Score"), el("th", { scope: "col", class: "number" }, "Latency"))), rows)));
   const root = el("div", { class: "stack" },
-    el("div", { class: "head" }, el("h1", {}, "Live"), el("p", { class: "soft" }, "The camera of this device, a result every interval.")),
-    el("div", { class: "card row" }, modelField(), el("label", { class: "field" }, "A result every", interval),
-      el("label", { class: "field" }, "Smoothing", smooth), start, stop),
+    el("div", { class: "head" }, el("h1", {}, "Live"), el("p", { class: "soft" }, "A camera or a stream, a result every interval.")),
+    el("div", { class: "card stack" }, el("div", { class: "row" }, modelField(), el("label", { class: "field" }, "A result every", interval),
+      el("label", { class: "field" }, "Smoothing", smooth), start, stop), byAddress),
     trouble, el("div", { class: "two" }, el("div", { class: "stack" }, empty, box), results));
 
   async function begin() {
-    trouble.replaceChildren();
+    end();
     start.disabled = true;
     try {
       stream = await openCamera();
@@ -71,28 +74,70 @@ export function livePage() {
       trouble.replaceChildren(problem({ message: "The camera was taken away.", hint: "Connect it again, and start." }, begin));
     });
     video.srcObject = stream;
+    ready("The camera is watched");
+    take(mine);
+  }
+
+  /** @param {string} text what is said */
+  function ready(text) {
     Object.assign(counts, { answered: 0, skipped: 0, failed: 0 });
     mean = new Map();
     newest = null;
+    trouble.replaceChildren();
     rows.replaceChildren();
     labels.replaceChildren(el("li", { class: "soft" }, "The first window is being recorded."));
     tell(null);
     empty.hidden = start.hidden = true;
+    video.hidden = !stream;
     box.hidden = stop.hidden = results.hidden = false;
     start.disabled = false;
     stop.focus();
-    say("The camera is watched");
-    take(mine);
+    say(text);
+  }
+
+  /** @param {string} url */
+  async function watchAddress(url) {
+    end();
+    const mine = life;
+    const again = () => watchAddress(url);
+    leave = new AbortController();
+    ready("The stream is watched");
+    const wanted = { url, model: state.chosen, interval_seconds: Number(interval.value), top_k: allLabels() };
+    try {
+      for await (const [name, said] of watch(wanted, leave.signal)) {
+        if (mine !== life) return;
+        if (state.chosen !== wanted.model || Number(interval.value) !== wanted.interval_seconds) return void again();
+        if (name === "result") {
+          picture.src = `data:image/jpeg;base64,${said.picture}`;
+          picture.hidden = false;
+          counts.skipped = said.skipped;
+          answered(said.predictions, said.latency_ms);
+        } else if (name === "error") {
+          failed(said.error);
+        } else if (name === "lost") {
+          failed({ message: `The stream broke off. ${said.reason}`, hint: "It is asked for again." });
+        } else if (name === "ended") {
+          end();
+          trouble.replaceChildren(problem({ message: "The stream has ended.", hint: said.reason }, again));
+        }
+      }
+    } catch (error) {
+      if (mine !== life) return;
+      end();
+      trouble.replaceChildren(problem(error, again));
+    }
   }
 
   function end() {
     life++;
+    leave.abort();
+    trouble.replaceChildren();
     clearTimeout(timer);
     for (const one of recorders) one();
     recorders.clear();
     if (stream) closeCamera(stream);
     stream = video.srcObject = null;
-    box.hidden = stop.hidden = caption.hidden = true;
+    box.hidden = stop.hidden = caption.hidden = picture.hidden = true;
     empty.hidden = start.hidden = false;
   }
 
@@ -124,22 +169,27 @@ export function livePage() {
       try {
         const reply = await predict(state.chosen, blob, { top_k: allLabels() });
         if (mine !== life) break;
-        counts.answered++;
-        trouble.replaceChildren();
-        show(reply.predictions, performance.now() - ended);
+        answered(reply.predictions, performance.now() - ended);
       } catch (error) {
         if (mine !== life) break;
-        counts.failed++;
-        mean = new Map();
-        tell(null);
-        trouble.replaceChildren(problem(error));
+        failed(error);
       }
     }
     sending = false;
   }
 
+  /** @param {unknown} error */
+  function failed(error) {
+    counts.failed++;
+    mean = new Map();
+    tell(null);
+    trouble.replaceChildren(problem(error));
+  }
+
   /** @param {Prediction[]} predictions @param {number} latency milliseconds */
-  function show(predictions, latency) {
+  function answered(predictions, latency) {
+    counts.answered++;
+    trouble.replaceChildren();
     const now = performance.now();
     const constant = Number(smooth.value);
     const gap = (now - meanAt) / 1000;

@@ -48,6 +48,24 @@ export function besideField() {
   return element;
 }
 
+/**
+ * An address that the server fetches from; hidden where it fetches none.
+ *
+ * @param {string} what lies there
+ * @param {string} action
+ * @param {(address: string) => void} take
+ */
+export function addressForm(what, action, take) {
+  const address = el("input", { type: "url", placeholder: "https://…", size: 36, required: true });
+  const form = el("form", { class: "row", hidden: true, onsubmit: (/** @type {Event} */ event) => {
+    event.preventDefault();
+    take(address.value);
+  } }, el("label", { class: "field" }, `Or the address of a ${what} that the server may fetch`, address), el("button", {}, action));
+  changes.addEventListener("change", () => { form.hidden = !state.session?.fetch; });
+  form.hidden = !state.session?.fetch;
+  return form;
+}
+
 /** @param {string} text @param {"chosen" | "beside"} which @param {(names: string[]) => string[][]} options value, text */
 function field(text, which, options) {
   const select = el("select", { onchange: () => {

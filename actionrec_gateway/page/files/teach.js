@@ -1,5 +1,5 @@
 /** Teach: mark spans on your videos, and give them labels; the server learns a model of them. */
-import { json } from "./api.js";
+import { json, posted } from "./api.js";
 import { button, clock, el, problem, say, width } from "./dom.js";
 import { chooser, takesFiles } from "./drop.js";
 import { shortcuts } from "./keys.js";
@@ -223,8 +223,7 @@ export function teachPage() {
   /** @returns {Promise<boolean>} whether the server has all labels now */
   async function store() {
     try {
-      const kept = await json("page/labels", { method: "PUT", headers: { "Content-Type": "application/json" },
-        body: JSON.stringify({ revision, spans }) });
+      const kept = await json("page/labels", posted({ revision, spans }, "PUT"));
       revision = /** @type {{revision: number}} */ (kept).revision;
       saved.textContent = SAVED;
       return true;

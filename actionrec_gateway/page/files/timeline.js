@@ -1,10 +1,10 @@
 /** Timeline: any video becomes a job; the list of jobs, and one of them. */
-import { ask, json, submit } from "./api.js";
+import { ask, json, posted, submit } from "./api.js";
 import { busy, button, bytes, el, problem, width } from "./dom.js";
 import { chooser, sample, takesFiles } from "./drop.js";
 import { jobView } from "./jobview.js";
 import { keep } from "./keep.js";
-import { modelField, state } from "./state.js";
+import { addressForm, modelField, state } from "./state.js";
 
 /** @import { Job } from "../types.js" */
 
@@ -51,13 +51,9 @@ function homeView() {
   const jobs = el("div", {});
   const stride = el("select", {}, ...[["0.5", "every half second"], ["1", "every second"], ["2", "every 2 seconds"],
     ["5", "every 5 seconds"]].map(([value, text]) => el("option", { value, selected: value === "1" }, text)));
-  const address = el("input", { type: "url", placeholder: "https://…", size: 36 });
-  const byAddress = el("form", { class: "row", hidden: true, onsubmit: (/** @type {Event} */ event) => {
-    event.preventDefault();
-    made(() => json("jobs", { method: "POST", headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ url: address.value, ...options() }) }), null);
-  } }, el("label", { class: "field" }, "Or the address of a video that the server may fetch", address),
-  el("button", {}, "Make a timeline of it"));
+  const byAddress = addressForm("video", "Make a timeline of it", (url) => {
+    made(() => json("jobs", posted({ url, ...options() })), null);
+  });
   const { input, choose } = chooser(false, take);
   const drop = el("section", { class: "drop", "aria-label": "A video for a timeline" },
     el("h2", {}, "Drop a video of any length here"),
@@ -109,7 +105,6 @@ function homeView() {
   }
 
   async function list() {
-    byAddress.hidden = !state.session?.fetch;
     if (!jobs.childElementCount) jobs.replaceChildren(busy("Asking for your timelines …"));
     try {
       const { jobs: found } = /** @type {{jobs: Job[]}} */ (await json("jobs?limit=50"));
