@@ -23,6 +23,8 @@ from rich.table import Table
 
 RESULTS = Path(__file__).parent / "results"
 _PACKAGES = ("torch", "torchvision", "pytorchvideo", "av", "numpy", "opencv-python-headless")
+_RIVALS = ("openvino", "nncf", "onnxruntime")
+"""Named where they are installed."""
 _STATE = (
     "name",
     "driver_version",
@@ -60,7 +62,7 @@ def machine() -> dict[str, Any]:
         "gpu": None,
         **(_gpu() if torch.cuda.is_available() else {}),
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in _PACKAGES},
+        "versions": {name: _version(name) for name in (*_PACKAGES, *filter(_version, _RIVALS))},
         "load_before": LOAD_BEFORE,
     }
 
