@@ -69,8 +69,8 @@ def ask(gateway: RunningGateway, method: str, what: str, **more: Any) -> request
     return requests.request(method, f"{gateway.url}{TEACH}/{what}", timeout=DEADLINE_SECONDS, **more)
 
 
-def begin(gateway: RunningGateway, name: str = "mine", model: str = "motion") -> requests.Response:
-    return ask(gateway, "POST", "learning", json={"name": name, "model": model})
+def begin(gateway: RunningGateway, name: str = "mine", **more: str) -> requests.Response:
+    return ask(gateway, "POST", "learning", json={"name": name, "model": "motion", **more})
 
 
 def mark(gateway: RunningGateway, spans: list[dict[str, Any]]) -> None:
@@ -207,8 +207,15 @@ def test_a_gateway_that_ends_takes_its_run_with_it(
         assert first.nice() > psutil.Process(gateway.process.pid).nice()
         assert ask(gateway, "DELETE", "learning").json()["state"] == "cancelled"
         assert not first.is_running()
-        assert begin(gateway).status_code == 202
+        assert (
+            ask(
+                gateway, "POST", "learning", json={"name": "mine", "model": "motion", "method": "x"}
+            ).status_code
+            == 422
+        )
+        assert begin(gateway, method="finetune").json()["method"] == "finetune"
         second = learner(gateway)
+        assert "--method finetune" in " ".join(second.cmdline())
     assert not second.is_running()
     with running(tmp_path, *addresses(motion_server), *options) as gateway:
         assert teaching(gateway)["learning"]["state"] == "stopped"
@@ -229,6 +236,13 @@ def test_what_is_counted_is_one_line() -> None:
     for done in range(1, 4):
         learning.tell({"event": "embedded", "message": "looking", "done": done, "total": 3})
     assert [(step.event, step.done) for step in learning.steps] == [("note", None), ("embedded", 3)]
+    learning = Learning(name="mine", model="motion", method="finetune")
+    for fold in range(1, 6):
+        for done in range(1, 100):
+            learning.tell({"event": "trained", "message": f"fold {fold}", "done": done, "total": 100})
+            learning.tell({"event": "epoch", "message": f"fold {fold}, epoch {done}"})
+    found = [(step.event, step.text, step.done) for step in learning.steps]
+    assert found == [("epoch", "fold 5, epoch 99", None), ("trained", "fold 5", 99)]
     for number in range(1000):
         learning.tell({"event": "left_out", "message": f"left out: {number}"})
     assert len(learning.steps) == 200

@@ -35,11 +35,14 @@ export function learnPanel(teach) {
   const name = el("input", { required: true, maxlength: 100, pattern: "[A-Za-z0-9][A-Za-z0-9_.\\-]*", value: "mine",
     autocomplete: "off", title: "Letters, digits, dots and dashes" });
   const model = el("select", {});
+  const method = el("select", {}, el("option", { value: "head" }, "a new last layer: minutes"),
+    el("option", { value: "finetune" }, "the whole network: far longer"));
   const begin = el("button", { class: "main" }, "Learn");
   const form = el("form", { class: "row", "aria-label": "What is to be learned", onsubmit: (/** @type {Event} */ event) => {
     event.preventDefault();
     learn();
-  } }, el("label", { class: "field" }, "Name of the new model", name), el("label", { class: "field" }, "Learned on", model), begin);
+  } }, el("label", { class: "field" }, "Name of the new model", name), el("label", { class: "field" }, "Learned on", model),
+  el("label", { class: "field" }, "What learns", method), begin);
   const lacks = el("div", { class: "stack" });
   const trouble = el("div", {});
   const bar = el("progress", { "aria-label": "Progress", max: 1 });
@@ -124,7 +127,7 @@ export function learnPanel(teach) {
       const last = learning.steps.at(-1);
       const counted = last?.total && Number(last.done) < last.total;
       doing.textContent = !last ? "Starting …" : counted ? `${last.text}: ${last.done} of ${last.total}`
-        : last.event === "fitted" ? "The archive is made and tried out …" : "Looking at what there is …";
+        : ["fitted", "trained"].includes(last.event) ? "The archive is made and tried out …" : "Looking at what there is …";
       if (counted) bar.value = Number(last.done) / Number(last.total);
       else bar.removeAttribute("value");
     }
@@ -179,7 +182,7 @@ export function learnPanel(teach) {
 
   async function learn() {
     trouble.replaceChildren();
-    const wanted = { name: name.value.trim(), model: model.value };
+    const wanted = { name: name.value.trim(), model: model.value, method: method.value };
     const mine = sending = new AbortController();
     doing.textContent = "Saving your labels …";
     bar.removeAttribute("value");

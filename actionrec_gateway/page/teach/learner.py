@@ -19,7 +19,7 @@ from ...jobs.files import room_on_disk
 from ...settings import Settings
 from ..labels import Labels, Span, key_of
 from . import program
-from .learning import Learning, Trouble
+from .learning import Learning, Method, Trouble
 from .serve import serve
 from .videos import Video, Videos
 
@@ -79,13 +79,14 @@ class Learner:
         store = self._settings.model_store
         return sorted(path.stem for path in store.glob(f"[!.]*{program.ARCHIVE}")) if store else []
 
-    async def begin(self, client: str, name: str, model: str) -> Learning:
+    async def begin(self, client: str, name: str, model: str, method: Method) -> Learning:
         """Begin to learn a client's labels.
 
         Args:
             client: whose.
             name: of the new model.
             model: that it is learned on.
+            method: see `make learn`.
 
         Raises:
             ClipError: 400, 404, 409: it cannot be begun.
@@ -110,9 +111,10 @@ class Learner:
                 videos=self._videos.folder(client),
                 name=name,
                 model=store / (model + program.ARCHIVE),
+                method=method,
                 store=store,
             )
-            self._last[client] = learning = Learning(name=name, model=model)
+            self._last[client] = learning = Learning(name=name, model=model, method=method)
             names = {str(self._videos.folder(client) / video.file): video.name for video in videos.values()}
             names[f"{store}{os.sep}"] = ""
             self._run = asyncio.create_task(self._learn(learning, command, client, names))

@@ -19,6 +19,12 @@ _MOST_STEPS = 200
 """Lines that are kept: a folder of broken videos tells one for each."""
 
 
+Method = Literal["head", "finetune"]
+"""What learns: a new last layer, or the network."""
+_NEWEST_ONLY = ("epoch",)
+"""Lines of which there is one an epoch."""
+
+
 class Trouble(BaseModel):
     """Why something was not done."""
 
@@ -62,6 +68,7 @@ class Learning(BaseModel):
     id: str = Field(default_factory=lambda: uuid.uuid4().hex)
     name: str = Field(description="Of the archive and the endpoint.")
     model: str = Field(description="That it is learned on.")
+    method: Method = "head"
     state: Literal["running", "done", "failed", "cancelled", "stopped"] = Field(
         default="running", description="`stopped`: the gateway ended meanwhile; begun again, it goes on."
     )
@@ -90,10 +97,12 @@ class Learning(BaseModel):
             )
         else:
             step = Step(event=event, text=text, done=said.get("done"), total=said.get("total"))
-            if self.steps and step.total is not None and self.steps[-1].event == event:
-                self.steps.pop()
+            if step.total is not None or event in _NEWEST_ONLY:
+                self.steps = [one for one in self.steps if one.event != event]
             if len(self.steps) < _MOST_STEPS:
-                self.steps.append(step)
+                # What is counted goes on: it stays the last.
+                goes_on = event in _NEWEST_ONLY and bool(self.steps) and self.steps[-1].total is not None
+                self.steps.insert(len(self.steps) - goes_on, step)
 
     def end(self, state: Literal["done", "failed", "cancelled", "stopped"]) -> None:
         """It is over."""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ..labels import Span
 from . import child
+from .learning import Method
 from .videos import Video
 
 _NEEDS = ("torch", "torchvision", "sklearn")
@@ -37,7 +38,7 @@ def project() -> Path | None:
     return next((Path(place).parent for place in places if (Path(place) / "learn" / "cli.py").is_file()), None)
 
 
-def command(*, data: Path, videos: Path, name: str, model: Path, store: Path) -> list[str]:
+def command(*, data: Path, videos: Path, name: str, model: Path, method: Method, store: Path) -> list[str]:
     """What is run.
 
     Args:
@@ -45,10 +46,12 @@ def command(*, data: Path, videos: Path, name: str, model: Path, store: Path) ->
         videos: the folder that its paths start from.
         name: of the archive.
         model: the archive that it is learned on.
+        method: `head` or `finetune`.
         store: the folder that the new one goes to.
     """
     learn = [sys.executable, "-m", "export", "learn", "--json", "--data", str(data), "--videos", str(videos)]
-    learn += ["--name", name, "--model", str(model), "--store", str(store)]
+    learn += ["--name", name, "--model", str(model), "--method", method]
+    learn += ["--store", str(store)]
     return [sys.executable, str(Path(child.__file__)), str(os.getpid()), *learn]
 
 

@@ -16,7 +16,7 @@ from ...jobs.uploads import received
 from ...settings import MODEL, Settings
 from ..labels import Name
 from .learner import Learner
-from .learning import Learning
+from .learning import Learning, Method
 from .videos import Video, Videos, too_much
 
 _CLIP = {"requestBody": {"required": True, "content": {"application/octet-stream": {}}}}
@@ -58,6 +58,7 @@ class Wanted(BaseModel):
 
     name: ModelName = Field(description="Of the new model.")
     model: ModelName = Field(description="That it is learned on.")
+    method: Method = "head"
 
 
 def router() -> APIRouter:
@@ -111,7 +112,7 @@ def router() -> APIRouter:
     @routes.post("/learning", dependencies=teachers, status_code=202)
     async def begin(request: Request, wanted: Wanted) -> Learning:
         """Learn your labels from your videos: `make learn` on this server, one at a time."""
-        return await _learner(request).begin(request.state.client, wanted.name, wanted.model)
+        return await _learner(request).begin(request.state.client, wanted.name, wanted.model, wanted.method)
 
     @routes.delete("/learning", dependencies=teachers)
     async def cancel(request: Request) -> Learning:
