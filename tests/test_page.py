@@ -44,6 +44,29 @@ def test_the_page_is_small_and_has_nothing_from_elsewhere() -> None:
                 assert re.match(r"\./|#|page/files/", address), (path.name, address)
 
 
+@pytest.mark.parametrize(
+    ("accepted", "packed"),
+    [("gzip", True), ("br, GZIP;q=0.5", True), ("gzip;q=1.0, br", True), ("*;q=0.1, gzip", True)]
+    + [(one, False) for one in ("identity", "gzip;q=0", "gzip; q=0.00, br", "xgzip", "")],
+)
+def test_text_is_sent_packed_to_whoever_takes_it(gateway: RunningGateway, accepted: str, packed: bool) -> None:
+    """By gzip where the browser says so, with a tag of its own; what it unpacks is the file."""
+    for name in ("main.js", "style.css", "sample.mp4"):
+        reply = gateway.get(f"/page/files/{name}", headers={"Accept-Encoding": accepted})
+        assert reply.content == (FOLDER / name).read_bytes()
+        whether = packed and name != "sample.mp4"
+        assert reply.headers.get("content-encoding") == ("gzip" if whether else None)
+        assert reply.headers["vary"] == "Accept-Encoding"
+        assert reply.headers["etag"].endswith('-gzip"') == whether
+        known = {"If-None-Match": reply.headers["etag"]}
+        again = gateway.get(f"/page/files/{name}", headers={**known, "Accept-Encoding": accepted})
+        assert (again.status_code, again.content) == (304, b"")
+        other = gateway.get(
+            f"/page/files/{name}", headers={**known, "Accept-Encoding": "br" if packed else "gzip"}
+        )
+        assert other.status_code == (304 if name == "sample.mp4" else 200)
+
+
 def test_a_strict_policy_and_a_tag(gateway: RunningGateway) -> None:
     """Each file comes with a policy that allows the page's own files alone, and is sent once."""
     for address in ("/", "/page/files/main.js", "/page/files/style.css", "/page/files/sample.mp4"):

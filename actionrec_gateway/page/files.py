@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,13 +39,18 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
     "Referrer-Policy": "no-referrer",
+    "Vary": "Accept-Encoding",
     "X-Content-Type-Options": "nosniff",
 }
+_GZIP = re.compile(r"(?:^|,)\s*gzip\s*(?:$|,|;\s*q=(?!0(?:\.0*)?\s*(?:$|,)))", re.IGNORECASE)
+"""In ``Accept-Encoding``; not with ``q=0``."""
 
 
 @dataclass(frozen=True, slots=True)
 class _File:
     body: bytes
+    packed: bytes | None
+    """The same by gzip; None: of a video, which is packed already."""
     kind: str
     tag: str
 
@@ -55,13 +62,19 @@ def read() -> dict[str, _File]:
 
 def response(file: _File, request: Request) -> Response:
     """A file as the answer to a request: 304 where the browser has it already."""
+    packed = file.packed if _GZIP.search(request.headers.get("accept-encoding", "")) else None
     headers = {**_HEADERS, "ETag": file.tag}
+    if packed is not None:
+        headers |= {"Content-Encoding": "gzip", "ETag": f'{file.tag[:-1]}-gzip"'}
     known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
-    if file.tag in known:
+    if headers["ETag"] in known:
+        headers.pop("Content-Encoding", None)
         return Response(status_code=304, headers=headers)
-    return Response(file.body, headers=headers, media_type=file.kind)
+    return Response(packed or file.body, headers=headers, media_type=file.kind)
 
 
 def _file(path: Path) -> _File:
     body = path.read_bytes()
-    return _File(body, _KINDS[path.suffix], f'"{hashlib.sha256(body).hexdigest()[:32]}"')
+    kind = _KINDS[path.suffix]
+    packed = None if kind.startswith("video/") else gzip.compress(body, mtime=0)
+    return _File(body, packed, kind, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
