@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
-import importlib
 import io
 import json
 import os
@@ -22,25 +20,19 @@ import yaml
 from actionrec.head import HEAD_FILE
 from actionrec.manifest import Manifest
 from actionrec.model.runtime import Runtime
-from actionrec.model.transform import pack
 from actionrec.spec import ClipSpec
-from rich.console import Console
-from torch import nn
 
 from export import archive, artifacts, build, calibrate, cli, parity, weights, zoo
 from export.build import Built, Order
-from export.errors import ArchiveError, ExportError, ParityError, WeightsError
+from export.errors import ArchiveError, ExportError, WeightsError
 from export.samples import sample_clips
 from motion.clips import random_clip
 from motion.scene import LABELS
+from tests.fixtures_export import QUIET
 from tests.helpers_http import FileServer, serve
 
+pytest_plugins = ("tests.fixtures_export",)
 pytestmark = pytest.mark.server
-
-CLOSED_URL = "http://127.0.0.1:9/"
-"""The discard port, where nobody listens."""
-TARGET = artifacts.Target("torchscript", "fp32", "cpu")
-QUIET = Console(quiet=True)
 
 # What an archive must not need: the tools that built it, and this repository.
 BLOCK_IMPORTS = """
@@ -51,14 +43,6 @@ class Blocked:
             raise ImportError(name + " is blocked")
 sys.meta_path.insert(0, Blocked())
 """
-
-
-@pytest.fixture(autouse=True)
-def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No weights at hand, and no server that has them."""
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setenv(zoo.ZOO_URL_VARIABLE, CLOSED_URL)
 
 
 @pytest.fixture(scope="module")
@@ -89,22 +73,6 @@ def x3d_s(tmp_path_factory: pytest.TempPathFactory) -> Built:
     return build.build(
         Order(runtime="torchscript", model="x3d_s", weights="random", crop_pixels=64, store=store), QUIET
     )
-
-
-@pytest.fixture(scope="module")
-def motion_net() -> nn.Module:
-    """The eager `motion` with calibrated random weights."""
-    model = zoo.get("motion")
-    net = model.build(model.spec, len(LABELS))
-    calibrate.randomise(net, 0)
-    calibrate.calibrate(net, model, sample_clips(model.spec, calibrate.CLIPS, 0))
-    return net
-
-
-@pytest.fixture(scope="module")
-def clips() -> torch.Tensor:
-    """The parity check's clips for `motion`."""
-    return sample_clips(zoo.get("motion").spec, parity.CLIPS, parity.SEED)
 
 
 def unpack(archive_file: Path, directory: Path) -> Path:
@@ -238,254 +206,6 @@ def test_random_weights_are_seeded() -> None:
         states.append(net.state_dict()[f"{model.head}.weight"])
     assert torch.equal(states[0], states[1])
     assert not torch.equal(states[0], states[2])
-
-
-def exported(net: nn.Module, directory: Path) -> Runtime:
-    """The exported model as the server runs it."""
-    spec = zoo.get("motion").spec
-    artifact = artifacts.export(net, spec, TARGET, directory)
-    manifest = Manifest(
-        name="m", version="1", spec=spec, weights="random", artifacts=(artifact,), labels=LABELS,
-    )  # fmt: skip
-    return Runtime(directory, manifest)
-
-
-@pytest.mark.parametrize(
-    "layer", ["blocks.0.multipathway_blocks.1.conv", "blocks.3.multipathway_blocks.0", zoo.SLOWFAST_HEAD]
-)
-def test_parity_gate_stops_a_perturbed_export(
-    motion_net: nn.Module, clips: torch.Tensor, tmp_path: Path, layer: str
-) -> None:
-    """A weight that is off by a tenth, at the front, in the middle or at the end, fails the build."""
-    state = {key: value.clone() for key, value in motion_net.state_dict().items()}
-    spoiled = zoo.get("motion").build(zoo.get("motion").spec, len(LABELS))
-    key = next(key for key in state if key.startswith(layer) and key.endswith("weight"))
-    state[key] *= 1.1
-    spoiled.load_state_dict(state)
-    with pytest.raises(ParityError, match="is not the eager one: scores differ by up to"):
-        parity.check(motion_net, exported(spoiled, tmp_path), "fp32", clips)
-
-
-def test_parity_gate_stops_undefined_scores(motion_net: nn.Module, clips: torch.Tensor, tmp_path: Path) -> None:
-    """NaN, which compares as smaller than nothing, does not slip through."""
-    spoiled = zoo.get("motion").build(zoo.get("motion").spec, len(LABELS))
-    with torch.no_grad():
-        spoiled.get_submodule(zoo.SLOWFAST_HEAD).bias.fill_(float("nan"))  # type: ignore[operator]
-    with pytest.raises(ParityError):
-        parity.check(motion_net, exported(spoiled, tmp_path), "fp32", clips)
-
-
-def constant(net: nn.Module, *logits: float) -> nn.Module:
-    """A model of eight classes that gives every clip the same logits, the last ones 0."""
-    net = copy.deepcopy(net)
-    linear = net.get_submodule(zoo.get("motion").head)
-    assert isinstance(linear, nn.Linear)
-    with torch.no_grad():
-        linear.weight.zero_()
-        linear.bias.copy_(torch.tensor([*logits, *(0.0,) * (8 - len(logits))]))
-    return net.eval()
-
-
-def test_parity_gate_sees_through_confident_scores(motion_net: nn.Module, tmp_path: Path) -> None:
-    """Where one label has all of the score, a difference in the others still fails the build."""
-    clips = sample_clips(zoo.get("motion").spec, 2, 1)
-    runtime = exported(constant(motion_net, 20.0, 0.5), tmp_path)
-    assert parity.check(constant(motion_net, 20.0, 0.5), runtime, "fp32", clips)["top1_agreement"] == 1.0
-    with pytest.raises(ParityError, match=r"scores differ by up to .*e-09 .* and a factor of 1\.65"):
-        parity.check(constant(motion_net, 20.0), runtime, "fp32", clips)
-
-
-@pytest.mark.parametrize("precision", ["fp32", "tf32"])
-def test_convolutions_know_whether_they_may_use_tf32(
-    precision: str, motion_net: nn.Module, tmp_path: Path
-) -> None:
-    """TF32, which torch uses for convolutions by itself, is in an artifact of that name and in no other."""
-    artifacts.export(motion_net, zoo.get("motion").spec, replace(TARGET, precision=precision), tmp_path)
-    loaded = torch.jit.load(str(tmp_path / "model.pt"))  # type: ignore[no-untyped-call]
-    graph = loaded.inlined_graph  # kept: its nodes end with it
-    convolutions = graph.findAllNodes("aten::_convolution", recurse=True)
-    assert convolutions
-    allowed = {[*node.inputs()][-1].toIValue() for node in convolutions}
-    assert allowed == {precision == "tf32"}
-    assert torch.backends.cudnn.allow_tf32
-
-
-class RoundedConvolution(nn.Module):
-    """A convolution whose factors have 11 bits each, as a GPU's tensor cores take them in TF32."""
-
-    def __init__(self, conv: nn.Module) -> None:
-        super().__init__()
-        self.conv = conv
-        with torch.no_grad():
-            conv.weight.copy_(to_tf32(conv.weight))  # type: ignore[operator,arg-type]
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Features [B, C, T, H, W]."""
-        convolved: torch.Tensor = self.conv(to_tf32(features))
-        return convolved
-
-
-def to_tf32(numbers: torch.Tensor) -> torch.Tensor:
-    """Float32, rounded to TF32's 11 bits by Dekker's splitting."""
-    split = numbers * (2**13 + 1)
-    return split - (split - numbers)
-
-
-def test_parity_gate_knows_tf32(motion_net: nn.Module, clips: torch.Tensor, tmp_path: Path) -> None:
-    """A GPU's TF32 passes as tf32, and not as fp32."""
-    rounded = copy.deepcopy(motion_net)
-    for module in [*rounded.modules()]:
-        for name, child in [*module.named_children()]:
-            if isinstance(child, nn.Conv3d):
-                setattr(module, name, RoundedConvolution(child))
-    runtime = exported(rounded, tmp_path)
-    assert parity.check(motion_net, runtime, "tf32", clips)["top1_agreement"] == 1.0
-    with pytest.raises(ParityError):
-        parity.check(motion_net, runtime, "fp32", clips)
-
-
-def test_failed_parity_writes_no_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond the tolerance the build ends with exit code 1 and an empty store."""
-    monkeypatch.setattr(parity, "TOLERANCES", {"fp32": replace(parity.TOLERANCES["fp32"], score=-1.0)})
-    assert cli.main(["--model", "motion", "--weights", "random", "--store", str(tmp_path)]) == 1
-    assert list(tmp_path.glob("*.mar*")) == []
-
-
-def test_sizes_are_plain_ints() -> None:
-    """No stride, padding or kernel is a numpy integer, which would break torch.compile's graph."""
-    model = zoo.get("slowfast_r50")
-    with torch.device("meta"):
-        net = model.build(model.spec, 5)
-    for module in net.modules():
-        for name in ("stride", "padding", "dilation", "kernel_size"):
-            sizes = getattr(module, name, 0)
-            assert {type(size) for size in (sizes if isinstance(sizes, tuple) else (sizes,))} <= {int}
-
-
-@pytest.mark.parametrize(
-    ("hub", "name", "parameters"),
-    [
-        ("slowfast", "slowfast_r50", 34_566_488),
-        ("slowfast", "slowfast_r101", 62_826_968),
-        ("slowfast", "slowfast_16x8_r101_50_50", 53_774_808),
-        ("resnet", "slow_r50", 32_454_096),
-        ("x3d", "x3d_s", 3_794_274),
-        ("x3d", "x3d_m", 3_794_274),
-    ],
-)
-def test_published_models(hub: str, name: str, parameters: int) -> None:
-    """Each model has the names, shapes and pools of pytorchvideo's own, its size and its weights' address."""
-    published = importlib.import_module(f"pytorchvideo.models.hub.{hub}")
-    model = zoo.get(name)
-    with torch.device("meta"):
-        ours, theirs = model.build(model.spec, 400), getattr(published, name)()
-    shapes = {key: value.shape for key, value in ours.state_dict().items()}
-    assert shapes == {key: value.shape for key, value in theirs.state_dict().items()}
-    assert pools(ours) == pools(theirs)
-    assert f"{model.head}.weight" in shapes
-    assert sum(value.numel() for value in ours.parameters()) == parameters
-    assert published.checkpoint_paths[name] == zoo.ZOO_URL + model.published_file
-
-
-def pools(model: nn.Module) -> list[tuple[int, ...]]:
-    """Kernels of the average pools."""
-    found = [module.kernel_size for module in model.modules() if isinstance(module, nn.AvgPool3d)]
-    return [size if isinstance(size, tuple) else (size,) * 3 for size in found]
-
-
-def test_kinetics_labels() -> None:
-    """400 labels in the published weights' order."""
-    labels = zoo.kinetics_labels()
-    assert len(labels) == len(set(labels)) == 400
-    assert (labels[0], labels[5], labels[-1]) == ("abseiling", "archery", "zumba")
-
-
-def three_classes(name: str, path: Path) -> Path:
-    """A user's checkpoint of a model that tells three classes apart."""
-    model = zoo.get(name)
-    torch.save({"model_state": model.build(model.spec, 3).state_dict(), "epoch": 7}, path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def user_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A user's R50."""
-    return three_classes("slowfast_r50", tmp_path_factory.mktemp("user") / "my.pth")
-
-
-@pytest.mark.parametrize("name", ["slowfast_r50", "x3d_s"])
-def test_users_checkpoint_gets_a_head_of_its_own_size(name: str, tmp_path: Path) -> None:
-    """WEIGHTS, LABELS and NAME build a user's model, with its labels and its checksum."""
-    user_file = three_classes(name, tmp_path / "my.pth")
-    (tmp_path / "labels.txt").write_text("run\njump\nsit\n")
-    order = Order(
-        runtime="torchscript",
-        model=name,
-        weights=str(user_file),
-        labels=tmp_path / "labels.txt",
-        name="my_model",
-        crop_pixels=32,
-        store=tmp_path,
-    )
-    built = build.build(order, QUIET)
-    assert built.path == tmp_path / "my_model.mar"
-    assert built.manifest.labels == ("run", "jump", "sit")
-    assert built.manifest.weights == f"sha256:{hashlib.sha256(user_file.read_bytes()).hexdigest()}"
-
-
-@pytest.mark.parametrize(("labels", "numbers"), [("run\njump\n", ("3", "2")), (None, ("3", "400"))])
-def test_labels_that_do_not_fit(
-    user_file: Path, tmp_path: Path, labels: str | None, numbers: tuple[str, str],
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    """Labels of another number than the checkpoint's classes are an error that says both numbers."""
-    arguments = ["--weights", str(user_file), "--store", str(tmp_path)]
-    if labels:
-        (tmp_path / "labels.txt").write_text(labels)
-        arguments += ["--labels", str(tmp_path / "labels.txt")]
-    assert cli.main(arguments) == 1
-    message = capsys.readouterr().err
-    assert f"tells {numbers[0]} classes apart" in message
-    assert f"has {numbers[1]} labels" in message
-
-
-def test_weights_of_another_depth(user_file: Path, tmp_path: Path) -> None:
-    """R50's weights in a R101 are an error that names what is missing and which models there are."""
-    (tmp_path / "labels.txt").write_text("run\njump\nsit\n")
-    order = Order(
-        runtime="torchscript",
-        model="slowfast_r101",
-        weights=str(user_file),
-        labels=tmp_path / "labels.txt",
-        store=tmp_path,
-    )
-    with pytest.raises(WeightsError, match=r"missing blocks\.3\..* in all\)") as caught:
-        build.build(order, QUIET)
-    assert "slowfast_r50" in caught.value.hint
-
-
-def test_weights_of_another_family(user_file: Path, tmp_path: Path) -> None:
-    """A SlowFast's weights in an X3D are an error that names the layer that is missing."""
-    order = Order(model="x3d_s", weights=str(user_file), store=tmp_path)
-    with pytest.raises(WeightsError, match=r"has no blocks\.5\.proj\.weight; its"):
-        build.build(order, QUIET)
-
-
-@pytest.mark.parametrize("crop", [32, 75, 160, 224])
-@pytest.mark.parametrize("name", ["slow_r50", "x3d_s", "x3d_m"])
-def test_crop_of_models_with_one_pathway(name: str, crop: int) -> None:
-    """CROP= makes the same network, with the same weights, for another size; there is a size too small."""
-    model = zoo.get(name)
-    sized = model.with_crop(crop)
-    assert sized.spec == replace(model.spec, crop=crop, short_side=crop)
-    with torch.device("meta"):
-        frames = [torch.empty(1, 3, count, crop, crop) for count in sized.spec.pathways]
-        net = sized.build(sized.spec, 400)
-        assert net(frames).shape == (1, 400)
-        shapes = {key: value.shape for key, value in model.build(model.spec, 400).state_dict().items()}
-    assert {key: value.shape for key, value in net.state_dict().items()} == shapes
-    with pytest.raises(ExportError, match="CROP=31 is too small"):
-        model.with_crop(31)
 
 
 def test_what_cannot_be_compiled_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -650,15 +370,6 @@ def test_archiver_that_fails(motion: Built, tmp_path: Path) -> None:
         (directory / "small.mar").touch()  # it does not overwrite
         with pytest.raises(ArchiveError, match=r"torch-model-archiver failed: .*already exists"):
             archive.write(motion.manifest, directory, tmp_path)
-
-
-def test_model_is_left_as_it_was(motion_net: nn.Module, clips: torch.Tensor, tmp_path: Path) -> None:
-    """Exporting changes neither the eager model's weights nor its scores."""
-    spec = zoo.get("motion").spec
-    with torch.inference_mode():
-        before = motion_net(pack(clips[:1], spec))
-        artifacts.export(motion_net, spec, TARGET, tmp_path)
-        assert torch.equal(before, motion_net(pack(clips[:1], spec)))
 
 
 def test_bundled_weights_are_whole() -> None:
