@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -85,3 +86,9 @@ def visit(browser: Browser, url: str, look: str) -> Iterator[Visit]:
 @cache
 def _axe() -> str:
     return AXE.read_text(encoding="utf-8")
+
+
+def seconds_in(text: str) -> float:
+    """Of the first time in a text: ``0:03.0``."""
+    minutes, rest = re.findall(r"(\d+):(\d+\.\d+)", text)[0]
+    return 60 * int(minutes) + float(rest)
