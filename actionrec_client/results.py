@@ -53,6 +53,8 @@ class Clip(_Record):
     """Of a frame as it is shown, in pixels."""
     height: int
     """Of a frame as it is shown, in pixels."""
+    codec: str = ""
+    """How the file is coded, by FFmpeg's name: ``h264``; empty: the server does not say."""
     views: Mapping[str, int] = field(default_factory=dict)
     """Number of ``windows`` that the scores are the mean of, and of ``crops`` in each."""
 

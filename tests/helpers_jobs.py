@@ -34,6 +34,7 @@ REPLY = {
         "source_fps": 1.0,
         "width": 8,
         "height": 8,
+        "codec": "h264",
     },
     "model": {"name": "motion", "version": "1.0", "weights": "random", "runtime": "aoti", "precision": "fp32"},
     "timings_ms": {"decode": 1.0, "transform": 1.0, "inference": 1.0},

@@ -24,6 +24,7 @@ GOOD: dict[str, Any] = {
         "source_fps": 30.0,
         "width": 320,
         "height": 240,
+        "codec": "h264",
     },
     "model": {
         "name": "m",

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -142,6 +143,8 @@ def test_what_is_sent_and_answered(gateway: RunningGateway) -> None:
         assert grown(f"{name}_count") == 2
         assert grown(f"{name}_sum") == pytest.approx(sum(values))
     assert grown("actionrec_warnings_total", code="SHORT_WINDOW") == 1
+    codecs = Counter(reply["clip"]["codec"] for reply in replies)
+    assert {codec: grown("actionrec_videos_total", codec=codec) for codec in codecs} == codecs
 
 
 @pytest.mark.server
@@ -157,6 +160,7 @@ def test_names_of_metrics(gateway: RunningGateway) -> None:
         "actionrec_request_bytes",
         "actionrec_best_score",
         "actionrec_video_span_seconds",
+        "actionrec_videos",
         "actionrec_video_short_side_pixels",
         "actionrec_video_frames_per_second",
         "actionrec_warnings",
@@ -172,7 +176,8 @@ def test_names_of_metrics(gateway: RunningGateway) -> None:
         assert family.name.startswith("actionrec_")
         assert family.documentation
         labels = {label for sample in family.samples for label in sample.labels}
-        assert labels <= {"route", "status", "code", "stage", "model", "state", "worker", "served", "le"}
+        known = {"route", "status", "code", "codec", "stage", "model", "state", "worker", "served", "le"}
+        assert labels <= known
 
 
 class Collector(BaseHTTPRequestHandler):

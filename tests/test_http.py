@@ -70,6 +70,7 @@ def test_options(motion_server: RunningServer) -> None:
         "source_fps": 30.0,
         "width": 160,
         "height": 120,
+        "codec": "h264",
         "views": {"windows": 1, "crops": 1},
     }
     short = motion_server.predict(video, start_seconds=1, end_seconds=2).json()

@@ -105,6 +105,7 @@ def _moved(
             source_fps=clip["source_fps"],
             width=clip["width"],
             height=clip["height"],
+            codec=clip.get("codec", ""),
             shot_boundaries=boundaries if scores is not None else (),
             warnings=tuple(
                 _of_the_whole(warning, span(chosen, number, 1))

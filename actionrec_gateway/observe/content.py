@@ -40,6 +40,7 @@ RATE = Histogram(
     buckets=(5, 10, 15, 24, 25, 30, 50, 60, 120),
     registry=REGISTRY,
 )
+VIDEOS = Counter("actionrec_videos", "Videos, by how they are coded", ("model", "codec"), registry=REGISTRY)
 WARNINGS = Counter(
     "actionrec_warnings", "Warnings of replies, by their code", ("model", "code"), registry=REGISTRY
 )
@@ -60,10 +61,12 @@ def note(reply: bytes) -> None:
             (SIDE, float(min(clip["width"], clip["height"]))),
             (RATE, float(clip["source_fps"])),
         )
+        codec = str(clip.get("codec") or "unknown")  # an archive of an older version does not say
         codes = [str(warning["code"]) for warning in said["warnings"]]
     except (ValueError, KeyError, IndexError, TypeError):
         return
     for histogram, value in figures:
         histogram.labels(model).observe(value)
+    VIDEOS.labels(model, codec).inc()
     for code in codes:
         WARNINGS.labels(model, code).inc()

@@ -4,7 +4,7 @@
  * @typedef {{label: string, class_index: number, score: number}} Prediction
  * @typedef {{code: string, message: string}} Warning
  * @typedef {{start_seconds: number, end_seconds: number, source_frames: number, source_fps: number,
- *   width: number, height: number}} Clip
+ *   width: number, height: number, codec?: string}} Clip
  * @typedef {{label: string, class_index: number, start_seconds: number, end_seconds: number,
  *   score: number}} Segment
  * @typedef {{start_seconds: number, end_seconds: number, predictions: Prediction[], warnings: Warning[]}} Entry

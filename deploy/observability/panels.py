@@ -219,6 +219,12 @@ BOARDS = (
                 ),
             ),
             Panel(
+                "Codecs",
+                "How the videos are coded. A new one: other senders.",
+                "reqps",
+                ((f"sum by (codec) (rate(actionrec_videos_total[{RATE}]))", "{{codec}}"),),
+            ),
+            Panel(
                 "Length of what is looked at",
                 "The span of each answer.",
                 "s",

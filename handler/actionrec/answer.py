@@ -46,6 +46,7 @@ def window(decoded: Decoded, answers: Sequence[Answer]) -> Window:
         source_fps=decoded.source_fps,
         width=decoded.width,
         height=decoded.height,
+        codec=decoded.codec,
         shot_boundaries=decoded.shot_boundaries,
         warnings=decoded.warnings,
     )

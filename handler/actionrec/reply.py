@@ -59,6 +59,8 @@ class Window:
     """Pixels of the video as shown (after rotation)."""
     height: int = 0
     """Pixels of the video as shown (after rotation)."""
+    codec: str = ""
+    """How the video is coded, by FFmpeg's name."""
     shot_boundaries: tuple[float, ...] = ()
     """Seconds from the video's first frame at which the picture changes at once; timelines only."""
     warnings: tuple[ClipWarning, ...] = ()
@@ -158,6 +160,7 @@ class Prediction:
             "source_fps": round(fmean(window.source_fps for window in windows), 2),
             "width": first.width,
             "height": first.height,
+            "codec": first.codec,
             "views": {"windows": len(windows), "crops": self.crops},
         }
 

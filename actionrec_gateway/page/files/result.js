@@ -58,7 +58,7 @@ function facts(reply) {
   const rows = [
     ["Looked at", `${clock(clip.start_seconds)} to ${clock(clip.end_seconds)}`],
     ["Frames there", `${clip.source_frames}${rate}`],
-    ["Size", `${clip.width} × ${clip.height}`],
+    ["Size", `${clip.width} × ${clip.height}${clip.codec ? `, ${clip.codec}` : ""}`],
     ["Model", `${model.name} ${model.version}, ${model.runtime}, ${model.precision}`],
   ];
   return el("div", {}, el("h3", {}, "The clip and the model"),

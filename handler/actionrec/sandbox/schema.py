@@ -7,6 +7,7 @@ of an error is made here from its key and values (`problems`), and views must co
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
@@ -24,6 +25,7 @@ _WARNINGS = 8
 """The most warnings of one window; an honest one has three."""
 _FPS = 2.0**32
 _SIDE = 65_535
+_CODEC = re.compile(r"[a-z0-9_-]{0,32}")
 _NAMES = {field.name for field in fields(Decoded)} - {"frames"}
 
 
@@ -83,6 +85,7 @@ class Answers:
                 source_fps=seconds(said["source_fps"], _FPS),
                 width=whole(said["width"], _SIDE),
                 height=whole(said["height"], _SIDE),
+                codec=_codec(said["codec"]),
                 warnings=tuple(map(warning_from_wire, warnings)),
                 shot_boundaries=tuple(seconds(each, self._seconds) for each in boundaries),
                 window=window,
@@ -129,3 +132,9 @@ class Answers:
         if type(value) is not float or not math.isfinite(value) or not 0 <= value <= most:
             raise BrokenPeerError("an impossible number")
         return value
+
+
+def _codec(value: object) -> str:
+    if not isinstance(value, str) or not _CODEC.fullmatch(value):
+        raise BrokenPeerError("a codec of another kind")
+    return value

@@ -143,6 +143,11 @@ class Source:
         return self.stream.time_base or Fraction(1, 1000)
 
     @property
+    def codec(self) -> str:
+        """How the video is coded, by FFmpeg's name, whichever decoder it has: ``av1`` of libdav1d."""
+        return self.stream.codec_context.codec.canonical_name
+
+    @property
     def ticks_per_frame(self) -> int:
         """The nominal frame time, in ticks; that of 25 frames a second where the stream states no rate."""
         # A bare stream's average rate is the demuxer's default; the guessed rate comes from the codec.

@@ -32,6 +32,8 @@ class Decoded:
     """Pixels of the video as shown (after rotation)."""
     height: int
     """Pixels of the video as shown (after rotation)."""
+    codec: str = ""
+    """How the video is coded, by FFmpeg's name: ``h264``; empty if `missing`."""
     warnings: tuple[ClipWarning, ...] = ()
     shot_boundaries: tuple[float, ...] = ()
     """Seconds from the video's first frame at which the picture changes at once; timelines only."""

@@ -254,6 +254,7 @@ class WindowReader:
                 source_fps=1 / spacing if several else 0.0,
                 width=self.converter.shown[0],
                 height=self.converter.shown[1],
+                codec=self.source.codec,
                 warnings=warnings,
                 shot_boundaries=found,
                 window=window.number,
