@@ -147,7 +147,7 @@ panels: $(STAMP)  ## make Prometheus' rules and Grafana's dashboards anew, after
 
 test: $(STAMP)  ## run all tests except those that take minutes each; T=tests/test_x.py: only these; JOBS=2: two at once
 	@scripts/setup-tests
-	@$(PYTHON) -m pytest -q $(if $(JOBS),-n '$(JOBS)' --dist loadfile --no-loadscope-reorder) $(T)
+	@$(PYTHON) -m pytest -q $(if $(JOBS),-n '$(JOBS)' --dist loadfile) $(T)
 
 test-cluster: $(STAMP)  ## compute 2,000 videos on a cluster of three nodes, where actors, a node and the driver are killed
 	@scripts/setup-tests

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import os
 import subprocess
 import sys
 import zipfile
@@ -38,16 +37,11 @@ _SLOW_FIXTURES = {
 """Those that start a server, build an archive or install something."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs a server or a built archive: `make test-fast` leaves it out. Where several files run at
-    once (`make test JOBS=2`), those that take long begin, so that no job ends long after the others.
-    """
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Mark what needs a server or a built archive: `make test-fast` leaves it out."""
     for item in items:
         if _SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.server)
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        slow = {item.path for item in items if any(map(item.get_closest_marker, ("server", "long")))}
-        items.sort(key=lambda item: item.path not in slow)
 
 
 def pytest_collection_finish() -> None:
