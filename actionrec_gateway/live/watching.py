@@ -25,6 +25,7 @@ from actionrec.errors import ClipError
 from actionrec.sandbox.wire import BrokenPeerError
 
 from ..engine import Engine
+from ..errors import error_answer
 from ..fetch import Fetcher
 from ..fetch.place import Place
 from ..jpeg import jpeg
@@ -36,6 +37,8 @@ MOST_SECONDS = 12 * 3600.0
 """After which a stream is over for whoever watches it: he may ask for it again."""
 _MOST_BYTES = 1 << 44
 _OPEN_SECONDS = 30.0
+_LOOK_SECONDS = 1.0
+"""Between two looks at whether the gateway ends."""
 _QUIET_SECONDS = 10.0
 """After which a comment shows that the connection is alive."""
 _GIVE_UP_SECONDS = 60.0
@@ -74,6 +77,12 @@ class _Inbox:
             self._events.append(event)
         self._changed.set()
 
+    def forget(self) -> None:
+        """What came from a connection that is closed now."""
+        self._events.clear()
+        self._newest = None
+        self._changed.clear()
+
     async def take(self, timeout_seconds: float) -> Event | None:
         """The next one; None: the time is up."""
         with suppress(TimeoutError):
@@ -105,6 +114,9 @@ class _Connection:
         except ClipError as error:
             self.error = error
             self._inbox.put(Ended(finite=False, reason=error.message))
+        except Exception:
+            logger.exception("A stream's bytes cannot be passed on")
+            self._inbox.put(Ended(finite=False, reason="The server's log says more."))
 
     async def _receive(self) -> None:
         try:
@@ -157,12 +169,17 @@ class Watching:
 
     async def events(self) -> AsyncIterator[bytes]:
         """Server-sent events until the stream, the gateway or the time has ended."""
-        began = last = time.monotonic()
+        began = last = said = time.monotonic()
         attempt, event = 0, self._first
         while not self._ends.is_set():
             if time.monotonic() - began > MOST_SECONDS:
                 yield _sent("ended", {"reason": f"{MOST_SECONDS / 3600:g} hours are over."})
                 return
+            if event is not None:
+                said = time.monotonic()
+            elif time.monotonic() - said > _QUIET_SECONDS:
+                said = time.monotonic()
+                yield b": it goes on\n\n"
             if isinstance(event, Window):
                 attempt, last = 0, time.monotonic()
                 yield await self._answered(event)
@@ -178,9 +195,7 @@ class Watching:
                     yield _sent("lost", {"reason": event.reason or "The stream ended."})
                 attempt += 1
                 await self._again(attempt)
-            else:
-                yield b": it goes on\n\n"
-            event = await self._inbox.take(_QUIET_SECONDS)
+            event = await self._inbox.take(_LOOK_SECONDS)
 
     async def close(self) -> None:
         """Disconnect."""
@@ -202,6 +217,7 @@ class Watching:
     async def _again(self, attempt: int) -> None:
         """Connect again, after a while."""
         await self.close()
+        self._inbox.forget()
         wait = min(_LONGEST_WAIT_SECONDS, 0.5 * 2 ** (attempt - 1))
         with suppress(TimeoutError):
             await asyncio.wait_for(self._ends.wait(), wait)
@@ -214,13 +230,14 @@ class Watching:
         """The event for the engine's answer to a window."""
         self._number += 1
         order, about = self._order, window.about
-        answer = await self._engine.predict(
-            order.model,
-            window.clip,
-            {"top_k": order.top_k},
-            request_id=f"{order.request_id}-{self._number}",
-            client=order.client,
-        )
+        request_id = f"{order.request_id}-{self._number}"
+        options = {"top_k": order.top_k}
+        try:
+            answer = await self._engine.predict(
+                order.model, window.clip, options, request_id=request_id, client=order.client
+            )
+        except ClipError as error:
+            answer = error_answer(error, request_id)
         reply = json.loads(answer.body)
         shared = {
             "at": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),

@@ -100,6 +100,7 @@ export function livePage() {
     end();
     const mine = life;
     const again = () => watchAddress(url);
+    let why = "The server may be starting again.";
     leave = new AbortController();
     ready("The stream is watched");
     const wanted = { url, model: state.chosen, interval_seconds: Number(interval.value), top_k: allLabels() };
@@ -117,10 +118,10 @@ export function livePage() {
         } else if (name === "lost") {
           failed({ message: `The stream broke off. ${said.reason}`, hint: "It is asked for again." });
         } else if (name === "ended") {
-          end();
-          trouble.replaceChildren(problem({ message: "The stream has ended.", hint: said.reason }, again));
+          why = said.reason;
         }
       }
+      throw { message: "The stream has ended.", hint: why };
     } catch (error) {
       if (mine !== life) return;
       end();
