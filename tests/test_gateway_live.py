@@ -27,7 +27,7 @@ from tests.streams import motion_video
 pytest_plugins = ("tests.fixtures_gateway", "tests.fixtures_live")
 pytestmark = pytest.mark.server
 
-_SECONDS = 5.0
+_SECONDS = 20.0
 
 
 @contextmanager
