@@ -20,6 +20,8 @@ from actionrec.sandbox.failures import CRASH_HINT
 from actionrec_client.timeline.remux import NotCuttable, Part
 from actionrec_client.timeline.sent import Cuttable
 
+from ..confined import ENVIRONMENT
+
 logger = logging.getLogger(__name__)
 
 _ANSWER_SECONDS = 900.0
@@ -27,13 +29,6 @@ _ANSWER_SECONDS = 900.0
 _CHUNK_BYTES = 1 << 20
 _MOST_PART_BYTES = DEFAULT_LIMITS.body_bytes * 2
 """Of a part; a longer one is of no use. The index says about how long it will be."""
-_BASIC = {
-    "PATH": os.defpath,
-    "LC_ALL": "C.UTF-8",
-    "PYTHONPATH": str(Path(__file__).parents[2]),  # where this package lies, installed or not
-    # Before it gives up its rights, the process must have one thread.
-    **{f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")},
-}
 
 
 class CutterProcess:
@@ -61,7 +56,7 @@ class CutterProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env=_BASIC,
+                env=ENVIRONMENT,
             )
         self._socket = ours
         try:

@@ -11,7 +11,6 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -21,17 +20,12 @@ from actionrec.sandbox import wire
 from actionrec.sandbox.stderr import safe_lines
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
+from ..confined import ENVIRONMENT
+
 logger = logging.getLogger(__name__)
 
 _START_SECONDS = 60.0
 _MOST_EDGE = 1024
-_BASIC = {
-    "PATH": os.defpath,
-    "LC_ALL": "C.UTF-8",
-    "PYTHONPATH": str(Path(__file__).parents[2]),  # where this package lies, installed or not
-    # Before it gives up its rights, the process must have one thread.
-    **{f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")},
-}
 
 Text = Annotated[str, AfterValidator(lambda text: " ".join(safe_lines(text)))]
 Seconds = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
@@ -60,7 +54,6 @@ class About(BaseModel, strict=True):
     start_seconds: Seconds
     end_seconds: Seconds
     arrived: Seconds
-    frames: Annotated[int, Field(ge=0)]
     clip_bytes: Annotated[int, Field(ge=1, le=DEFAULT_LIMITS.body_bytes)]
     picture: Annotated[list[Edge], Field(min_length=2, max_length=2)]
 
@@ -131,7 +124,7 @@ class ReaderProcess:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.DEVNULL,
-                env=_BASIC,
+                env=ENVIRONMENT,
             )
         messages, video = await asyncio.open_connection(sock=ours)
         reader = cls(process, messages, video)

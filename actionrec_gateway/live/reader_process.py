@@ -116,7 +116,6 @@ def _windows(connection: Connection, spec: ClipSpec, interval_seconds: float, an
             "start_seconds": window.start_seconds,
             "end_seconds": window.end_seconds,
             "arrived": window.arrived,
-            "frames": window.source_frames,
             "clip_bytes": len(data),
             "picture": picture.shape[:2],
         }
