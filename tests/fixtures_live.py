@@ -13,6 +13,7 @@ import pytest
 
 from tests.conftest import DEADLINE_SECONDS, RunningServer
 from tests.helpers_gateway import RunningGateway, running
+from tests.helpers_processes import command
 
 _PROCESS = "actionrec_gateway.live.reader_process"
 
@@ -40,7 +41,7 @@ def watching(tmp_path: Path, motion_server: RunningServer) -> Iterator[Watching]
 def readers(gateway: RunningGateway) -> list[psutil.Process]:
     """The processes that read streams."""
     children = psutil.Process(gateway.process.pid).children(recursive=True)
-    return [child for child in children if any(_PROCESS in word for word in child.cmdline())]
+    return [child for child in children if any(_PROCESS in word for word in command(child))]
 
 
 def no_readers(gateway: RunningGateway) -> None:

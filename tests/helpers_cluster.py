@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from ray.cluster_utils import Cluster
 from motion.clips import random_clip
 from motion.scene import LABELS
 from tests.conftest import PROJECT
+from tests.helpers_processes import command
 
 NODES = 3
 _NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 100 << 20, "include_dashboard": False}
@@ -152,12 +153,6 @@ class Run:
 def kill_an_actor(choose: Callable[[list[psutil.Process]], psutil.Process]) -> None:
     """Kill -9 one of the processes that compute."""
     children = psutil.Process().children(recursive=True)
-    actors = [child for child in children if _title(child).startswith("ray::MapWorker")]
-    assert actors, [_title(child) for child in children]
+    actors = [child for child in children if " ".join(command(child)).startswith("ray::MapWorker")]
+    assert actors, [command(child) for child in children]
     os.kill(choose(actors).pid, signal.SIGKILL)
-
-
-def _title(process: psutil.Process) -> str:
-    with suppress(psutil.Error):
-        return " ".join(process.cmdline())
-    return ""

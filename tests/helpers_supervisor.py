@@ -12,6 +12,7 @@ import requests
 
 from deploy import server as deploy_server
 from deploy.management import get_models
+from deploy.processes import runs
 from deploy.supervisor import Policy
 from tests.test_server_lifecycle import Deploy
 
@@ -39,7 +40,7 @@ def eventually(true: Callable[[], bool], what: str) -> None:
 def workers(up: Deploy) -> list[psutil.Process]:
     (model,) = get_models(up.state().management_url, ["fragile"])
     found = (worker.process() for worker in model.workers)
-    return [process for process in found if process and process.status() != psutil.STATUS_ZOMBIE]
+    return [process for process in found if process and runs(process)]
 
 
 def renewed(up: Deploy, old: deploy_server.State) -> bool:

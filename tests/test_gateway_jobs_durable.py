@@ -19,6 +19,7 @@ from actionrec_client import ActionClient
 from actionrec_gateway.jobs import database, fleet
 from deploy import server as deploy_server
 from deploy.management import get_models
+from deploy.processes import runs
 from testing.media import encode, textured_frames
 from tests.conftest import DEADLINE_SECONDS, PROJECT, RunningServer
 from tests.helpers_gateway import RunningGateway, running
@@ -286,6 +287,4 @@ def test_children_end_with_their_gateway(tmp_path: Path) -> None:
         children = psutil.Process(gateway.process.pid).children(recursive=True)
         assert len(children) == 1
         kill(gateway)
-        until(
-            lambda: not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
-        )
+        until(lambda: not any(map(runs, children)))

@@ -21,6 +21,7 @@ from benchmarks.gpu.child import Child, LateError, LostError, RefusedError
 from benchmarks.gpu.forms import Form
 from benchmarks.gpu.plan import MOTION, PRECISIONS, R50, REHEARSAL, RUNTIMES, Deadline, Plan
 from benchmarks.gpu.record import DONE, FAILED, SKIPPED, TO_DO, Record, read
+from deploy.processes import runs
 from export import artifacts
 from tests.conftest import PROJECT
 
@@ -113,7 +114,10 @@ def test_process_that_hangs(child: Child) -> None:
 
 def _lives(pid: int) -> bool:
     """Whether a process runs; one that has ended may wait for whoever started it."""
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    try:
+        return runs(psutil.Process(pid))
+    except psutil.NoSuchProcess:
+        return False
 
 
 # Rows

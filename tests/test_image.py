@@ -24,6 +24,7 @@ import requests
 from motion.clips import random_clip
 from tests import test_gateway_contracts_served as served
 from tests.conftest import PROJECT
+from tests.helpers_processes import command
 from tests.helpers_supervisor import eventually
 
 pytestmark = pytest.mark.slow
@@ -89,7 +90,7 @@ class Container:
     def main(self) -> psutil.Process:
         """Its first process, which gets the platform's signal."""
         for process in psutil.Process(self.process.pid).children(recursive=True):
-            if process.cmdline()[1:6] == ["-m", "deploy", "start", "--foreground", "--model-store"]:
+            if command(process)[1:6] == ["-m", "deploy", "start", "--foreground", "--model-store"]:
                 return process
         raise AssertionError(self.log.read_text()[-2000:])
 

@@ -12,6 +12,7 @@ from tests.conftest import DEADLINE_SECONDS
 from tests.fixtures_live import Watching, no_readers, readers
 from tests.helpers_gateway import RunningGateway
 from tests.helpers_page import visit
+from tests.helpers_processes import command
 from tests.helpers_slow import live_http
 from tests.streams import motion_video
 
@@ -39,7 +40,7 @@ def test_a_stream_by_its_address(browser: Browser, watching: Watching, look: str
             page.get_by_label("A result every").select_option("0.5")
             deadline = time.monotonic() + DEADLINE_SECONDS
             while not any(
-                '"interval_seconds": 0.5' in word for one in readers(gateway) for word in one.cmdline()
+                '"interval_seconds": 0.5' in word for one in readers(gateway) for word in command(one)
             ):
                 assert time.monotonic() < deadline
                 page.wait_for_timeout(100)

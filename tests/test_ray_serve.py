@@ -26,6 +26,7 @@ from motion.clips import random_clip
 from tests.conftest import DEADLINE_SECONDS, PROJECT
 from tests.helpers_engines import running
 from tests.helpers_jobs import free_port, until
+from tests.helpers_processes import command
 
 CLIP = random_clip(11, "moving left")
 CONFIG = PROJECT / "actionrec_engines" / "config"
@@ -84,7 +85,7 @@ def test_a_killed_replica_is_replaced(served: str) -> None:
 def replicas() -> list[psutil.Process]:
     """The processes of the model's replicas that this test process has started."""
     children = psutil.Process().children(recursive=True)
-    return [child for child in children if "ServeReplica:actionrec:motion" in " ".join(child.cmdline())]
+    return [child for child in children if "ServeReplica:actionrec:motion" in " ".join(command(child))]
 
 
 def test_what_is_in_flight_is_answered_before_the_end(tmp_path: Path, motion_archive: Path) -> None:

@@ -21,6 +21,7 @@ from deploy import server as deploy_server
 from deploy.cause import true_cause
 from deploy.config import load_config
 from deploy.preflight import PORTS, DeployError, check_temporary_space, free_ports
+from deploy.processes import runs
 from tests.conftest import PROJECT, pack
 
 pytestmark = pytest.mark.server
@@ -81,15 +82,7 @@ class Deploy:
     def family(self) -> list[psutil.Process]:
         """The JVM and the workers; one that has ended is none, though the JVM may not have noticed yet."""
         jvm = psutil.Process(self.state().process.pid)
-        return [jvm, *(child for child in jvm.children(recursive=True) if alive(child))]
-
-
-def alive(process: psutil.Process) -> bool:
-    """Whether it has not ended."""
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+        return [jvm, *(child for child in jvm.children(recursive=True) if runs(child))]
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +111,7 @@ def up(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Iterator[Deploy
 
 def gone(processes: list[psutil.Process]) -> bool:
     """None of them runs; zombies that wait for the container's init to reap them do not count."""
-    return not [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    return not any(map(runs, processes))
 
 
 def the_error(result: subprocess.CompletedProcess[str]) -> str:

@@ -6,7 +6,6 @@ import json
 import re
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from export.learn.data import LEAST_VIDEOS
 from tests.conftest import DEADLINE_SECONDS, RunningServer
 from tests.helpers_gateway import Guarded, RunningGateway, running
 from tests.helpers_inside import Client, Engine, FullDisk, refused, run
+from tests.helpers_processes import command
 from tests.test_gateway_through import error_of
 
 pytest_plugins = ("tests.fixtures_gateway",)
@@ -90,9 +90,8 @@ def learner(gateway: RunningGateway) -> psutil.Process:
     deadline = time.monotonic() + DEADLINE_SECONDS
     while True:
         for one in psutil.Process(gateway.process.pid).children():
-            with suppress(psutil.NoSuchProcess):
-                if one.cmdline()[1:4] == ["-m", "export", "learn"]:
-                    return one
+            if command(one)[1:4] == ["-m", "export", "learn"]:
+                return one
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
@@ -215,7 +214,7 @@ def test_a_gateway_that_ends_takes_its_run_with_it(
         )
         assert begin(gateway, method="finetune").json()["method"] == "finetune"
         second = learner(gateway)
-        assert "--method finetune" in " ".join(second.cmdline())
+        assert "--method finetune" in " ".join(command(second))
     assert not second.is_running()
     with running(tmp_path, *addresses(motion_server), *options) as gateway:
         assert teaching(gateway)["learning"]["state"] == "stopped"

@@ -17,8 +17,10 @@ from playwright.sync_api import Browser, Page, expect
 
 from deploy import gateway
 from deploy import server as deploy_server
+from deploy.processes import runs
 from testing.motions import motion_clip
 from tests.helpers_page import PATIENCE_MS, Visit, chromium, visit
+from tests.helpers_processes import command
 from tests.test_server_lifecycle import Deploy
 
 pytestmark = pytest.mark.server
@@ -145,10 +147,10 @@ def test_a_server_that_is_killed_while_it_learns(browser: Browser, school: Schoo
         found = gateway.load(school.deploy.run_dir)
         assert found is not None
         parent = psutil.Process(found.process.pid)
-        (learner,) = (one for one in parent.children() if "learn" in one.cmdline())
+        (learner,) = (one for one in parent.children() if "learn" in command(one))
         parent.kill()
         psutil.wait_procs([learner], timeout=PATIENCE_MS / 1000)
-        assert not learner.is_running() or learner.status() == psutil.STATUS_ZOMBIE
+        assert not runs(learner)
         expect(page.get_by_text("The server ended meanwhile.")).to_be_visible()
         visited.check()
         page.get_by_role("button", name="Learn", exact=True).click()
