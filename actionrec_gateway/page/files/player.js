@@ -12,6 +12,8 @@ const MOST_BACK = 3;
 const FIRST_STEP = 0.008;
 const LEAST_STEP = 0.004;
 const LONGEST_STEP = 4;
+const MOST_STEPS = 3;  // that wait their turn; a key that is held down asks for more
+const SETTLE_MS = 1000;
 
 export class Player {
   /** @param {{controls?: boolean}} [options] */
@@ -34,6 +36,12 @@ export class Player {
     this.wanted = null;
     this.back = FIRST_BACK;
     this.fresh = false;
+    /** Goes up with each wish of the user, so that a search for a frame knows that it is no longer wanted. */
+    this.wishes = 0;
+    this.searching = false;
+    /** @type {Promise<unknown>} ends when no frame is looked for: what is shown then is what was asked for */
+    this.turn = Promise.resolve();
+    this.steps = 0;
     this.video.addEventListener("seeked", () => requestAnimationFrame(() => requestAnimationFrame(() => {
       if (!this.video.seeking) this.arrived();
     })));
@@ -47,6 +55,8 @@ export class Player {
   async load(blob) {
     if (this.url) URL.revokeObjectURL(this.url);
     this.overlay = null;
+    this.wishes += 1;
+    this.searching = false;
     this.shown = this.offset = 0;
     this.url = blob ? URL.createObjectURL(blob) : "";
     this.playable = false;
@@ -92,6 +102,7 @@ export class Player {
 
   /** A picture is there that was asked for, or that came by playing. One that comes during a seek may be an old one. */
   arrived() {
+    if (this.searching) return;
     for (const listener of this.listeners) listener(this.shown);
     if (this.fresh) this.correct();
   }
@@ -111,6 +122,13 @@ export class Player {
    * @param {number} seconds
    */
   seek(seconds) {
+    this.wishes += 1;
+    this.show(seconds);
+  }
+
+  /** @param {number} seconds */
+  show(seconds) {
+    this.searching = false;
     this.wanted = Math.max(0, seconds);
     this.back = FIRST_BACK;
     this.go(this.wanted);
@@ -138,16 +156,32 @@ export class Player {
   }
 
   /**
-   * To the next frame or the one before, whenever that is: looked for further and further away, then nearer.
+   * To the next frame or the one before, whenever that is. Steps are taken one after another.
    *
    * @param {1 | -1} direction
    */
   async step(direction) {
+    if (this.steps >= MOST_STEPS) return this.turn;
+    this.steps += 1;
+    return this.inTurn(() => this.find(direction).finally(() => { this.steps -= 1; }));
+  }
+
+  /** @param {() => Promise<unknown>} work begun when what was asked for before is shown */
+  inTurn(work) {
+    this.turn = this.turn.then(work);
+    return this.turn;
+  }
+
+  /** Look for the next frame further and further away, then nearer. @param {1 | -1} direction */
+  async find(direction) {
+    if (!this.playable) return;
     this.video.pause();
     this.wanted = null;
+    this.searching = true;
+    const wish = (this.wishes += 1);
     const from = this.shown;
     const moved = async (/** @type {number} */ distance) => {
-      await this.settled(() => this.go(from + direction * distance));
+      if (wish === this.wishes) await this.settled(() => this.go(from + direction * distance));
       return direction * (this.shown - from) > SAME ? this.shown : null;
     };
     let [near, far] = [0, FIRST_STEP];
@@ -156,22 +190,28 @@ export class Player {
       found = await moved(far);
       if (found === null) [near, far] = [far, far * 1.6];
     }
-    if (found === null) {
-      this.go(from);
-      return;
-    }
-    while (far - near > LEAST_STEP) {
+    while (found !== null && far - near > LEAST_STEP) {
       const middle = (near + far) / 2;
       const other = await moved(middle);
       if (other === null) near = middle;
       else [far, found] = [middle, other];
     }
-    await this.settled(() => this.seek(/** @type {number} */ (found)));
+    if (wish === this.wishes) await this.shownAt(found ?? from);
+  }
+
+  /** Seek, and wait until that is shown. @param {number} seconds */
+  settle(seconds) {
+    return this.inTurn(() => {
+      this.wishes += 1;
+      return this.shownAt(seconds);
+    });
   }
 
   /** @param {number} seconds */
-  settle(seconds) {
-    return this.settled(() => this.seek(seconds));
+  async shownAt(seconds) {
+    await this.settled(() => this.show(seconds));
+    const until = performance.now() + SETTLE_MS;
+    while (this.wanted !== null && performance.now() < until) await new Promise(requestAnimationFrame);
   }
 
   /** Wait until the picture that is asked for is shown. @param {() => void} ask */
@@ -179,13 +219,15 @@ export class Player {
     return new Promise((resolve) => {
       const done = () => setTimeout(resolve, 0);
       this.video.addEventListener("seeked", () => requestAnimationFrame(done), { once: true });
-      setTimeout(done, 1000);
+      setTimeout(done, SETTLE_MS);
       ask();
     });
   }
 
   toggle() {
     if (!this.playable) return;
+    this.wishes += 1;
+    this.searching = false;
     if (this.video.paused) this.video.play().catch(() => {});
     else this.video.pause();
   }

@@ -134,7 +134,8 @@ export function teachPage() {
     tracks.view(0, player.duration || 1);
   }
 
-  function markBegin() {
+  async function markBegin() {
+    await player.turn;
     if (!player.playable) return;
     begun = round(player.seconds);
     finish.disabled = false;
@@ -142,7 +143,8 @@ export function teachPage() {
     begin.textContent = `Begins at ${clock(begun, 2)} (I)`;
   }
 
-  function markEnd() {
+  async function markEnd() {
+    await player.turn;
     if (begun === null) return;
     if (add(begun, player.video.ended ? player.duration : player.seconds)) {
       begun = null;
