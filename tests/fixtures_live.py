@@ -1,23 +1,17 @@
-"""A gateway that watches streams of this machine, and the processes that read them."""
+"""A gateway that watches streams of this machine."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import psutil
 import pytest
 
-from tests.conftest import DEADLINE_SECONDS, RunningServer
+from tests.conftest import RunningServer
 from tests.helpers_gateway import RunningGateway, running
-from tests.helpers_processes import command
-
-_PROCESS = "actionrec_gateway.live.reader_process"
-
-Watching = Callable[[str], RunningGateway]
+from tests.helpers_live import Watching
 
 
 @pytest.fixture
@@ -36,17 +30,3 @@ def watching(tmp_path: Path, motion_server: RunningServer) -> Iterator[Watching]
             return stack.enter_context(gateway)
 
         yield start
-
-
-def readers(gateway: RunningGateway) -> list[psutil.Process]:
-    """The processes that read streams."""
-    children = psutil.Process(gateway.process.pid).children(recursive=True)
-    return [child for child in children if any(_PROCESS in word for word in command(child))]
-
-
-def no_readers(gateway: RunningGateway) -> None:
-    """Wait until there is none."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while readers(gateway):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)

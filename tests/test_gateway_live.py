@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import av
 import pytest
@@ -18,57 +14,16 @@ import requests
 from actionrec_gateway.jpeg import jpeg
 from testing.media import textured_frames
 from tests.conftest import DEADLINE_SECONDS
-from tests.fixtures_live import Watching, no_readers, readers
 from tests.helpers_gateway import RunningGateway
 from tests.helpers_http import FileServer, serve
-from tests.helpers_slow import LiveHls, jpeg_camera, live_http
+from tests.helpers_live import Watching, events, readers, refused, watched
+from tests.helpers_slow import jpeg_camera, live_http
 from tests.streams import motion_video
 
 pytest_plugins = ("tests.fixtures_gateway", "tests.fixtures_live")
 pytestmark = pytest.mark.server
 
 _SECONDS = 20.0
-
-
-@contextmanager
-def events(gateway: RunningGateway, url: str, **more: object) -> Iterator[Iterator[tuple[str, dict[str, Any]]]]:
-    """The events of a stream as they come, name and data."""
-    wanted = {"url": url, "model": "motion", "interval_seconds": 0.5, **more}
-    with requests.post(f"{gateway.url}/live", json=wanted, stream=True, timeout=DEADLINE_SECONDS) as response:
-        assert response.status_code == 200, response.text
-        assert response.headers["content-type"].startswith("text/event-stream")
-
-        def each() -> Iterator[tuple[str, dict[str, Any]]]:
-            name = ""
-            for line in response.iter_lines(chunk_size=1, decode_unicode=True):
-                if line.startswith("event: "):
-                    name = line.removeprefix("event: ")
-                elif line.startswith("data: "):
-                    yield name, json.loads(line.removeprefix("data: "))
-
-        yield each()
-
-
-@contextmanager
-def watched(
-    watching: Watching, url: str, **more: object
-) -> Iterator[tuple[RunningGateway, Iterator[tuple[str, dict[str, Any]]]]]:
-    """A gateway and the events of a stream; afterwards no process reads it any more."""
-    gateway = watching(url)
-    with events(gateway, url, **more) as found:
-        yield gateway, found
-    if gateway.process.poll() is None:
-        no_readers(gateway)
-
-
-def refused(gateway: RunningGateway, url: str, **more: object) -> dict[str, Any]:
-    """The error that a stream is answered with."""
-    reply = gateway.post("/live", json={"url": url, "model": "motion", **more})
-    assert reply.status_code >= 400, reply.text
-    error: dict[str, Any] = reply.json()["error"]
-    assert error["status"] == reply.status_code
-    assert error["hint"]
-    return error
 
 
 def test_a_transport_stream(watching: Watching) -> None:
@@ -143,14 +98,6 @@ def test_what_is_no_stream_is_refused(watching: Watching) -> None:
     assert refused(gateway, "http://169.254.169.254/latest")["code"] == "FETCH_NOT_ALLOWED"
     assert refused(gateway, "s3://bucket/clip.mp4")["status"] == 403
     assert refused(gateway, web.url + "text", interval_seconds=0)["code"] == "BAD_REQUEST"
-
-
-def test_a_list_of_segments_leads_nowhere(watching: Watching, tmp_path: Path) -> None:
-    """HLS names other addresses; none of them is asked, since FFmpeg opens none."""
-    video = motion_video("moving up", seconds_each=2)
-    (tmp_path / "hls").mkdir()
-    with LiveHls(video, tmp_path / "hls") as camera:
-        assert "actionrec stream" in refused(watching(camera.url), camera.url)["hint"]
 
 
 def test_as_many_as_the_settings_say(watching: Watching) -> None:

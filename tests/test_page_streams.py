@@ -9,8 +9,8 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.conftest import DEADLINE_SECONDS
-from tests.fixtures_live import Watching, no_readers, readers
 from tests.helpers_gateway import RunningGateway
+from tests.helpers_live import Watching, no_readers, readers
 from tests.helpers_page import visit
 from tests.helpers_processes import command
 from tests.helpers_slow import live_http

@@ -25,6 +25,8 @@ from av.video.stream import VideoStream
 from ..bearer import hide_password
 from .clock import Clock
 
+Listed = Literal["live", "ends"]
+"""A source that is a list of segments, to which more are added or not."""
 RtspTransport = Literal["tcp", "udp"]
 """How RTSP carries the video."""
 TIMEOUT_SECONDS = 10.0
@@ -168,9 +170,27 @@ class Source:
 
 
 class Connection:
-    """An open source. Iterate `frames` once; close it, or use it in a ``with`` statement."""
+    """An open source. Iterate `frames` once; close it, or use it in a ``with`` statement.
 
-    def __init__(self, source: Source, container: InputContainer, stop: threading.Event) -> None:
+    Args:
+        source: that was opened.
+        container: of its video.
+        stop: ends `frames` when it is set.
+        listed: where the container is given the segments of a list one after another; None: it opened the
+            source itself.
+
+    Raises:
+        SourceError: it has no video.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        container: InputContainer,
+        stop: threading.Event,
+        *,
+        listed: Listed | None = None,
+    ) -> None:
         self._source = source
         self._container = container
         self._stop = stop
@@ -180,13 +200,14 @@ class Connection:
         self._stream: VideoStream = streams[0]
         # Slices, and not frames, side by side: those would come out several frames late.
         self._stream.codec_context.thread_type = "SLICE"
-        listed = container.format.name in _LISTED
+        opens_list = container.format.name in _LISTED
         # The size of one that is a list of segments is the list's own, and says nothing of an end.
-        ends = container.duration is not None or (container.size > 0 and not listed)
-        self.finite = source.kind == "file" or (source.kind == "http" and ends)
+        ends = container.duration is not None or (container.size > 0 and not opens_list)
+        own = source.kind == "file" or (source.kind == "http" and ends)
+        self.finite = own if listed is None else listed == "ends"
         """Whether it has an end: then it is played at its own speed, and over when it ends."""
         # Segments arrive faster than they play, so these are played at their own speed too.
-        self._paced = self.finite or listed
+        self._paced = self.finite or opens_list or listed is not None
         self._counted = container.format.name in _COUNTED
         self._by_arrival = self._counted and not self.finite
         self.time_base = (None if self._by_arrival else self._stream.time_base) or _CLOCK

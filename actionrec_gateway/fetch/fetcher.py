@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-import aiohttp
 from actionrec.errors import ClipError
 from actionrec.limits import DEFAULT_LIMITS
 
@@ -75,13 +74,34 @@ class Fetcher:
                 async for chunk in found.body:
                     yield chunk
             return
-        async with web.opened(place, self._allowed, private=self._private) as reply:
+        async with web.opened(place, self._allowed, private=self._private) as (_, reply):
             _check_size(reply.content_length or 0, most_bytes, place)
-            try:
-                async for chunk in reply.content.iter_chunked(web.CHUNK_BYTES):
-                    yield chunk
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                raise web.failed(place, error) from None
+            async for chunk in web.body(reply, place):
+                yield chunk
+
+    async def read(self, place: Place, most_bytes: int, seconds: float) -> tuple[Place, bytes]:
+        """All of what lies at an address of the web, and where it lay after redirects.
+
+        Args:
+            place: of `place`.
+            most_bytes: that it may have.
+            seconds: for all of it.
+
+        Raises:
+            ClipError: 403, 413, 422, and 502 or 504 where another try may help.
+        """
+        data = bytearray()
+        try:
+            async with (
+                asyncio.timeout(seconds),
+                web.opened(place, self._allowed, private=self._private) as (found, reply),
+            ):
+                async for chunk in web.body(reply, place):
+                    data += chunk
+                    _check_size(len(data), most_bytes, place)
+                return found, bytes(data)
+        except TimeoutError as error:
+            raise web.failed(place, error) from None
 
     async def fetch(
         self, url: object, most_bytes: int = DEFAULT_LIMITS.body_bytes, seconds: float = REQUEST_SECONDS

@@ -24,8 +24,10 @@ _TRY_AGAIN = frozenset({408, 425, 429})
 
 
 @asynccontextmanager
-async def opened(place: Place, allowed: AllowList, *, private: bool) -> AsyncIterator[aiohttp.ClientResponse]:
-    """The reply of an address, after its redirects.
+async def opened(
+    place: Place, allowed: AllowList, *, private: bool
+) -> AsyncIterator[tuple[Place, aiohttp.ClientResponse]]:
+    """The reply of an address, and where it lay after its redirects.
 
     Args:
         place: http or https.
@@ -40,12 +42,25 @@ async def opened(place: Place, allowed: AllowList, *, private: bool) -> AsyncIte
         async with _asked(place, private=private) as reply:
             if reply.status not in _REDIRECTS:
                 _check(reply, place)
-                yield reply
+                yield place, reply
                 return
             place = _next(reply, place)
     raise ClipError(
         "NOT_FETCHED", 422, f"The address leads to more than {MOST_REDIRECTS} others.", "Give the last of them."
     )
+
+
+async def body(reply: aiohttp.ClientResponse, place: Place) -> AsyncIterator[bytes]:
+    """The bytes of a reply, piece by piece.
+
+    Raises:
+        ClipError: the connection breaks.
+    """
+    try:
+        async for chunk in reply.content.iter_chunked(CHUNK_BYTES):
+            yield chunk
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise failed(place, error) from None
 
 
 async def post(place: Place, body: bytes, headers: Mapping[str, str], *, private: bool) -> int:

@@ -2,7 +2,7 @@
 
     gateway                     this process
                              <- {ready}          with the defences that hold
-      the stream's bytes ->  <- {opened}
+  its kind, then its bytes ->  <- {opened}
                              <- {window}, then the bytes of its clip, then those of its picture
                              <- {gap}
                              <- {ended}
@@ -34,9 +34,11 @@ from actionrec.video.resize import Resizer, rounded
 
 from actionrec_client.encoding import encode_pictures
 from actionrec_client.live import clip
-from actionrec_client.live.source import Connection, Source, SourceError
+from actionrec_client.live.source import Connection, Listed, Source, SourceError
 from actionrec_client.live.upright import Upright
 from actionrec_client.live.window import RollingWindow, SampledWindow
+
+from .kind import Kind
 
 FORMATS = "mpegts,mpjpeg,mjpeg,flv,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mpeg,h264,hevc,m4v"
 """Formats that can be read without going back, by the names of FFmpeg's demuxers."""
@@ -45,6 +47,7 @@ PICTURE_EDGE = 480
 _MEMORY_BYTES = 1 << 30
 """Address space beside that of the start."""
 _CPU_SECONDS = 24 * 3600
+_LISTED: dict[Kind, Listed | None] = {Kind.PLAIN: None, Kind.LIVE: "live", Kind.RECORDED: "ends"}
 _WHY = 300
 """Characters of a reason."""
 
@@ -79,7 +82,14 @@ class _Socket:
                 rest = rest[os.write(self._peer.descriptor, rest) :]
 
 
-def watch(file: BinaryIO, source: Source, spec: ClipSpec, interval_seconds: float, answers: Answers) -> None:
+def watch(
+    file: BinaryIO,
+    source: Source,
+    spec: ClipSpec,
+    interval_seconds: float,
+    answers: Answers,
+    kind: Kind = Kind.PLAIN,
+) -> None:
     """Send the windows of a stream until it ends.
 
     Args:
@@ -88,6 +98,7 @@ def watch(file: BinaryIO, source: Source, spec: ClipSpec, interval_seconds: floa
         spec: what the model eats.
         interval_seconds: from one window to the next.
         answers: where to.
+        kind: how its bytes come.
 
     Raises:
         SourceError: it is no video that can be read, or it broke.
@@ -97,7 +108,7 @@ def watch(file: BinaryIO, source: Source, spec: ClipSpec, interval_seconds: floa
         stream = first_video(container)
         if stream is not None:
             stream.codec_context.thread_count = 1  # no thread can be started here
-        connection = Connection(source, container, threading.Event())
+        connection = Connection(source, container, threading.Event(), listed=_LISTED[kind])
     except (av.FFmpegError, OSError, ValueError) as error:
         raise source.failed("is no stream that can be watched", error) from error
     with connection:
@@ -173,7 +184,9 @@ def main() -> None:
     answers.send({"ready": defences})
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the gateway has hung up
         try:
-            watch(cast(BinaryIO, answers), source, spec, given.order["interval_seconds"], answers)
+            if first := answers.read(1):
+                video, interval = cast(BinaryIO, answers), given.order["interval_seconds"]
+                watch(video, source, spec, interval, answers, Kind(first))
         except SourceError as error:
             answers.send({"ended": {"finite": False, "reason": error.message[:_WHY]}})
 

@@ -29,13 +29,14 @@ from ..errors import error_answer
 from ..fetch import Fetcher
 from ..fetch.place import Place
 from ..jpeg import jpeg
+from .errors import no_stream
 from .reader import Ended, Event, Gap, Opened, ReaderProcess, Window
+from .video import video
 
 logger = logging.getLogger(__name__)
 
 MOST_SECONDS = 12 * 3600.0
 """After which a stream is over for whoever watches it: he may ask for it again."""
-_MOST_BYTES = 1 << 44
 _OPEN_SECONDS = 30.0
 _LOOK_SECONDS = 1.0
 """Between two looks at whether the gateway ends."""
@@ -160,9 +161,9 @@ class Watching:
             self._first = await self._inbox.take(_OPEN_SECONDS)
             error = self._connection.error if self._connection else None
             if isinstance(self._first, Ended):
-                raise error or self._no_stream(self._first.reason or "it has no frame")
+                raise error or no_stream(self._order.place, self._first.reason or "it has no frame")
             if self._first is None:
-                raise self._no_stream(f"no frame came in {_OPEN_SECONDS:g} s")
+                raise no_stream(self._order.place, f"no frame came in {_OPEN_SECONDS:g} s")
         except BaseException:
             await self.close()
             raise
@@ -211,7 +212,7 @@ class Watching:
             logger.exception("No process can be started that reads a stream")
             hint = "The server's log says more."
             raise ClipError("UNAVAILABLE", 503, "The stream cannot be read now.", hint) from error
-        chunks = self._fetcher.stream(order.place, _MOST_BYTES, MOST_SECONDS)
+        chunks = video(self._fetcher, order.place, MOST_SECONDS, int(order.spec["short_side"]))
         self._connection = _Connection(reader, self._inbox, chunks)
 
     async def _again(self, attempt: int) -> None:
@@ -251,15 +252,6 @@ class Watching:
         picture = base64.b64encode(jpeg(window.picture)).decode("ascii")
         kept = {name: reply[name] for name in ("predictions", "timings_ms", "warnings")}
         return _sent("result", {**shared, **kept, "picture": picture})
-
-    def _no_stream(self, why: str) -> ClipError:
-        return ClipError(
-            "NO_STREAM",
-            422,
-            f"{self._order.place.shown} is no stream that can be watched: {why}".removesuffix(".") + ".",
-            "It needs MPEG-TS, MJPEG, FLV, Matroska or fragmented MP4 over HTTP. For RTSP, and for lists such "
-            "as HLS: actionrec stream ADDRESS",
-        )
 
 
 def _sent(name: str, data: dict[str, Any]) -> bytes:
