@@ -6,16 +6,15 @@ import os
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from actionrec.model.host import device_of_worker
 from actionrec.service import JSON, Reply, Row, Service
 from torchserve_metrics import SandboxMetrics
 from torchserve_queue import Queue
+from ts.context import Context
 
-if TYPE_CHECKING:
-    from ts.context import Context
-
+_FLAGS = ("explain", "describe")  # request headers that TorchServe sets
 _SHARE_OF_TIMEOUT = 0.9  # of ``responseTimeout``: TorchServe kills a worker that takes longer than that
 _CLIENT = "X-Actionrec-Client"  # request header with the client's name, set by the front
 _OWN = "X-Actionrec"  # header of every reply made here, so that a front can tell it from TorchServe's own
@@ -29,12 +28,11 @@ class SlowFastHandler:
         """Load the model with the settings of ``model-config.yaml``."""
         os.environ["TS_DECODE_INPUT_REQUEST"] = "false"  # bodies are taken apart in `actionrec.body`
         properties, config = context.system_properties, context.model_yaml_config or {}
-        timeout = config.get("responseTimeout")
         self.service = Service.load(
             Path(properties["model_dir"]),
             device_of_worker(properties.get("gpu_id")),
             rows=properties["batch_size"],
-            answer_seconds=timeout and timeout * _SHARE_OF_TIMEOUT,
+            answer_seconds=(config.get("responseTimeout") or 0) * _SHARE_OF_TIMEOUT or None,
             **(config.get("handler") or {}),  # sandbox, decode
         )
         self.service.others_wait = Queue(self.service.classifier.manifest.name).waits
@@ -45,12 +43,11 @@ class SlowFastHandler:
         rows = []
         for index, fields in enumerate(data):
             client = str(context.get_request_header(index, _CLIENT) or "")
-            # TorchServe sets both flags.
-            flags = [context.get_request_header(index, flag) == "True" for flag in ("explain", "describe")]
+            flags = [context.get_request_header(index, flag) == "True" for flag in _FLAGS]
             rows.append(Row(fields, client, context.get_request_id(index), *flags))
-        replies = [_sent(reply, context, index) for index, reply in enumerate(self.service.answer(rows))]
+        replies = self.service.answer(rows)
         self.sandbox_metrics.add_to(context)
-        return replies
+        return [_sent(reply, context, index) for index, reply in enumerate(replies)]
 
 
 def _sent(reply: Reply, context: Context, index: int) -> bytes:
