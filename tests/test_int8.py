@@ -6,6 +6,7 @@ import copy
 import json
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from actionrec.limits import Limits
 from actionrec.model import host
 from actionrec.model.head import TorchHead
-from actionrec.model.transform import pack
+from actionrec.model.transform import LAYOUT, pack
 from actionrec.pipeline import Classifier
 from actionrec.service import Row, Service
 from rich.console import Console
@@ -28,8 +29,9 @@ from export.errors import ExportError
 from export.fold import fold
 from export.quantise import choose
 from export.quantise.choose import Closeness, Quantising, as_good, quantise
+from export.quantise.in_place import sums_in_place, tied
 from export.quantise.layers import ByteConvolution, FloatConvolution, Scale
-from export.quantise.ranges import Ranges, observe
+from export.quantise.ranges import Range, Ranges, observe
 from export.quantise.refine import refine
 from export.quantise.steps import Addition, Concatenation, Convolution, Network, Pathway, Pool, network
 from export.quantise.trunk import ByteTrunk, _pooled
@@ -182,6 +184,80 @@ def test_convolution_of_bytes(channels: int) -> None:
     assert got.shape == expected.shape
     # Half a step of rounding, weights of 8 bits, and a quarter of a level on the border.
     assert float(((got - expected) / gives.shaped()).abs().max()) < 6
+
+
+class Residual(nn.Module):
+    """A shortcut with a convolution, then four without."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolutions = nn.ModuleList(nn.Conv3d(3 if each == 0 else 16, 16, 1) for each in range(6))
+
+    def forward(self, pathways: list[Tensor]) -> tuple[Tensor, ...]:
+        (values,) = pathways
+        values = (
+            self.convolutions[0](values) + self.convolutions[1](self.convolutions[0](values).relu())
+        ).relu()
+        for convolution in self.convolutions[2:5]:
+            values = (convolution(values) + values).relu()
+        return ((self.convolutions[5](values).relu() + values).relu(),)
+
+
+def test_sums_in_place() -> None:
+    """A sum is computed in place where it adds a 1 x 1 convolution to bytes that nobody takes afterwards; it
+    and its shortcut differ by one factor in all channels, with no range narrower than it was.
+    """
+    spec = replace(MOTION_SPEC, pathways=(4,), crop=16, short_side=16)
+    net = network(Residual().eval(), spec)
+    additions = [step.name for step in net.steps if isinstance(step, Addition)]
+    sums = sums_in_place(net, ())
+    # Not the first, whose shortcut is no sum; not the last, which gives feature maps.
+    assert [each.addition for each in sums] == additions[1:4]
+    assert [each.shortcut for each in sums] == additions[:3]
+    generator = torch.Generator().manual_seed(0)
+    ranges = {
+        step.name: Range(-high, high)
+        for step in net.steps
+        for high in [torch.rand(16, dtype=torch.float64, generator=generator)]
+    }
+    wider = tied(ranges, sums)
+    scales = {name: Scale.of_positive(wider[name].high) for name in additions}
+    for each in sums:
+        ratio = scales[each.shortcut].step / scales[each.addition].step
+        torch.testing.assert_close(ratio, torch.full_like(ratio, each.share(scales)))
+    assert all(bool((wider[name].high >= ranges[name].high - 1e-9).all()) for name in additions)
+    assert wider[additions[4]] is ranges[additions[4]]
+    # In floating point, a convolution takes numbers, so that the sum before it is none of bytes.
+    _, middle, last = sums
+    assert sums_in_place(net, {middle.convolution}) == [last]
+
+
+def test_a_sum_in_place() -> None:
+    """The sum is that of the numbers, rounded once; what is below 0 is 0. The bytes added to stay as they
+    are where nothing is compiled.
+    """
+    generator = torch.Generator().manual_seed(0)
+    step = Convolution(
+        *("c", ("x",), torch.randn(16, 8, 1, 1, 1, generator=generator), torch.randn(16, generator=generator)),
+        *((1, 1, 1), (0, 0, 0), False),
+    )
+    given = Scale(torch.full((8,), 0.01, dtype=torch.float64), 0)
+    unit = Scale(torch.rand(16, dtype=torch.float64, generator=generator) * 0.03 + 0.03, 0)
+    values, sums = (
+        torch.randint(0, most, (1, channels, 3, 5, 4), dtype=torch.uint8, generator=generator).contiguous(
+            memory_format=LAYOUT
+        )
+        for most, channels in ((256, 8), (200, 16))
+    )
+    before = sums.clone()
+    layer = ByteConvolution(step, given, unit)
+    got = layer.added(values, sums, 0.7)
+    right = (layer.unrounded(values) + 0.7 * sums.float()).round().clamp(0, 255)
+    assert got.dtype == torch.uint8
+    assert int((got.float() - right).abs().max()) <= 1
+    assert float((got.float() == right).float().mean()) > 0.99
+    assert bool((got == 0).any())
+    assert torch.equal(sums, before)
 
 
 def test_pool_of_bytes() -> None:

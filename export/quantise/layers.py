@@ -14,18 +14,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from actionrec.model.int8 import register
+from actionrec.model.int8 import added
 from torch import Tensor, nn
 from torch.nn import functional
 
 from .steps import Convolution
 
-register()
 _onednn = torch.ops.onednn
 
 FEW_CHANNELS = 8
 """Outputs of a convolution that computes two frames at once; see `export.rewrite.PairedFrames`."""
 LARGEST_WEIGHT = 127
+_AS_ONE = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""So many bytes as one number, which is moved faster than they are one by one."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,29 @@ class ByteConvolution(nn.Module):
         )
         return _unpaired(result) if self._paired else result
 
+    def added(self, values: Tensor, sums: Tensor, share: float) -> Tensor:
+        """What `forward` would give, added to bytes before it is rounded, and the ReLU.
+
+        Args:
+            values: uint8 [B, C, t, h, w].
+            sums: uint8 [B, out, t, h, w]; compiled, it is overwritten.
+            share: how much one step of `sums` is in `unit`.
+
+        Returns:
+            uint8 [B, out, t, h, w], in `unit`.
+        """
+        frames = _frames(values)
+        packed = _onednn.qconv_prepack(
+            *(self.weight[:, :, 0], self.weight_steps, 1.0, self._given_zero),
+            *([1, 1], [0, 0], [1, 1], 1, list(frames.shape)),
+        )
+        result: Tensor = added(
+            *(frames, self._given_zero, packed, self.weight_steps, self.weight_zeros),
+            *(_frames(sums), self.bias, share),
+        )
+        batch, _, time, *_ = sums.shape
+        return result.view(batch, time, *result.shape[1:]).permute(0, 2, 1, 3, 4)
+
     def _twice(self, values: Tensor) -> Tensor:
         """What each output has, for both frames that are computed at once."""
         return values.repeat(2) if self._paired else values
@@ -175,8 +199,19 @@ class FloatConvolution(nn.Module):
         return result.relu() if self._relu else result
 
 
+def _frames(values: Tensor) -> Tensor:
+    """[B, C, t, h, w] -> [B t, C, h, w], which in memory is the same."""
+    batch, channels, time, height, width = values.shape
+    return values.permute(0, 2, 1, 3, 4).reshape(batch * time, channels, height, width)
+
+
 def _unpaired(pairs: Tensor) -> Tensor:
     """Frames two by two in the channels, [B, 2 C, T, H, W] -> [B, C, 2 T, H, W]."""
     batch, channels, time, height, width = pairs.shape
+    as_one = _AS_ONE.get(channels // 2) if pairs.dtype == torch.uint8 else None
+    if as_one is not None:
+        pixels = pairs.permute(0, 2, 3, 4, 1).contiguous().view(as_one)
+        bytes_ = pixels.permute(0, 1, 4, 2, 3).contiguous().view(torch.uint8)
+        return bytes_.view(batch, 2 * time, height, width, channels // 2).permute(0, 4, 1, 2, 3)
     apart = pairs.view(batch, 2, channels // 2, time, height, width).permute(0, 2, 3, 1, 4, 5)
     return apart.reshape(batch, channels // 2, 2 * time, height, width)

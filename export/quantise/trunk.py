@@ -6,10 +6,12 @@ from collections.abc import Collection, Sequence
 from functools import reduce
 
 import torch
+from actionrec.model.int8 import register
 from actionrec.model.transform import LAYOUT
 from actionrec.spec import ClipSpec
 from torch import Tensor, nn
 
+from .in_place import sums_in_place, tied
 from .layers import ByteConvolution, FloatConvolution, Scale, to_bytes
 from .ranges import Ranges
 from .steps import Addition, Concatenation, Convolution, Network, Pathway, Pool, Step
@@ -19,8 +21,9 @@ class ByteTrunk(nn.Module):
     """A trunk whose convolutions, all but a few, are of bytes.
 
     Pathways are whole levels, uint8 [B, 3, t, H, W] each; feature maps are float32. What is added is not
-    rounded. Sums are computed in generated code, and rounded to bytes unless they are feature maps. What a
-    convolution in floating point takes is not rounded either, unless it comes from one of bytes.
+    rounded. Sums are computed in place (`in_place`) or in generated code, and rounded to bytes unless they are
+    feature maps. What a convolution in floating point takes is not rounded either, unless it comes from one of
+    bytes.
 
     Args:
         network: the trunk in floating point.
@@ -41,15 +44,22 @@ class ByteTrunk(nn.Module):
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
+        register()
         self._network = network
         self._dtype = dtype
-        self._in_numbers = _in_numbers(network, frozenset(floats))
+        sums = sums_in_place(network, floats)
+        self._in_place = {each.addition: each for each in sums}
+        self._added = {each.convolution: each.addition for each in sums}
+        self._in_numbers = _in_numbers(network, frozenset(floats)) - self._added.keys()
         self.scales: dict[str, Scale] = {}
         """What each step's bytes stand for, where it gives bytes or somebody makes bytes of what it gives."""
         self.layers = nn.ModuleDict()
+        ranges = tied(ranges, sums)
         for step in network.steps:
             self.scales[step.name] = self._scale(step, spec, ranges, margin)
             self.register_buffer(f"{step.name}_step", self.scales[step.name].shaped())
+        self._shares = {each.addition: each.share(self.scales) for each in sums}
+        for step in network.steps:
             if isinstance(step, Convolution):
                 self.layers[step.name] = self._layer(step, spec, floats, dtype)
 
@@ -63,8 +73,18 @@ class ByteTrunk(nn.Module):
         return tuple(self._numbers(name, given[name]).float() for name in self._network.outputs)
 
     def computed(self, step: Step, inputs: Sequence[Tensor]) -> Tensor:
-        """What a step gives, from what the steps before it gave: bytes (uint8) or numbers."""
+        """What a step gives, from what the steps before it gave: bytes (uint8) or numbers.
+
+        A convolution that is added in place gives what it takes: the addition computes it.
+        """
+        if in_place := self._in_place.get(step.name):
+            given = dict(zip(step.inputs, inputs, strict=True))
+            layer = self.layers[in_place.convolution]
+            assert isinstance(layer, ByteConvolution)
+            return layer.added(given[in_place.convolution], given[in_place.shortcut], self._shares[step.name])
         if isinstance(step, Convolution):
+            if step.name in self._added:
+                return self.taken(step, inputs[0])
             result: Tensor = self.layers[step.name](self.taken(step, inputs[0]))
             return result if result.dtype == torch.uint8 else self._given(step, result)
         if isinstance(step, Addition):
@@ -108,7 +128,7 @@ class ByteTrunk(nn.Module):
         offset = _zero_level(spec)[1] if first else 0.0
         if step.name in floats:
             return FloatConvolution(step, dtype, given if first else None, offset)
-        gives = dtype if step.name in self._in_numbers else self.scales[step.name]
+        gives = dtype if step.name in self._in_numbers else self.scales[self._added.get(step.name, step.name)]
         return ByteConvolution(step, given, gives, offset)
 
     def _is_pathway(self, name: str) -> bool:
@@ -167,22 +187,18 @@ def _zero_level(spec: ClipSpec) -> tuple[int, float]:
 
 
 def _pooled(values: Tensor, step: Pool) -> Tensor:
-    """A maximum over windows of bytes or numbers, which after a ReLU are at least 0. torch has none for bytes;
-    this is generated code.
+    """A maximum over windows of bytes or numbers. torch has none for bytes; this is generated code.
+
+    Where a window begins before the edge or ends after it, the pixel at the edge is taken again, which changes
+    no maximum.
     """
-    batch, channels, time, height, width = values.shape
-    frames = values.permute(0, 2, 1, 3, 4).reshape(batch * time, channels, height, width)
-    frames = nn.functional.pad(frames, [step.padding] * 4)
-    for axis, length in ((3, width), (2, height)):
-        count = (length + 2 * step.padding - step.kernel) // step.stride + 1
-        stop = (count - 1) * step.stride + 1
-        windows = [_every(frames, axis, shift, shift + stop, step.stride) for shift in range(step.kernel)]
-        frames = reduce(torch.maximum, windows)
-    _, _, height, width = frames.shape
-    pooled = frames.view(batch, time, channels, height, width).permute(0, 2, 1, 3, 4)
-    return pooled.contiguous(memory_format=LAYOUT)
+    rows, columns = (_taken(values.shape[axis], step) for axis in (3, 4))
+    windows = [values[:, :, :, row][..., column] for row in rows for column in columns]
+    return reduce(torch.maximum, windows).contiguous(memory_format=LAYOUT)
 
 
-def _every(values: Tensor, axis: int, start: int, stop: int, stride: int) -> Tensor:
-    """Every so many of an axis of [N, C, H, W]."""
-    return values[..., start:stop:stride] if axis == 3 else values[..., start:stop:stride, :]
+def _taken(length: int, step: Pool) -> list[Tensor]:
+    """For each place within a window, the pixels of an axis that are there in each window: int64 [windows]."""
+    count = (length + 2 * step.padding - step.kernel) // step.stride + 1
+    first = torch.arange(count) * step.stride - step.padding
+    return [(first + place).clamp(0, length - 1) for place in range(step.kernel)]
