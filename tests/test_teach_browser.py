@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import requests
 from playwright.sync_api import Browser, Page, expect
 
 from deploy import gateway
@@ -32,6 +33,7 @@ BROKEN = "zigzag 9.mp4"
 SPAN = "0,2.1"
 LEARN_MS = 300_000
 """Patience with a run, which leaves the processor to all others."""
+FINETUNE_MS = 1_800_000
 expect.set_options(timeout=PATIENCE_MS)
 
 
@@ -160,6 +162,29 @@ def test_a_server_that_is_killed_while_it_learns(browser: Browser, school: Schoo
         visited.check()
     assert not list(school.deploy.store.glob(".build-*"))
     assert not (school.deploy.store / "other.mar").exists()
+
+
+@pytest.mark.slow
+def test_the_whole_network_learns_from_marks(browser: Browser, school: School) -> None:
+    """The other method, to its end: epochs are followed, the report is shown, what it learned is served."""
+    with visit(browser, school.url, "wide, light") as visited:
+        page = visited.page
+        mark(page, school)
+        page.get_by_label("Name of the new model").fill("whole")
+        page.get_by_label("What learns").select_option("finetune")
+        page.get_by_role("button", name="Learn", exact=True).click()
+        expect(page.get_by_text(re.compile("fold 1 of 5"))).to_be_visible(timeout=LEARN_MS)
+        visited.check()
+        expect(page.get_by_text("whole has learned them.")).to_be_visible(timeout=FINETUNE_MS)
+        page.get_by_role("button", name="Show the report").click()
+        expect(page.frame_locator("iframe").get_by_role("heading", name="whole")).to_be_visible()
+        page.get_by_role("button", name="Serve it").click()
+        expect(page.get_by_role("button", name="Try it beside motion")).to_be_visible()
+    assert school.deploy.state().models[-1] == "whole"
+    base = school.url.partition("#")[0]
+    video = school.videos[0].read_bytes()
+    reply = requests.post(f"{base}predictions/whole", data=video, timeout=PATIENCE_MS / 1000).json()
+    assert reply["predictions"][0]["label"] == LABELS[0]
 
 
 def mark(page: Page, school: School) -> None:
