@@ -15,11 +15,13 @@ import torch
 from actionrec.limits import Limits
 from actionrec.model import host
 from actionrec.model.head import TorchHead
+from actionrec.model.loaders import LOADERS
 from actionrec.model.transform import LAYOUT, pack
 from actionrec.pipeline import Classifier
 from actionrec.service import Row, Service
 from rich.console import Console
 from torch import Tensor, nn
+from torch._inductor import config as inductor_config
 from torch.nn import functional
 
 from export import artifacts, zoo
@@ -230,6 +232,33 @@ def test_sums_in_place() -> None:
     # In floating point, a convolution takes numbers, so that the sum before it is none of bytes.
     _, middle, last = sums
     assert sums_in_place(net, {middle.convolution}) == [last]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("runtime", [artifacts.AOTI, artifacts.COMPILE])
+def test_compiled_sums(runtime: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled, where sums overwrite what they are added to, maps are those of the same steps one by one."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))  # it is set by the loader
+    spec = replace(MOTION_SPEC, pathways=(4,), crop=16, short_side=16)
+    torch.manual_seed(0)
+    net = network(Residual().eval(), spec)
+    clips = sample_clips(spec, 2, 3000)
+    trunk = ByteTrunk(net, spec, observe(net, spec, clips)).eval()
+    levels = [level.contiguous(memory_format=LAYOUT) for level in pack(clips[:1], spec, dtype=torch.uint8)]
+    with inductor_config.patch(freezing=True), torch.inference_mode():
+        expected = trunk(levels)
+        program = torch.export.export(trunk, (levels,))
+        path = tmp_path / "model.pt2"
+        if runtime == artifacts.AOTI:
+            torch._inductor.aoti_compile_and_package(program, package_path=str(path))
+        else:
+            torch.export.save(program, path)
+        run = LOADERS[runtime](path, torch.device("cpu"))
+        got = run([level.clone(memory_format=torch.preserve_format) for level in levels])
+    most = float(expected[0].max())
+    assert most > 0.1
+    assert float((got[0] - expected[0]).abs().max()) < 0.02 * most
 
 
 def test_a_sum_in_place() -> None:

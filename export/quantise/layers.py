@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from actionrec.model.int8 import added
+from actionrec.model.int8 import added, convolved
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -131,9 +131,9 @@ class ByteConvolution(nn.Module):
             *(self.weight, self.weight_steps, 1.0, self._given_zero),
             *(stride, self._padding, ones, 1, list(values.shape)),
         )
-        result: Tensor = _onednn.qconv_pointwise(
-            *(values, 1.0, self._given_zero, packed, self.weight_steps, self.weight_zeros, self.bias),
-            *(stride, self._padding, ones, 1, 1.0, *self._gives, "none", [], ""),
+        result: Tensor = convolved(
+            *(values, self._given_zero, packed, self.weight_steps, self.weight_zeros, self.bias),
+            *(list(self.weight.shape[2:]), list(stride), list(self._padding), *self._gives),
         )
         return _unpaired(result) if self._paired else result
 
