@@ -89,7 +89,8 @@ def test_a_job_of_a_clip_has_the_reply_of_a_request(gateway: RunningGateway) -> 
     for way in ways:
         job = made(requests.post(f"{gateway.url}/jobs", timeout=DEADLINE_SECONDS, **way))
         assert (job["model"], job["options"], job["source"]["bytes"]) == ("motion", {"top_k": 1}, len(VIDEO))
-        assert ended(gateway.url, job["id"])["state"] == "done"
+        found = ended(gateway.url, job["id"])
+        assert (found["state"], found["progress"]["windows"], found["progress"]["of"]) == ("done", 1, 1)
         reply = gateway.get(f"/jobs/{job['id']}/results").json()
         assert reply["predictions"][0]["label"] == "moving left"
         until(lambda: uploads(gateway) == [])

@@ -125,8 +125,17 @@ class Work:
 
     def _result(self) -> dict[str, Any]:
         path = self._video()
-        if not self._job.is_timeline and path.stat().st_size <= DEFAULT_LIMITS.body_bytes:
-            return self._asker.post(path.read_bytes(), self._job.options)
+        if self._job.is_timeline:
+            return self._cut(path)
+        windows = int(self._job.options.get("views") or 1)
+        self._progress(0, windows)
+        small = path.stat().st_size <= DEFAULT_LIMITS.body_bytes
+        result = self._asker.post(path.read_bytes(), self._job.options) if small else self._cut(path)
+        self._progress(windows, windows)
+        return result
+
+    def _cut(self, path: Path) -> dict[str, Any]:
+        """The result from parts of the video, which a process of its own cuts out."""
         self._cutter = cutter = CutterProcess(path)
         try:
             self._stop.check()  # it may have been told to stop before there was a process to end
