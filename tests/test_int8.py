@@ -340,6 +340,7 @@ def test_the_first_stay_in_floating_point(motion: Motion, monkeypatch: pytest.Mo
             return ["b.mp4"]
 
     monkeypatch.setattr(choose, "_Judge", Judge)
+    monkeypatch.setattr(choose, "refine", lambda *_: None)  # which takes a minute, and is not asked about here
     quantising = Quantising(calibration(clips[:4], ("a.mp4", "b.mp4")), Closeness(0.97, 0.03))
     _, report = quantise(trunk, head, MOTION_SPEC, quantising)
     assert [each.partition(":")[0] for each in report["in_floating_point"]] == [*"012345"]
@@ -384,6 +385,7 @@ def test_margin_is_the_one_with_the_closest_scores(motion: Motion, monkeypatch: 
     trunk, _, head, clips, _ = motion
     tried = iter([0.02, 0.01, 0.005, 0.015, 0.004])  # the last one is of what was fitted
     monkeypatch.setattr(choose._Judge, "__call__", lambda *_: Closeness(1.0, next(tried)))
+    monkeypatch.setattr(choose, "refine", lambda *_: None)
     _, report = quantise(trunk, head, MOTION_SPEC, Quantising(calibration(clips[:4]), Closeness(0.97, 0.03)))
     assert report["margin"] == choose.MARGINS[2]
     assert report["in_floating_point"] == []
