@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import numpy as np
 import torch
 from actionrec.errors import ClipError
 from actionrec.limits import Limits
+from actionrec.sampling import Selection
 from actionrec.spec import ClipSpec
-from actionrec.video.decode import decode
+from actionrec.video.decode import windows
+from actionrec.video.decoded import Decoded
 from actionrec.video.resize import Pixels
 from torch import Tensor
 
@@ -19,10 +22,11 @@ from .errors import ExportError
 from .samples import calibration_clips
 
 GENERATED = 32
-"""Clips that are generated."""
+"""Clips that are generated; of the user's as many, if need be by several windows of each video."""
 MOST = 64
 """Of the user's clips; further ones tell little more, and each takes a second to run in floating point."""
 _FEWEST = 8
+_Clip = tuple[str, Pixels]
 _SEED = 5000
 """Of generated clips: others than those of random weights and of the parity check."""
 
@@ -62,7 +66,7 @@ def generated(spec: ClipSpec) -> Calibration:
 
 
 def from_folder(folder: Path, spec: ClipSpec, limits: Limits, say: Callable[[str], object]) -> Calibration:
-    """The videos of a folder, through the decoding that serves: the first window of each.
+    """The videos of a folder, through the decoding that serves: a window of each, or of few videos several.
 
     Args:
         folder: searched with all that is in it, in the order of names.
@@ -75,19 +79,40 @@ def from_folder(folder: Path, spec: ClipSpec, limits: Limits, say: Callable[[str
     """
     if not folder.is_dir():
         raise ExportError(f"CALIBRATION={folder} is no folder", "Name a folder with some of your videos.")
-    clips: list[Pixels] = []
-    names: list[str] = []
-    for path in sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")):
-        if len(clips) == MOST:
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    selection = Selection(views=math.ceil(GENERATED / max(1, len(files))))
+    videos: list[list[_Clip]] = []
+    for path in files:
+        if len(videos) == MOST:
             break
         try:
-            clips.append(decode(path.read_bytes(), spec, limits=limits).frames)
-            names.append(str(path.relative_to(folder)))
+            found = _clips(str(path.relative_to(folder)), windows(path.read_bytes(), spec, selection, limits))
+            videos += [found] if found else []
         except (ClipError, OSError) as error:
             say(f"{path} is left out: {error}")
-    if len(clips) < _FEWEST:
+    if len(videos) < _FEWEST:
         raise ExportError(
-            f"CALIBRATION={folder} has {len(clips)} videos that can be decoded, and {_FEWEST} are needed",
+            f"CALIBRATION={folder} has {len(videos)} videos that can be decoded, and {_FEWEST} are needed",
             f"Add some: {MOST} tell as much as there is to tell. Without CALIBRATION clips are generated.",
         )
-    return Calibration(torch.from_numpy(np.stack(clips)), tuple(names), f"{len(clips)} videos of {folder.name}")
+    names, clips = zip(*_alternately(videos), strict=True)
+    source = f"{len(clips)} clips of {len(videos)} videos of {folder.name}"
+    return Calibration(torch.from_numpy(np.stack(clips)), names, source)
+
+
+def _clips(name: str, found: Iterable[Decoded]) -> list[_Clip]:
+    """The windows of a video, with names by which people find them."""
+    return [
+        (f"{name}, {one.start_seconds:.1f} s" if number else name, one.frames)
+        for number, one in enumerate(found)
+        if not one.missing
+    ]
+
+
+def _alternately(videos: Sequence[Sequence[_Clip]]) -> Iterator[_Clip]:
+    """Clips of one video and of another in turn, so that each half (`Calibration`) has videos of its own."""
+    for pair in zip(videos[::2], videos[1::2], strict=False):
+        for clips in zip(*pair, strict=False):
+            yield from clips
+    if len(videos) % 2:
+        yield videos[-1][0]

@@ -398,9 +398,12 @@ def test_calibration_on_a_folder(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no video", encoding="utf-8")
     said: list[str] = []
     found = from_folder(tmp_path, MOTION_SPEC, Limits(), said.append)
-    assert found.names == tuple(f"{number}.mp4" for number in range(9))
-    assert len(found.observed) + len(found.judging) == 9
-    assert found.judging_names == ("1.mp4", "3.mp4", "5.mp4", "7.mp4")
+    assert len(found.observed) + len(found.judging) == len(found.names) == 33
+    assert found.source == f"33 clips of 9 videos of {tmp_path.name}"
+    assert [name for name in found.names if name.endswith(".mp4")] == [f"{number}.mp4" for number in range(9)]
+    # No video is on both sides.
+    assert {name.partition(",")[0] for name in found.judging_names} == {f"{each}.mp4" for each in (1, 3, 5, 7)}
+    assert not {name.partition(",")[0] for name in found.names[::2]} & {"1.mp4", "3.mp4", "5.mp4", "7.mp4"}
     assert len(said) == 1
     assert "notes.txt is left out" in said[0]
     for number in (7, 8):
