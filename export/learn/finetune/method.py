@@ -148,7 +148,7 @@ def _decoded(task: Task, seen: Clips, served: Clips) -> Listing:
     """Decode all windows; returns the list without what cannot be read."""
     listing, tell = task.listing, task.tell
     room = Room(task.options.cache_gb * 1e9)
-    unreadable: dict[Any, str] = {}
+    unreadable: dict[Path, str] = {}
     try:
         with tell.counted("decoded", "decoding the videos", 2 * len(listing.examples)) as step:
             for clips in (served, seen):
@@ -159,7 +159,7 @@ def _decoded(task: Task, seen: Clips, served: Clips) -> Listing:
             "Free some space there, or give less: CACHE_GB=2.",
         ) from error
     known = len(listing.left_out)
-    listing = listing.without(unreadable)
+    listing = listing.without({one: unreadable[one.path] for one in listing.examples if one.path in unreadable})
     for one in listing.left_out[known:]:
         tell.say("left_out", f"left out: {one.path}: {one.reason}", path=str(one.path), reason=one.reason)
     listing.check()
