@@ -23,6 +23,7 @@ from export.errors import ExportError
 from export.learn import data
 from export.learn.data import Example, Listing
 from export.learn.embed import WINDOWS
+from export.learn.finetune import method
 from export.learn.finetune import network as networks
 from export.learn.finetune import options as finetune_options
 from export.learn.finetune.augment import larger, varied
@@ -34,6 +35,7 @@ from export.learn.finetune.run import result_of
 from export.learn.finetune.trainings import Trainings
 from export.learn.fit import Samples, folds
 from export.learn.measure import Verdict, measure
+from export.learn.method import Task
 from export.split import split
 from training.loop import train
 
@@ -137,6 +139,24 @@ def test_an_unreadable_video_is_named(clips: Path, tmp_path: Path) -> None:
     assert list(unreadable) == [broken]
     assert "(" in unreadable[broken]
     assert all(store.count(one) for one in listing.examples if one.path != broken)
+
+
+def test_an_unreadable_video_is_left_out_of_a_run(clips: Path, tmp_path: Path) -> None:
+    """All spans of it are; the run says so, and goes on with the others."""
+    shutil.copytree(clips, tmp_path / "clips")
+    broken = tmp_path / "clips" / "away" / "9.mp4"
+    broken.write_bytes(b"no video at all, but long enough to look at" * 10)
+    listing = data.read(tmp_path / "clips")
+    (found,) = (one for one in listing.examples if one.path == broken)
+    listing = Listing((*listing.examples, replace(found, start_seconds=1.0)))
+    told = Told()
+    options = Options(work=tmp_path / "work")
+    task = Task(listing, _manifest(), tmp_path, "cpu", told, options=options)
+    store = Clips(tmp_path / "kept", SPEC, 1, DEFAULT_LIMITS, exact=True)
+    left = method._decoded(task, store, store)
+    assert len(left.examples) == len(listing.examples) - 2
+    assert broken not in {one.path for one in left.examples}
+    assert [one["path"] for one in told.of("left_out")] == [str(broken)]
 
 
 def test_a_video_that_changes_is_not_learned_from(clips: Path, tmp_path: Path) -> None:
