@@ -82,25 +82,32 @@ def test_steps_compute_what_the_network_does(motion: Motion) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "pathways", "convolutions", "additions", "pools", "concatenations"),
+    ("name", "pathways", "convolutions", "additions", "pools", "concatenations", "in_place"),
     [
-        ("slowfast_r50", 2, 110, 32, 2, 4),
-        ("slowfast_16x8_r101_50_50", 2, 212, 66, 2, 4),
-        ("slow_r50", 1, 53, 16, 1, 0),
+        ("slowfast_r50", 2, 110, 32, 2, 4, 22),
+        ("slowfast_16x8_r101_50_50", 2, 212, 66, 2, 4, 56),
+        ("slow_r50", 1, 53, 16, 1, 0, 11),
     ],
 )
 def test_published_networks(
-    name: str, pathways: int, convolutions: int, additions: int, pools: int, concatenations: int
+    name: str,
+    pathways: int,
+    convolutions: int,
+    additions: int,
+    pools: int,
+    concatenations: int,
+    in_place: int,
 ) -> None:
     """Networks of one pathway and two, of every depth, are known by their graph."""
     model = zoo.get(name)
     trunk, _ = split(model.build(model.spec, 4), model.spec)
     fold(trunk, model.spec)
     kinds = (Pathway, Convolution, Addition, Pool, Concatenation)
-    found = network(trunk, model.spec).steps
-    assert [sum(isinstance(step, kind) for step in found) for kind in kinds] == [
+    found = network(trunk, model.spec)
+    assert [sum(isinstance(step, kind) for step in found.steps) for kind in kinds] == [
         *(pathways, convolutions, additions, pools, concatenations)
     ]
+    assert len(sums_in_place(found, ())) == in_place
 
 
 class Odd(nn.Module):

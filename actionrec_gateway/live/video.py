@@ -10,7 +10,7 @@ from ..fetch.place import Place
 from . import hls
 from .kind import Kind
 
-MOST_BYTES = 1 << 44
+_MOST_BYTES = 1 << 44
 
 
 async def video(fetcher: Fetcher, place: Place, seconds: float, short_side: int) -> AsyncGenerator[bytes, None]:
@@ -25,7 +25,7 @@ async def video(fetcher: Fetcher, place: Place, seconds: float, short_side: int)
     Raises:
         ClipError: it cannot be fetched, or not watched.
     """
-    async with aclosing(fetcher.stream(place, MOST_BYTES, seconds)) as chunks:
+    async with aclosing(fetcher.stream(place, _MOST_BYTES, seconds)) as chunks:
         head = b""
         async for chunk in chunks:
             head += chunk

@@ -111,12 +111,12 @@ def added(
         uint8 [B, out, h, w]; what is below 0 is 0.
     """
     result: Tensor = _with_sum(
-        *_arguments(values, zero, weight, weight_steps, weight_zeros, sums.clone(), bias, share)
+        *_arguments_with_sum(values, zero, weight, weight_steps, weight_zeros, sums.clone(), bias, share)
     )
     return result
 
 
-def _arguments(*given: object) -> tuple[object, ...]:
+def _arguments_with_sum(*given: object) -> tuple[object, ...]:
     """Those of oneDNN's operator, for those of `added`."""
     values, zero, weight, weight_steps, weight_zeros, sums, bias, share = given
     stride, padding, dilation, groups = [1, 1], [0, 0], [1, 1], 1
@@ -140,5 +140,5 @@ def register() -> None:
         return lowerings[_alone](*_arguments_alone(*given))
 
     @register_lowering(torch.ops.actionrec.added, type_promotion_kind=None)
-    def lowered(*given: object) -> object:
-        return lowerings[_with_sum](*_arguments(*given))
+    def lowered_with_sum(*given: object) -> object:
+        return lowerings[_with_sum](*_arguments_with_sum(*given))
